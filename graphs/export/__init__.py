@@ -1,0 +1,85 @@
+"""Files for other eyes and other programs: one writer per suffix, in a plain table."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphs.errors import CannotWrite, UnknownPicture
+
+if TYPE_CHECKING:
+    from graphs.assays import Assay
+    from graphs.graph import AttributionGraph
+
+# suffix -> module:function. A writer takes (graph, path, *, assay=None, **options) and writes one file.
+PICTURES = {
+    ".svg": "graphs.export.picture:write_svg",
+    ".png": "graphs.export.picture:write_png",
+    ".pdf": "graphs.export.picture:write_pdf",
+    ".dot": "graphs.export.picture:write_dot",
+    ".html": "graphs.export.page:write_html",
+}
+EXPORTERS = {
+    **PICTURES,
+    ".graphml": "graphs.export.network:write_graphml",
+    ".gexf": "graphs.export.network:write_gexf",
+    ".csv": "graphs.export.network:write_csv",
+}
+
+
+def draw(graph: AttributionGraph, path: str | Path, assay: Assay | None = None, **options: Any) -> Path:
+    """Write a picture of the graph; its suffix says which kind (PICTURES). Returns the path.
+
+    The file is written whole or not at all, and replaces one of that name.
+
+    assay: what was measured, for kinds that show it.
+    options: passed to the writer.
+
+    Raises:
+        UnknownPicture: no picture has that suffix.
+        CannotWrite: the folder is not there, or may not be written to.
+        MissingProgram: the kind needs a program that is not installed.
+    """
+    return _write(PICTURES, graph, path, assay, options)
+
+
+def export(graph: AttributionGraph, path: str | Path, assay: Assay | None = None, **options: Any) -> Path:
+    """Like `draw`, but for every suffix in EXPORTERS: pictures, and files that other programs read."""
+    return _write(EXPORTERS, graph, path, assay, options)
+
+
+def _write(
+    table: dict[str, str], graph: AttributionGraph, path: str | Path, assay: Assay | None, options: dict[str, Any]
+) -> Path:
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in table:
+        other = " That one is for export, not draw." if suffix in EXPORTERS else ""
+        found = f"{path.name!r} ends in {suffix!r}" if suffix else f"{path.name!r} has no ending"
+        raise UnknownPicture(f"{found}; known endings are {', '.join(table)}.{other}")
+    module, function = table[suffix].split(":")
+    write = getattr(import_module(module), function)
+    # Beside the target, so that the last step is a rename within one disk: no reader ever sees half a file.
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+    try:
+        write(graph, unfinished, assay=assay, **options)
+        os.replace(unfinished, path)
+    except OSError as error:
+        if isinstance(error, CannotWrite):
+            raise
+        raise CannotWrite(f"{path} could not be written: {_reason(path, error)}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if not path.parent.exists():
+        return f"there is no folder {path.parent}. Make it first."
+    if not path.parent.is_dir():
+        return f"{path.parent} is no folder."
+    if path.is_dir():
+        return "it is a folder. Give the name of a file."
+    return f"{error.strerror or error}. Choose another folder, or change its permissions."
