@@ -1,0 +1,74 @@
+"""The front door of attribution: a model, a dictionary and a prompt in, a graph that says where it came from out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from circuits.attribution import METHODS
+from circuits.attribution.direct import Progress
+from circuits.errors import BadOption
+from circuits.goal import Target
+from circuits.model import Model
+from circuits.transcoders.base import Dictionary
+from graphs.graph import AttributionGraph
+
+
+def attribute(
+    model: Model,
+    transcoders: Dictionary,
+    prompt: str | Sequence[int],
+    targets: Sequence[Target] | None = None,
+    *,
+    max_logits: int = 10,
+    logit_mass: float = 0.95,
+    max_features: int | None = None,
+    method: str = "direct",
+    progress: Progress | None = None,
+) -> AttributionGraph:
+    """The whole causal graph of one prompt; `prune` makes it small.
+
+    prompt: text, or token ids. targets: None for the likeliest tokens (`logit_mass` of the probability, `max_logits` at
+    most), else tokens or pairs (right, wrong). max_features: trace at most so many features, sum up the others.
+    method: one of `circuits.attribution.METHODS`. progress: called with (targets done, in all).
+
+    Raises:
+        CircuitError: prompt, target or option make no sense, or the graph would be wrong; the message says which.
+    """
+    if method not in METHODS:
+        raise BadOption(f"method must be one of {', '.join(METHODS)}, found {method!r}.")
+    options = {"max_logits": max_logits, "logit_mass": logit_mass, "max_features": max_features}
+    graph = METHODS[method](model, transcoders, prompt, targets, **options, progress=progress)
+    used = {(int(n.split("/")[0]), int(n.split("/")[1])) for n in transcoders.notes}
+    units = zip(graph.nodes.layer.tolist(), graph.nodes.feature.tolist(), strict=True)
+    return replace(
+        graph,
+        provenance={
+            "model": {"name": model.name, "hash": model.content_hash},
+            "transcoders": {"name": transcoders.name, "hash": transcoders.content_hash},
+            "method": method,
+            "options": {**options, "targets": None if targets is None else [_plain(each) for each in targets]},
+            "prompt": prompt if isinstance(prompt, str) else [int(i) for i in prompt],
+            "versions": _versions(),
+            **graph.provenance,
+            "feature_notes": {f"{l}/{f}": transcoders.notes[f"{l}/{f}"] for l, f in sorted(used & set(units))},
+        },
+    )
+
+
+def _plain(target: Target) -> object:
+    return list(target) if isinstance(target, tuple) else target
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("circuit-assay", "transformer-lens", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

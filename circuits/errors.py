@@ -1,0 +1,53 @@
+"""Everything that can go wrong between a prompt and its graph, one class a cause."""
+
+
+class CircuitError(Exception):
+    """Any complaint of this package about a model, a dictionary, a prompt or a target."""
+
+
+class UnknownModel(CircuitError, LookupError):
+    """No shipped model, folder or Hub model goes by that name, or its folder cannot be read."""
+
+
+class UnsupportedModel(CircuitError, ValueError):
+    """The model's architecture is not in `circuits.families.FAMILIES`."""
+
+
+class UnfaithfulModel(CircuitError, ArithmeticError):
+    """The frozen model does not reproduce the real one's logits: it would trace wrongly, so it is refused."""
+
+
+class UnknownTranscoders(CircuitError, LookupError):
+    """No shipped set, folder or Hub set goes by that name, or its layout is not recognised."""
+
+
+class DamagedTranscoders(CircuitError, ValueError):
+    """A file of the set is truncated, holds something else than it should, or contradicts its configuration."""
+
+
+class UnfitTranscoders(CircuitError, ValueError):
+    """The set does not belong to this model: other layers, width or tensors."""
+
+
+class BadPrompt(CircuitError, ValueError):
+    """The prompt is empty, too long, or holds a word that the tokenizer does not know."""
+
+
+class BadTarget(CircuitError, ValueError):
+    """A target is no single token of the model."""
+
+
+class BadOption(CircuitError, ValueError):
+    """An option has a value that makes no sense."""
+
+
+class BadIntervention(CircuitError, ValueError):
+    """An intervention names a node that is not there, or a value that is no number."""
+
+
+class NotConserved(CircuitError, ArithmeticError):
+    """A target's inputs do not add up to its value. A bug, or numbers too large for the dtype: no graph is made."""
+
+
+class WrongGraph(CircuitError, ValueError):
+    """The graph was made with another model or dictionary than the ones given."""

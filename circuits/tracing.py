@@ -1,0 +1,151 @@
+"""What happened on one prompt: the frozen model, the active units, what they miss, and what is constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.errors import UnfaithfulModel
+from circuits.frozen import Frozen, freeze, sites_to_freeze
+from circuits.model import Model
+from circuits.transcoders.base import Dictionary
+
+# Largest difference between frozen and real logits, over the largest real logit. float32 runs give about 1e-6; a hook
+# that reads the wrong tensor gives 1e-2 or more.
+FAITHFUL = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Something added to the residual stream that no token, unit or error carries: a bias, or a sink.
+
+    name: which bias. layer: -1 for what stands beside the token embedding. place: where it joins: "embedding",
+    "attention" or "mlp" of its layer. vectors: what is added. [pos d_model] position: of a sink, else -1.
+    """
+
+    name: str
+    layer: int
+    place: str
+    vectors: Float[Tensor, "pos d_model"]
+    position: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One prompt, run once and frozen.
+
+    tokens: ids [pos]; texts: what they say. logits: the real model's, before any soft cap. [pos vocab]
+    layer, position, unit, activation: the active units, in reading order. [active]
+    inputs: what the dictionary read, per layer. [pos d_in]
+    mlp: the real MLP outputs as they join the residual stream (an exact dictionary's own). [layer pos d_model]
+    errors: what the dictionary misses of them; None for an exact dictionary. [layer pos d_model]
+    constants: every bias and sink. residual: the last residual stream. [pos d_model]
+    """
+
+    tokens: Int[Tensor, "pos"]
+    texts: Sequence[str]
+    logits: Float[Tensor, "pos vocab"]
+    frozen: Frozen
+    layer: Int[Tensor, "active"]
+    position: Int[Tensor, "active"]
+    unit: Int[Tensor, "active"]
+    activation: Float[Tensor, "active"]
+    inputs: list[Float[Tensor, "pos d_in"]]
+    mlp: Float[Tensor, "layer pos d_model"]
+    errors: Float[Tensor, "layer pos d_model"] | None
+    constants: list[Constant]
+    residual: Float[Tensor, "pos d_model"]
+
+
+@torch.no_grad()
+def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> Trace:
+    """Run the model on a prompt, freeze it, and find the units that are active.
+
+    The frozen model is then run forward by its own weights; it must give the real logits.
+
+    Raises:
+        BadPrompt: see `Model.tokenize`.
+        UnfaithfulModel: the frozen model's logits differ from the real ones.
+    """
+    tokens = model.tokenize(prompt)
+    read = [*sites_to_freeze(model), *(("mlp_output", layer) for layer in range(model.layers))]
+    logits, seen = model.run(tokens[None], read=read)
+    frozen = freeze(model, seen)
+    length = len(tokens)
+    everywhere = torch.arange(length, device=tokens.device)
+    alive = everywhere >= dictionary.silent_positions
+
+    x = frozen.embedding if frozen.positions is None else frozen.embedding + frozen.positions
+    constants = [] if frozen.positions is None else [Constant("position embedding", -1, "embedding", frozen.positions)]
+    inputs, acts, outputs, errors = [], [], [], []
+    for layer, attention in enumerate(frozen.attention):
+        attended = attention.forward(x)
+        for name, vectors in attention.constant.items():
+            attended = attended + vectors
+            constants.append(Constant(f"{name} bias", layer, "attention", vectors))
+        residual = x if frozen.parallel else x + attended
+        inputs.append(frozen.mlp_input(residual, layer, dictionary.reads))
+        acts.append(dictionary.activations(layer, inputs[layer]) * alive[:, None])
+
+        units = sum(
+            dictionary.decode(source, acts[source], layer)
+            for source in range(layer + 1)
+            if layer in dictionary.written_layers(source)
+        )
+        skip = dictionary.skip(layer)
+        skipped = 0 if skip is None else inputs[layer] @ skip.T
+
+        def reached(vectors: Tensor, layer: int = layer) -> Tensor:
+            return frozen.written(vectors, layer, everywhere, dictionary.writes)
+
+        linear = reached(units + skipped)
+        bias = reached(dictionary.bias(layer).expand(length, -1))
+        post_norm = frozen.mlp_post_norm[layer]
+        if dictionary.writes == "mlp_raw" and post_norm is not None and post_norm.bias is not None:
+            bias = bias + post_norm.bias
+        out = linear + bias if dictionary.exact else seen[("mlp_output", layer)][0]
+
+        constants.append(Constant("decoder bias", layer, "mlp", bias * alive[:, None]))
+        for silent in range(min(dictionary.silent_positions, length)):
+            sink = out - (reached(skipped) if skip is not None else 0)
+            constants.append(
+                Constant("sink", layer, "mlp", sink * (everywhere == silent)[:, None], position=silent)
+            )
+        if skip is not None and frozen.mlp_norm[layer].bias is not None and dictionary.reads == "mlp_input":
+            through = reached((frozen.mlp_norm[layer].bias @ skip.T).expand(length, -1))
+            constants.append(Constant("norm bias through skip", layer, "mlp", through))
+        errors.append((out - linear - bias) * alive[:, None])
+        outputs.append(out)
+        x = x + attended + out
+
+    rebuilt = frozen.final_norm.apply(x) @ frozen.unembedding
+    if frozen.final_norm.bias is not None:
+        rebuilt = rebuilt + frozen.final_norm.bias @ frozen.unembedding
+    rebuilt = rebuilt + frozen.unembedding_bias
+    real = logits[0] - logits[0].mean(-1, keepdim=True)
+    deviation = float((rebuilt - real).abs().max() / real.abs().max())
+    if not deviation <= FAITHFUL:
+        raise UnfaithfulModel(
+            f"the frozen copy of {model.name} misses its logits by {deviation:.1e} of the largest, {FAITHFUL:.0e} is "
+            "allowed: this architecture (or this checkpoint) would be traced wrongly. Please report it."
+        )
+    found = [torch.nonzero(each) for each in acts]
+    return Trace(
+        tokens=tokens,
+        texts=model.texts(tokens.tolist()),
+        logits=logits[0],
+        frozen=frozen,
+        layer=torch.cat([torch.full_like(each[:, 0], layer) for layer, each in enumerate(found)]),
+        position=torch.cat([each[:, 0] for each in found]),
+        unit=torch.cat([each[:, 1] for each in found]),
+        activation=torch.cat([each[where[:, 0], where[:, 1]] for each, where in zip(acts, found, strict=True)]),
+        inputs=inputs,
+        mlp=torch.stack(outputs),
+        errors=None if dictionary.exact else torch.stack(errors),
+        constants=[each for each in constants if bool(each.vectors.any())],
+        residual=x,
+    )

@@ -1,0 +1,78 @@
+"""What every dictionary offers: the units that stand in for a model's MLPs, seen from attribution and intervention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Active:
+    """The units of one layer that are active on a prompt, by position, then by unit.
+
+    position, unit, activation: [active].
+    value: what the unit's read vector and its constant give: the pre-activation, or the activation of a gated neuron.
+    """
+
+    position: Int[Tensor, "active"]
+    unit: Int[Tensor, "active"]
+    activation: Float[Tensor, "active"]
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """A set of units replacing the MLPs of a model.
+
+    name, content_hash: which one it is. layers, d_model: the model it fits. units: how many each layer has.
+    kind: the node kind of a unit, "feature" or "neuron".
+    reads: where it reads: "mlp_input" (after the norm and its gain), "mlp_normalised" (before the gain), "residual_mid".
+    writes: where its output belongs: "mlp_output" (as it joins the residual stream) or "mlp_raw" (before a post-norm).
+    exact: its reconstruction is the MLP itself, so that there is no error.
+    silent_positions: how many of the first positions it leaves alone; the MLP output there is a constant, the sink.
+    notes: per unit "layer/unit", what is known about it: label, fires_on, context, promotes, density. May be empty.
+    """
+
+    name: str
+    content_hash: str
+    layers: int
+    d_model: int
+    units: int
+    kind: str
+    reads: str
+    writes: str
+    exact: bool
+    silent_positions: int
+    notes: dict[str, dict[str, Any]]
+
+    def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
+        """Every unit's activation on inputs x of a layer."""
+        ...
+
+    def reading(
+        self, layer: int, x: Float[Tensor, "n d_in"], unit: Int[Tensor, "n"]
+    ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
+        """For each unit at its input x: the vector it reads with and its constant; `vector · x + constant` is its value."""
+        ...
+
+    def written_layers(self, layer: int) -> range:
+        """The layers whose MLP output a unit of this layer writes to."""
+        ...
+
+    def writing(self, layer: int, unit: Int[Tensor, "n"], to: int) -> Float[Tensor, "n d_out"]:
+        """What each unit adds to the MLP output of layer `to`, per one of activation."""
+        ...
+
+    def decode(self, layer: int, activations: Float[Tensor, "... unit"], to: int) -> Float[Tensor, "... d_out"]:
+        """What all units of a layer together add to the MLP output of layer `to`, biases not included."""
+        ...
+
+    def bias(self, layer: int) -> Float[Tensor, "d_out"]:
+        """The constant part of the reconstruction of a layer."""
+        ...
+
+    def skip(self, layer: int) -> Float[Tensor, "d_out d_in"] | None:
+        """The linear path from a layer's input straight to its reconstruction, None where the set has none."""
+        ...

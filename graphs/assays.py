@@ -1,0 +1,118 @@
+"""What an assay is: what was registered, predicted and measured, against which controls, and the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from graphs.errors import ForeignFolder
+
+VERSION = 1
+VERDICTS = ("supported", "not supported", "untested")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One node of the graph set to zero in the real model, alone.
+
+    node: its row in the graph that was tested.
+    influence: the graph's claim: the share of the goal that passes through it.
+    predicted: the graph's signed claim: the change of the target's logit, in logits.
+    measured, kl: what happened with attention live: change of the target's logit in logits, KL(clean || ablated) in nats.
+    measured_frozen, kl_frozen: the same with attention patterns held.
+    """
+
+    node: int
+    influence: float
+    predicted: float
+    measured: float
+    kl: float
+    measured_frozen: float
+    kl_frozen: float
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The whole graph put to the test: everything else ablated, or only the graph, under one kind of ablation.
+
+    ablation: "mean" (over the model's own prompts) or "zero".
+    faithfulness: the share of the clean target that survives when only the graph's features are left.
+    complement: the same when only the graph's features are ablated. Low is good.
+    random_faithfulness, random_complement: the same two for random feature sets, matched in size and layer. [control]
+    p_faithfulness, p_complement: the share of controls that do as well or better, (1 + better) / (1 + controls).
+    """
+
+    ablation: str
+    faithfulness: float
+    complement: float
+    random_faithfulness: Sequence[float]
+    random_complement: Sequence[float]
+    p_faithfulness: float
+    p_complement: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim, judged by a rule fixed beforehand.
+
+    claim: a sentence. verdict: one of VERDICTS. number: the figure it rests on, nan when untested.
+    threshold: the bar, in words. control: what it was compared with, in words. [all text but number]
+    """
+
+    claim: str
+    verdict: str
+    number: float
+    threshold: str
+    control: str
+
+
+@dataclass(frozen=True)
+class Assay:
+    """What was predicted, what was measured, against which controls. Travels with its graph.
+
+    registration: everything fixed before the experiments ran (metric, doses, controls, thresholds, seed) and its hash.
+    conservation: the largest residual over gross of any target (level 0).
+    ablations: one record per node ablated alone.
+    statistics: named figures over the ablations: spearman_kl, pearson, slope, sign_agreement, each live and frozen.
+    subsets: one record per kind of ablation.
+    verdicts: the claims, judged.
+    seconds: how long it took, by stage.
+    """
+
+    registration: Mapping[str, Any]
+    conservation: float
+    ablations: Sequence[Ablation]
+    statistics: Mapping[str, float]
+    subsets: Sequence[Subset]
+    verdicts: Sequence[Verdict]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    version: int = VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, for `json.dump`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Assay:
+        """The inverse of `to_json`.
+
+        Raises:
+            ForeignFolder: the record was written by a later version, or is not an assay.
+        """
+        version = record.get("version")
+        if version != VERSION:
+            raise ForeignFolder(
+                f"an assay of version {VERSION} is wanted, found version {version}: update circuit-assay."
+            )
+        try:
+            return cls(
+                **{
+                    **record,
+                    "ablations": [Ablation(**each) for each in record["ablations"]],
+                    "subsets": [Subset(**each) for each in record["subsets"]],
+                    "verdicts": [Verdict(**each) for each in record["verdicts"]],
+                }
+            )
+        except (KeyError, TypeError) as missing:
+            raise ForeignFolder(f"an assay record is damaged: {missing}.") from missing
