@@ -9,6 +9,10 @@ class BadGraph(GraphError, ValueError):
     """The parts do not make a graph: lengths differ, an edge points backward, a weight is not finite."""
 
 
+class BadOption(GraphError, ValueError):
+    """An option has a value that makes no sense."""
+
+
 class ForeignFolder(GraphError, ValueError):
     """A folder or file that is no graph of ours, or a damaged one."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numba import njit
 
+from graphs.errors import BadOption
 from graphs.graph import AttributionGraph
 from graphs.paths import carry_back, influence, is_bias, rows_of
 from graphs.scores import ends_of
@@ -47,15 +48,15 @@ def prune(
     most_nodes: at most this many of the nodes that may go, the strongest.
 
     Raises:
-        ValueError: a share outside (0, 1], or a negative count.
+        BadOption: a share outside (0, 1], or a negative count.
 
     Source: METHODS 5.1 (renormalise) and 5.2 (default); Ameisen et al. 2025, "Circuit Tracing", on graph pruning.
     """
     for name, share in (("nodes", nodes), ("edges", edges)):
         if not 0 < share <= 1:
-            raise ValueError(f"{name} must be a share above 0 and at most 1, found {share}.")
+            raise BadOption(f"{name} must be a share above 0 and at most 1, found {share}.")
     if most_nodes is not None and most_nodes < 0:
-        raise ValueError(f"most_nodes must not be negative, found {most_nodes}.")
+        raise BadOption(f"most_nodes must not be negative, found {most_nodes}.")
 
     counts = ~is_bias(graph)  # whose edges have shares
     always = np.isin(graph.nodes.kind, _ALWAYS)

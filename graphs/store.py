@@ -235,7 +235,7 @@ class Store:
             CannotWrite: the name is not plain, or the disk refuses.
         """
         folder = self.find(graph)
-        if Path(name).name != name or name.startswith(".") or name in (RECORD, *TABLES) or "\\" in name:
+        if not name or Path(name).name != name or name.startswith(".") or name in (RECORD, *TABLES) or "\\" in name:
             raise CannotWrite(f"a file beside a graph needs a plain name of its own, found {name!r}.")
         try:
             with tempfile.TemporaryDirectory(prefix=".attaching-", dir=folder, ignore_cleanup_errors=True) as place:

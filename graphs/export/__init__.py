@@ -63,23 +63,25 @@ def _write(
     write = getattr(import_module(module), function)
     # Beside the target, so that the last step is a rename within one disk: no reader ever sees half a file.
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+    if not path.parent.is_dir() or path.is_dir():
+        raise CannotWrite(f"{path} could not be written: {_obstacle(path)}")
     try:
         write(graph, unfinished, assay=assay, **options)
         os.replace(unfinished, path)
     except OSError as error:
         if isinstance(error, CannotWrite):
             raise
-        raise CannotWrite(f"{path} could not be written: {_reason(path, error)}") from error
+        raise CannotWrite(
+            f"{path} could not be written: {error.strerror or error}. Choose another folder, or change its permissions."
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return path
 
 
-def _reason(path: Path, error: OSError) -> str:
-    if not path.parent.exists():
-        return f"there is no folder {path.parent}. Make it first."
-    if not path.parent.is_dir():
-        return f"{path.parent} is no folder."
+def _obstacle(path: Path) -> str:
     if path.is_dir():
         return "it is a folder. Give the name of a file."
-    return f"{error.strerror or error}. Choose another folder, or change its permissions."
+    if path.parent.exists():
+        return f"{path.parent} is no folder."
+    return f"there is no folder {path.parent}. Make it first."

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, strategies
 
 from graphs import edge_influence, influence, prune, scores
+from graphs.errors import BadOption
 from tests.worlds import graph_of, graphs, layered
 
 ALWAYS = ("token", "logit", "bias")
@@ -188,5 +189,5 @@ def test_at_most_so_many_nodes_stay_and_they_are_the_strongest():
 
 @pytest.mark.parametrize("wrong", [{"nodes": 0}, {"edges": 1.5}, {"nodes": float("nan")}, {"most_nodes": -1}])
 def test_a_share_that_is_none_is_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(BadOption, match=next(iter(wrong))):
         prune(graph_of([(0, 1, 1.0)], "token logit"), **wrong)

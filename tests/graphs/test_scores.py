@@ -15,7 +15,7 @@ ERRORS = ("error", "unselected")
 
 
 def peers_scores(matrix, kind, goal):
-    """Replacement and completeness of METHODS 5.1 on a [target, source] matrix, and the latter over rows with inputs."""
+    """Replacement and completeness of METHODS 5.1 on a [target, source] matrix, and that over rows with inputs."""
     normalised = np.abs(matrix) / np.maximum(np.abs(matrix).sum(1, keepdims=True), 1e-10)
     total, step = np.zeros(len(goal)), goal
     while step.any():

@@ -1,0 +1,12 @@
+"""The commands of the shell: a table of names and what they do. Each is a module here, imported when it is called.
+
+A command's module has `add_arguments(parser)` and `run(arguments) -> int`, the exit code.
+"""
+
+COMMANDS = {
+    "trace": "trace one prompt: graph, pictures, assay",
+    "check": "ablate a stored graph's features in the real model, and judge it",
+    "list": "list the graphs in the store",
+    "show": "say what a stored graph holds: targets, scores, strongest paths",
+    "draw": "draw stored graphs: svg, png, pdf, dot, html; or export them: graphml, gexf, csv",
+}

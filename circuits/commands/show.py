@@ -1,0 +1,61 @@
+"""`circuits show`: what a stored graph holds, in words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuits import flags
+
+if TYPE_CHECKING:
+    from graphs.store import Store
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flags.add_graphs(parser)
+    parser.add_argument(
+        "--paths", metavar="N", type=int, default=5, help="how many of the strongest paths (default: 5)"
+    )
+    flags.add_store(parser)
+    flags.add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from graphs.store import Store
+
+    store = Store(arguments.store)
+    folder = flags.find_graph(store, arguments.graph)
+    if arguments.json:
+        print(json.dumps(store.record(folder), indent=1))
+        return 0
+    for line in describe(store, folder, arguments.paths):
+        print(line)
+    return 0
+
+
+def describe(store: Store, folder: Path, paths: int) -> list[str]:
+    """The lines that `show` prints."""
+    from graphs.paths import strongest_paths
+    from graphs.wording import kept_in_words, logits_in_words, path_in_words, scores_in_words
+
+    graph, record, assay = store.load(folder), store.record(folder), store.assay(folder)
+    made = {key: record["provenance"].get(key) for key in ("model", "transcoders", "method")}
+    lines = [f"{folder.name}, in {folder}", f"prompt: {record['prompt']}"]
+    lines += [f"{key}: {value}" for key, value in made.items() if isinstance(value, str)]
+    lines += ["targets:", *(f"  {line}" for line in logits_in_words(graph))]
+    lines += [kept_in_words(graph), *scores_in_words(record["scores"], record["kept"])]
+    strongest = strongest_paths(graph, paths)
+    if strongest:
+        carried = sum(path.influence for path in strongest)
+        lines.append(f"the {len(strongest)} strongest paths from a token carry {carried:.1%}:")
+        lines += [f"  {path_in_words(graph, path)}" for path in strongest]
+    if assay:
+        lines.append("assay:")
+        lines += [f"  {each.verdict}: {each.claim} ({each.number:.3g}; {each.threshold})" for each in assay.verdicts]
+    else:
+        lines.append("assay: none yet")
+    beside = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
+    lines.append(f"files: {', '.join(beside)}")
+    return lines

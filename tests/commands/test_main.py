@@ -1,0 +1,90 @@
+"""The command line: what goes wrong becomes one sentence and the right exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from circuits import __main__ as shell
+from circuits.commands import COMMANDS
+from circuits.errors import BadPrompt
+from graphs.errors import CannotWrite
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command `list` that raises what it is told to."""
+
+    def raising(error):
+        def run(arguments):
+            raise error
+
+        command = SimpleNamespace(add_arguments=lambda parser: None, run=run)
+        monkeypatch.setattr(shell, "import_module", lambda name: command)
+        monkeypatch.delenv("CIRCUITS_DEBUG", raising=False)
+        return shell.main(["list"])
+
+    return raising
+
+
+@pytest.mark.parametrize("error", [BadPrompt("the prompt is empty"), CannotWrite("no space")])
+def test_bad_input_is_one_sentence_and_code_2(failing, capsys, error):
+    assert failing(error) == 2
+    assert capsys.readouterr().err == f"circuits: {error}\n"
+
+
+def test_a_file_that_cannot_be_read_is_named(failing, capsys):
+    assert failing(PermissionError(13, "Permission denied", "/a/file")) == 2
+    assert capsys.readouterr().err == "circuits: /a/file: Permission denied\n"
+
+
+def test_an_interruption_is_code_130(failing, capsys):
+    assert failing(KeyboardInterrupt()) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_says_so_where_and_how_to_see_more(failing, capsys, monkeypatch):
+    assert failing(KeyError("lost")) == 1
+    error = capsys.readouterr().err
+    assert "KeyError: 'lost'" in error and "test_main.py, line" in error and "CIRCUITS_DEBUG=1" in error
+    assert "Traceback" not in error
+
+    monkeypatch.setenv("CIRCUITS_DEBUG", "1")
+    shell.main(["list"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["trase"], ["list", "--nonsense"], ["draw"]])
+def test_a_command_line_that_makes_no_sense_is_code_2(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        shell.main(words)
+
+    assert stopped.value.code == 2
+    assert "usage: circuits" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        shell.main(["--help"])
+
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert all(f"\n    {name} " in out for name in COMMANDS)
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    reads, writes = os.pipe()
+    os.close(reads)  # like `circuits list | true`
+    done = subprocess.run(
+        [sys.executable, "-m", "circuits", "list", "--store", str(tmp_path)],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writes)
+
+    assert (done.returncode, done.stderr) == (141, b"")
