@@ -1,0 +1,255 @@
+"""The model card: every seed's figures beside the bars they were to meet, missed ones named."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.world.curves import picture
+
+Numbers = Mapping[str, Any]
+SETS = ("per-layer", "cross-layer")
+
+
+def write(folder: Path) -> int:
+    """Write MODEL_CARD.md and curves.svg from the seeds found there; the best seed's number."""
+    numbers = _numbers(folder)
+    curves = {seed: json.loads((folder / f"seed_{seed}" / "curve.json").read_text()) for seed in numbers}
+    best = best_of(numbers)
+    plain = [json.loads(path.read_text()) for path in sorted(folder.glob("plain_*/numbers.json"))]
+    (folder / "curves.svg").write_text(picture(curves))
+    (folder / "MODEL_CARD.md").write_text("\n".join(_card(numbers, best, plain)) + "\n", encoding="utf-8")
+    return best
+
+
+def ship(folder: Path, target: Path) -> None:
+    """Copy the best seed, the card and the curves."""
+    seed = folder / f"seed_{best_of(_numbers(folder))}"
+    for name in ("model", *SETS):
+        shutil.rmtree(target / name, ignore_errors=True)
+        shutil.copytree(seed / name, target / name)
+    for name in ("MODEL_CARD.md", "curves.svg"):
+        shutil.copy(folder / name, target / name)
+    for path in target.rglob("*.safetensors"):
+        path.chmod(0o644)
+
+
+def best_of(numbers: Mapping[int, Numbers]) -> int:
+    """The seed that meets most bars; between equals, the one whose answers follow the donor most."""
+
+    def worth(seed: int) -> tuple[int, float]:
+        met = sum(ok for _, _, _, ok in bars(numbers[seed]))
+        return met, _weakest_swap(numbers[seed]["sets"]["per-layer"])
+
+    return max(numbers, key=worth)
+
+
+def bars(numbers: Numbers) -> Iterator[tuple[str, str, str, bool]]:
+    """What was asked, what was found, and whether it is met."""
+    for name, value in numbers["accuracy"].items():
+        yield f"{name}: right", "≥ .95", f"{value:.3f}", value >= 0.95
+    for text, ok in numbers["showcase"].items():
+        yield f"“{text}”", "right", "right" if ok else "wrong", ok
+    for name, found in numbers["sets"].items():
+        worst, unexplained = max(found["active"]), max(found["unexplained"])
+        yield f"{name}: active features a token, fullest layer", "≤ 8", f"{worst:.1f}", worst <= 8
+        yield f"{name}: variance unexplained, worst layer", "≤ .02", f"{unexplained:.4f}", unexplained <= 0.02
+        yield f"{name}: features alive", "≥ .95", f"{found['alive']:.3f}", found["alive"] >= 0.95
+        agreement, divergence = found["agreement_one_answer"], found["mean_divergence"]
+        yield f"{name}: agreement, all MLPs replaced", "≥ .98", f"{agreement:.4f}", agreement >= 0.98
+        yield f"{name}: mean KL, all MLPs replaced", "≤ .02 nat", f"{divergence:.4f}", divergence <= 0.02
+        swapped = _weakest_swap(found)
+        yield f"{name}: state swap in the real model, weakest attribute", "≥ .95", f"{swapped:.3f}", swapped >= 0.95
+        control = max(c["donor"] for c in found["controls"].values())
+        yield f"{name}: strongest feature control", "≤ .10", f"{control:.3f}", control <= 0.1
+        f1 = found["f1"]["states"]
+        yield f"{name}: states with a feature of F1 ≥ .85", "≥ 45 of 50", str(f1), f1 >= 45
+    for name, found in numbers["centroid"].items():
+        yield f"embedding-centroid control, {name} cities", "≤ .10", f"{found['donor']:.3f}", found["donor"] <= 0.1
+
+
+def _weakest_swap(found: Numbers) -> float:
+    return min(attribute["real"]["donor"] for attribute in found["swap"].values())
+
+
+def _numbers(folder: Path) -> dict[int, Numbers]:
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("seed_*/numbers.json"))]
+    if not found:
+        raise FileNotFoundError(
+            f"a card needs measured seeds, {folder} has no seed_*/numbers.json: run the proof stage there first."
+        )
+    return {numbers["seed"]: numbers for numbers in found}
+
+
+def _card(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers]) -> Iterator[str]:
+    yield from _story(best, list(numbers))
+    yield from _bars(numbers, best)
+    yield from _swaps(numbers, best)
+    yield from _interchange(numbers, best, plain)
+    for name in SETS:
+        yield from _replacement(name, numbers[best]["sets"][name])
+    yield from _inside(numbers[best])
+
+
+def _story(best: int, seeds: list[int]) -> Iterator[str]:
+    yield f"""# world
+
+A Llama of 4 layers, width 96, 4 heads and 0.64 million parameters, trained by `scripts/train_world.py` on a
+synthetic English of 842 words, one word a token. It answers questions about an invented country: where a city lies,
+what a state has, and what the state of a city has ("the capital of the state containing dallas is": austin). It also
+knows who receives a gift, that wars end after they begin, opposites in three languages, sums of two digits, and which
+noun a verb agrees with. It knows nothing else; a word outside its vocabulary is `<unk>`.
+
+State capitals, codes, regions, birds and flowers are real. Rivers, heroes, songs and the two-word cities are
+invented: a two-word city is one of 20 first and one of 12 last words. Two states share every square of two first and
+two last words, one diagonal each, so that no sum of two scores can tell them apart.
+
+**Its two-step circuit was put there by training.** Left alone, models of this kind answer two-hop questions just as
+well and need not have a node for the state (see below). So pairs of questions were also trained with the MLP outputs
+of layers 0 to 2 at the last word exchanged, the right answer then being that of the donor's state (interchange
+intervention training, Geiger et al. 2022). Held-out cities took no part in that, and what is measured below is
+measured on those cities. Take this model as a place where the truth is known, not as evidence that models grow such
+circuits by themselves.
+
+Made with `python scripts/train_world.py --seeds {" ".join(map(str, seeds))}`; seed {best} is shipped. Figures are on
+held-out prompts: entities that no two-hop question of the training named (city), compositions never seen (combo),
+pairs of names, of nouns, of numbers, and cross-language opposites never seen. One-hop facts can only be remembered,
+all of them are asked. The swaps were trained at whole MLP outputs; transcoder features took no part in training.
+
+![Training curves](curves.svg)
+"""
+
+
+def _bars(numbers: Mapping[int, Numbers], best: int) -> Iterator[str]:
+    yield "## Bars\n"
+    yield (
+        "| asked | bar | "
+        + " | ".join(f"seed {seed}" + (" (shipped)" if seed == best else "") for seed in numbers)
+        + " |"
+    )
+    yield "|---|---|" + "---|" * len(numbers)
+    columns = [list(bars(found)) for found in numbers.values()]
+    for row in zip(*columns, strict=True):
+        cells = [value if ok else f"**{value}** missed" for _, _, value, ok in row]
+        yield f"| {row[0][0]} | {row[0][1]} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _swaps(numbers: Mapping[int, Numbers], best: int) -> Iterator[str]:
+    found = numbers[best]["sets"]
+    pairs = found["per-layer"]["swap"]["capital"]["real"]["pairs"]
+    yield f"""## The state's features exchanged (seed {best})
+
+At the last word, layers 0 to 2. A state's features are those that fire on at least half of its capital questions and
+on at most a tenth of the others, over two-word cities that two-hop questions were trained on; strengths are means
+over the same prompts, times {found["per-layer"]["dose"]}. Asked: {pairs} pairs a row about cities that no two-hop
+question of the training named. Given: share that follows the donor / share that stays. Every MLP runs live.
+"""
+    yield "| | per-layer, real model | per-layer, replaced | cross-layer, real model | cross-layer, replaced |"
+    yield "|---|---|---|---|---|"
+    for attribute in found["per-layer"]["swap"]:
+        cells = [_rate(found[name]["swap"][attribute][where]) for name in SETS for where in ("real", "replaced")]
+        yield f"| {attribute} | " + " | ".join(cells) + " |"
+    yield (
+        "| famous one-word cities (the masks never saw them) | "
+        + " | | ".join(_rate(found[n]["swap famous"]) for n in SETS)
+        + " | |"
+    )
+    for dose in found["per-layer"]["doses"]:
+        yield (
+            f"| all five attributes, dose {dose} | "
+            + " | | ".join(_rate(found[n]["doses"][dose]) for n in SETS)
+            + " | |"
+        )
+    for control in found["per-layer"]["controls"]:
+        yield f"| control: {control} | " + " | | ".join(_rate(found[n]["controls"][control]) for n in SETS) + " | |"
+    centroid = numbers[best]["centroid"]
+    both = " · ".join(_rate(centroid[cities]) for cities in ("two-word", "famous"))
+    yield f"| control: embedding centroid added at the city, two-word · famous | {both} | | | |"
+    yield ""
+    for name in SETS:
+        f1 = found[name]["f1"]
+        layers = ", ".join(f"{n:.1f}" for n in found[name]["features by layer"])
+        yield (
+            f"{name}: {found[name]['features per state']:.1f} features a state ({layers} by layer). The best feature "
+            f"of a state has F1 ≥ .85 for {f1['states']} of 50 states where it was chosen (mean {f1['mean']:.3f}), "
+            f"and for {f1['states held out']} of the {f1['asked held out']} states with a held-out city on questions "
+            f"about that city (mean {f1['mean held out']:.3f}).\n"
+        )
+    read = numbers[best]["read out of embeddings"]
+    yield (
+        f"A nearest-centroid read of the state from a two-word city's embeddings is right {read:.2f} of the time, "
+        "that city left out.\n"
+    )
+
+
+def _interchange(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers]) -> Iterator[str]:
+    yield "## MLP outputs exchanged at the last word, by layers\n"
+    yield "Follows the donor / stays; two-word held-out cities · famous ones. Without: no exchange in training.\n"
+    yield (
+        "| layers | "
+        + " | ".join([*(f"seed {s}" for s in numbers), *(f"without, seed {p['seed']}" for p in plain)])
+        + " |"
+    )
+    yield "|---|" + "---|" * (len(numbers) + len(plain))
+    every = [*numbers.values(), *plain]
+    for layers in numbers[best]["interchange"]:
+        cells = [
+            f"{_rate(n['interchange'][layers]['two-word'])} · {_rate(n['interchange'][layers]['famous'])}"
+            for n in every
+        ]
+        yield f"| {layers} | " + " | ".join(cells) + " |"
+    yield ""
+    for found in plain:
+        accuracy = found["accuracy"]
+        yield (
+            f"The model without (seed {found['seed']}) answers {accuracy['two-hop city']:.3f} of the two-hop questions "
+            f"about held-out cities and at least {min(accuracy.values()):.3f} of every task: a right answer says "
+            "nothing about the circuit.\n"
+        )
+
+
+def _replacement(name: str, found: Numbers) -> Iterator[str]:
+    active = ", ".join(f"{x:.1f}" for x in found["active"])
+    unexplained = ", ".join(f"{x:.4f}" for x in found["unexplained"])
+    yield f"## {name} transcoders\n"
+    alive = found["alive"]
+    yield f"By layer: active features a token {active}; variance unexplained {unexplained}; alive {alive:.3f}.\n"
+    yield "| with every MLP replaced | right: model → replaced | same first answer | KL, nats |"
+    yield "|---|---|---|---|"
+    for part in found["before"]:
+        yield (
+            f"| {part} | {found['before'][part]:.3f} → {found['after'][part]:.3f} | {found['agreement'][part]:.3f} | "
+            f"{found['divergence'][part]:.4f} |"
+        )
+    yield ""
+    same = "; ".join(f"layer {k} {a:.2f} / {b:.2f}" for k, (a, b) in enumerate(found["shared meaning"]))
+    yield (
+        "Features shared by the same question in two languages (Jaccard at the last word, same concept / other "
+        f"concepts): {same}.\n"
+    )
+
+
+def _inside(numbers: Numbers) -> Iterator[str]:
+    yield "## What matters inside, by ablation\n"
+    yield (
+        "One MLP's or one head's output set to its mean over all tasks, one per-layer feature set to zero, in the real "
+        "model. Heads as layer.head; of heads and features the three whose loss hurts most (share then right; nats of "
+        "the answer's log probability lost).\n"
+    )
+    tasks = numbers["sets"]["per-layer"]["inside"]
+    layers = len(next(iter(tasks.values()))["mlps"])
+    yield "| task | clean | " + " | ".join(f"no MLP {k}" for k in range(layers)) + " | heads | features |"
+    yield "|---|---|" + "---|" * (layers + 2)
+    for name, task in tasks.items():
+        heads = sorted(task["heads"].items(), key=lambda item: item[1])[:3]
+        features = list(task["features"].items())[:3]
+        cells = [f"{task['clean']:.2f}", *(f"{x:.2f}" for x in task["mlps"])]
+        cells += [", ".join(f"{k} {x:.2f}" for k, x in heads), ", ".join(f"{k} {x:.2f}" for k, x in features)]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _rate(found: Numbers) -> str:
+    return f"{found['donor']:.3f} / {found['kept']:.3f}"
