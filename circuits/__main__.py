@@ -67,7 +67,8 @@ def complain(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         print(f"circuits: {error.filename}: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
-    where = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [frame for frame in frames if not frame.filename.startswith("<")][-1]  # "<frozen importlib>" helps nobody
     print(
         f"circuits: a fault of this program, not of your input: {type(error).__name__}: {error} "
         f"({os.path.basename(where.filename)}, line {where.lineno}). Run it again with CIRCUITS_DEBUG=1 for the whole "

@@ -1,4 +1,4 @@
-"""The checker of types and shapes in tests, named in pyproject.toml: beartype, taking an int where a float is wanted."""
+"""The checker of types and shapes in tests, named in pyproject.toml: beartype, with an int doing for a float."""
 
 from beartype import BeartypeConf, beartype
 
