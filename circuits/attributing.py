@@ -43,19 +43,21 @@ def attribute(
         raise BadOption(f"method must be one of {', '.join(METHODS)}, found {method!r}.")
     options = {"max_logits": max_logits, "logit_mass": logit_mass, "max_features": max_features}
     graph = METHODS[method](model, transcoders, prompt, targets, **options, progress=progress)
-    used = {(int(n.split("/")[0]), int(n.split("/")[1])) for n in transcoders.notes}
-    units = zip(graph.nodes.layer.tolist(), graph.nodes.feature.tolist(), strict=True)
+    rows = graph.nodes.where("feature")
+    names = {f"{graph.nodes.layer[row]}/{graph.nodes.feature[row]}" for row in rows}
     return replace(
         graph,
         provenance={
-            "model": {"name": model.name, "hash": model.content_hash},
-            "transcoders": {"name": transcoders.name, "hash": transcoders.content_hash},
+            "model": model.name,
+            "model_hash": model.content_hash,
+            "transcoders": transcoders.name,
+            "transcoders_hash": transcoders.content_hash,
             "method": method,
             "options": {**options, "targets": None if targets is None else [_plain(each) for each in targets]},
             "prompt": prompt if isinstance(prompt, str) else [int(i) for i in prompt],
             "versions": _versions(),
             **graph.provenance,
-            "feature_notes": {f"{l}/{f}": transcoders.notes[f"{l}/{f}"] for l, f in sorted(used & set(units))},
+            "feature_notes": {name: transcoders.notes[name] for name in sorted(names & transcoders.notes.keys())},
         },
     )
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from graphs.store import Store
 
 STORE = "circuits-store"
+MODEL = "world"
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,33 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 def add_graphs(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """GRAPH, or GRAPH… with nargs="+": as `find_graph` takes them."""
     parser.add_argument("graph", metavar="GRAPH", nargs=nargs, help="an id, its beginning, or a graph's folder")
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL) -> None:
+    """-m, -t, --device and --dtype. A default of None: what the graph was made with."""
+    made = "what the graph was made with" if default is None else default
+    parser.add_argument(
+        "-m", "--model", metavar="MODEL", default=default, help=f"shipped name, folder, or Hub id (default: {made})"
+    )
+    own = made if default is None else "those shipped with the model, else neurons"
+    parser.add_argument(
+        "-t",
+        "--transcoders",
+        metavar="SET",
+        help=f"shipped name, folder, or 'neurons': each MLP neuron a feature (default: {own})",
+    )
+    parser.add_argument("--device", default="auto", help="where to compute: auto, cpu, cuda (default: auto)")
+    dtype = None if default is None else "float32"
+    parser.add_argument("--dtype", default=dtype, help=f"float32 or float64 (default: {dtype or made})")
+
+
+def transcoders_for(arguments: argparse.Namespace) -> str:
+    """The set that was asked for; by default the one that is shipped with the model, else its own neurons."""
+    from circuits.transcoders.loading import shipped_transcoders
+
+    if arguments.transcoders:
+        return arguments.transcoders
+    return arguments.model if arguments.model in shipped_transcoders() else "neurons"
 
 
 def find_graph(store: Store, text: str) -> Path:

@@ -53,7 +53,7 @@ class FrozenAttention:
     """One layer's attention with its pattern and norms held: a linear map of the residual stream.
 
     pattern [head query key]; W_V [kv_head d_model d_head]; W_O [head d_head d_model].
-    constant: what it adds to the residual stream whatever comes in, by name of the bias it stems from. Each [pos d_model]
+    constant: what it adds whatever comes in, by the name of the bias it stems from. Each [pos d_model]
     """
 
     pattern: Float[Tensor, "head query key"]
@@ -120,7 +120,7 @@ class Frozen:
     def read_residual(
         self, vectors: Float[Tensor, "target d_in"], layer: int, position: Tensor, site: str
     ) -> tuple[Float[Tensor, "target d_model"], Float[Tensor, "target"]]:
-        """Read vectors at a dictionary's input, as read vectors of the residual stream, and what the norm's bias adds."""
+        """Read vectors at a dictionary's input as ones of the residual stream, and what the norm's bias adds."""
         norm = self.mlp_norm[layer]
         nothing = vectors.new_zeros(len(vectors))
         if site == "residual_mid":
@@ -178,9 +178,7 @@ def sites_to_freeze(model: Model) -> list[Site]:
     return [(name, 0) for name in whole] + [(name, layer) for layer in range(model.layers) for name in per_layer]
 
 
-def _freeze_attention(
-    block: Block, pattern: Tensor, norm: FrozenNorm, post_norm: FrozenNorm | None
-) -> FrozenAttention:
+def _freeze_attention(block: Block, pattern: Tensor, norm: FrozenNorm, post_norm: FrozenNorm | None) -> FrozenAttention:
     frozen = FrozenAttention(pattern.to(block.W_V.dtype), block.W_V, block.W_O, norm, post_norm, {})
     length = pattern.shape[-1]
 

@@ -134,9 +134,7 @@ class Model:
         if not ids:
             raise BadPrompt("the prompt is empty: give at least one token.")
         if len(ids) > self.context:
-            raise BadPrompt(
-                f"the prompt has {len(ids)} tokens, {self.name} reads at most {self.context}: shorten it."
-            )
+            raise BadPrompt(f"the prompt has {len(ids)} tokens, {self.name} reads at most {self.context}: shorten it.")
         return torch.tensor(ids, device=self.device)
 
     def _read(self, text: str) -> list[int]:
@@ -160,7 +158,9 @@ class Model:
 
         words = [word for word in dict.fromkeys(text.split()) if strange(word)] or [text]
         nearest = difflib.get_close_matches(words[0].lower(), list(self.tokenizer.get_vocab()), n=3)
-        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else " `circuits models` shows what it was trained on."
+        hint = (
+            f" Did you mean {' or '.join(nearest)}?" if nearest else " `circuits models` shows what it was trained on."
+        )
         return f"{self.name} does not know {', '.join(repr(word) for word in words)}.{hint}"
 
     def texts(self, ids: Iterable[int]) -> list[str]:
@@ -346,7 +346,9 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as reason:
-        raise BadOption(f"device {name!r} cannot be used here ({str(reason).splitlines()[0]}): try auto or cpu.") from None
+        raise BadOption(
+            f"device {name!r} cannot be used here ({str(reason).splitlines()[0]}): try auto or cpu."
+        ) from None
     return device
 
 

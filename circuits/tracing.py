@@ -41,7 +41,7 @@ class Trace:
     tokens: ids [pos]; texts: what they say. logits: the real model's, before any soft cap. [pos vocab]
     layer, position, unit, activation: the active units, in reading order. [active]
     inputs: what the dictionary read, per layer. [pos d_in]
-    mlp: the real MLP outputs as they join the residual stream (an exact dictionary's own). [layer pos d_model]
+    written: the real MLP outputs at the site where the dictionary writes. [layer pos d_out]
     errors: what the dictionary misses of them; None for an exact dictionary. [layer pos d_model]
     constants: every bias and sink. residual: the last residual stream. [pos d_model]
     """
@@ -55,7 +55,7 @@ class Trace:
     unit: Int[Tensor, "active"]
     activation: Float[Tensor, "active"]
     inputs: list[Float[Tensor, "pos d_in"]]
-    mlp: Float[Tensor, "layer pos d_model"]
+    written: Float[Tensor, "layer pos d_out"]
     errors: Float[Tensor, "layer pos d_model"] | None
     constants: list[Constant]
     residual: Float[Tensor, "pos d_model"]
@@ -72,7 +72,8 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         UnfaithfulModel: the frozen model's logits differ from the real ones.
     """
     tokens = model.tokenize(prompt)
-    read = [*sites_to_freeze(model), *(("mlp_output", layer) for layer in range(model.layers))]
+    outputs = [(site, layer) for layer in range(model.layers) for site in ("mlp_output", dictionary.writes)]
+    read = [*sites_to_freeze(model), *outputs]
     logits, seen = model.run(tokens[None], read=read)
     frozen = freeze(model, seen)
     length = len(tokens)
@@ -81,7 +82,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
 
     x = frozen.embedding if frozen.positions is None else frozen.embedding + frozen.positions
     constants = [] if frozen.positions is None else [Constant("position embedding", -1, "embedding", frozen.positions)]
-    inputs, acts, outputs, errors = [], [], [], []
+    inputs, acts, errors = [], [], []
     for layer, attention in enumerate(frozen.attention):
         attended = attention.forward(x)
         for name, vectors in attention.constant.items():
@@ -91,13 +92,10 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         inputs.append(frozen.mlp_input(residual, layer, dictionary.reads))
         acts.append(dictionary.activations(layer, inputs[layer]) * alive[:, None])
 
-        units = sum(
-            dictionary.decode(source, acts[source], layer)
-            for source in range(layer + 1)
-            if layer in dictionary.written_layers(source)
-        )
+        sources = (source for source in range(layer + 1) if layer in dictionary.written_layers(source))
+        units = torch.stack([dictionary.decode(source, acts[source], layer) for source in sources]).sum(0)
         skip = dictionary.skip(layer)
-        skipped = 0 if skip is None else inputs[layer] @ skip.T
+        skipped = torch.zeros_like(units) if skip is None else inputs[layer] @ skip.T
 
         def reached(vectors: Tensor, layer: int = layer) -> Tensor:
             return frozen.written(vectors, layer, everywhere, dictionary.writes)
@@ -111,15 +109,13 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
 
         constants.append(Constant("decoder bias", layer, "mlp", bias * alive[:, None]))
         for silent in range(min(dictionary.silent_positions, length)):
-            sink = out - (reached(skipped) if skip is not None else 0)
-            constants.append(
-                Constant("sink", layer, "mlp", sink * (everywhere == silent)[:, None], position=silent)
-            )
-        if skip is not None and frozen.mlp_norm[layer].bias is not None and dictionary.reads == "mlp_input":
-            through = reached((frozen.mlp_norm[layer].bias @ skip.T).expand(length, -1))
+            sink = out - reached(skipped)
+            constants.append(Constant("sink", layer, "mlp", sink * (everywhere == silent)[:, None], position=silent))
+        norm_bias = frozen.mlp_norm[layer].bias
+        if skip is not None and norm_bias is not None and dictionary.reads == "mlp_input":
+            through = reached((norm_bias @ skip.T).expand(length, -1))
             constants.append(Constant("norm bias through skip", layer, "mlp", through))
         errors.append((out - linear - bias) * alive[:, None])
-        outputs.append(out)
         x = x + attended + out
 
     rebuilt = frozen.final_norm.apply(x) @ frozen.unembedding
@@ -144,7 +140,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         unit=torch.cat([each[:, 1] for each in found]),
         activation=torch.cat([each[where[:, 0], where[:, 1]] for each, where in zip(acts, found, strict=True)]),
         inputs=inputs,
-        mlp=torch.stack(outputs),
+        written=torch.stack([seen[(dictionary.writes, layer)][0] for layer in range(model.layers)]),
         errors=None if dictionary.exact else torch.stack(errors),
         constants=[each for each in constants if bool(each.vectors.any())],
         residual=x,

@@ -19,7 +19,7 @@ class Ablation:
     node: its row in the graph that was tested.
     influence: the graph's claim: the share of the goal that passes through it.
     predicted: the graph's signed claim: the change of the target's logit, in logits.
-    measured, kl: what happened with attention live: change of the target's logit in logits, KL(clean || ablated) in nats.
+    measured, kl: what happened, attention live: change of the target's logit in logits, KL(clean || ablated) in nats.
     measured_frozen, kl_frozen: the same with attention patterns held.
     """
 

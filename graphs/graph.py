@@ -91,7 +91,7 @@ class AttributionGraph:
 
 
 def _reading_order(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """The order that sorts edges by (target, source), None when they stand so already: sorting millions takes seconds."""
+    """The order that sorts edges by (target, source), None when they stand so: sorting millions takes seconds."""
     step = np.diff(target)
     if ((step > 0) | ((step == 0) & (np.diff(source) >= 0))).all():
         return None

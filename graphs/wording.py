@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphs.assays import VERDICTS, Assay
 from graphs.graph import AttributionGraph
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ def name_node(graph: AttributionGraph, row: int) -> str:
     label = str(nodes.label[row]).strip() or (f"{kind} {nodes.feature[row]}" if nodes.feature[row] >= 0 else kind)
     if kind in ("token", "logit"):
         return label
+    # A unit without a label is called by its number, which names the layer already.
     place = f" @{graph.tokens[position].strip()}" if position >= 0 else ""
-    return f"{label}{f' L{layer}' if layer >= 0 else ''}{place}"
+    level = f" L{layer}" if layer >= 0 and f"L{layer}" not in label else ""
+    return f"{label}{level}{place}"
 
 
 def path_in_words(graph: AttributionGraph, path: Path) -> str:
@@ -79,3 +82,14 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "undefined" if value is None or value != value else f"{value:.0%}"
+
+
+def assay_in_words(assay: Assay) -> list[str]:
+    """The verdicts of an assay, a line each with its number, bar and control, then how many claims stood."""
+    lines = []
+    for each in assay.verdicts:
+        number = "" if each.number is None or each.number != each.number else f": {each.number:.3g}"
+        lines.append(f"{each.verdict:13}  {each.claim}{number} (wanted: {each.threshold}; {each.control})")
+    counts = ", ".join(f"{sum(v.verdict == word for v in assay.verdicts)} {word}" for word in VERDICTS)
+    spent = sum(assay.seconds.values())
+    return [*lines, f"{counts}, on this prompt; registered as {assay.registration['hash']}, {spent:.1f} s"]

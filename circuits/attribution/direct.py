@@ -2,7 +2,7 @@
 
     weight(source -> target) = Σ_places ⟨what the source writes there, gradient of the target there⟩
 
-and for every target  Σ weights = its value  (pre-activation, activation of a gated neuron, or demeaned logit): asserted.
+and for every target  Σ weights = its value  (pre-activation, gated neuron's activation, demeaned logit): asserted.
 
 Source: Ameisen et al. 2025, "Circuit Tracing"; METHODS sections 2.3, 2.4, 3.2 and 4.
 """
@@ -22,7 +22,7 @@ from circuits.goal import Goal, Target, choose_goal
 from circuits.model import Model
 from circuits.sweep import Targets, sweep_back
 from circuits.tracing import Trace, trace
-from circuits.transcoders.base import Dictionary
+from circuits.transcoders.base import Dictionary, written_within
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 from graphs.paths import influence
@@ -35,17 +35,28 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
-    """Where everything stands: node rows in reading order, and the targets among them.
+class _Columns:
+    """Which column of a score matrix each source has, -1 for those that are not scored.
 
-    units [active], errors [layer pos], constants [constant], reading [layer] are node rows, -1 for what is no node.
-    A reading bias (encoder, norm before the MLP, final norm, unembedding) has no vector: it is added to its targets.
+    tokens [pos], units [active], errors [layer pos], constants [constant].
     """
 
-    nodes: Nodes
+    tokens: Int[np.ndarray, "pos"]
     units: Int[np.ndarray, "active"]
     errors: Int[np.ndarray, "layer pos"]
     constants: Int[np.ndarray, "constant"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The nodes in reading order, and where the sources are among them.
+
+    reading: the rows of biases that are read with a target (encoder, norm before the MLP, final norm, unembedding) and
+        so have no vector of their own; by name and layer.
+    """
+
+    nodes: Nodes
+    columns: _Columns
     reading: dict[tuple[str, int], int]
 
 
@@ -108,11 +119,11 @@ def attribute_trace(
     logit_rows = list(rows_of(logit_targets, logit_values, logit_at))
     if everything == count:
         chosen = np.arange(count)[::-1].copy()
-        traced = list(rows_of(_take(unit_targets, chosen), unit_values[chosen], table.units[chosen]))
+        traced = list(rows_of(_take(unit_targets, chosen), unit_values[chosen], table.columns.units[chosen]))
     else:
         traced = []
         for chosen in _by_influence(table, goal, logit_rows, traced, everything):
-            traced += rows_of(_take(unit_targets, chosen), unit_values[chosen], table.units[chosen])
+            traced += rows_of(_take(unit_targets, chosen), unit_values[chosen], table.columns.units[chosen])
     return _assemble(run, dictionary, goal, table, [*logit_rows, *traced])
 
 
@@ -162,7 +173,8 @@ def _lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> _Table:
     kind, layer, position, feature, activation, label = (np.array(column) for column in zip(*rows, strict=True))
     unknown, nothing = np.full(len(rows), np.nan), np.zeros(len(rows))
     nodes = Nodes(kind, layer, position, feature, activation, unknown, nothing, nothing, label)
-    return _Table(nodes, units, errors, np.array(constants, dtype=np.int64), reading)
+    columns = _Columns(np.arange(length), units, errors, np.array(constants, dtype=np.int64))
+    return _Table(nodes, columns, reading)
 
 
 # -- the targets ------------------------------------------------------------------------------------------------------
@@ -257,7 +269,7 @@ def _score(
         chunk = Targets(targets.layer[part], targets.position[part], targets.vector[part])
         weight = chunk.vector.new_zeros(len(chunk.layer), sources)
         for place, layer, g in sweep_back(run.frozen, dictionary, chunk):
-            _score_place(run, dictionary, table, weight[: len(g)], place, layer, g)
+            _score_place(run, dictionary, table.columns, weight[: len(g)], place, layer, g)
         for (name, layer), column in table.reading.items():
             reads_here = chunk.layer == layer
             constant = getattr(values, name)[part]
@@ -274,30 +286,90 @@ def _score(
 
 
 def _score_place(
-    run: Trace, dictionary: Dictionary, table: _Table, weight: Tensor, place: str, layer: int, g: Tensor
+    run: Trace,
+    dictionary: Dictionary,
+    columns: _Columns,
+    weight: Tensor,
+    place: str,
+    layer: int,
+    g: Tensor,
+    window: int | None = None,
 ) -> None:
     """Add to each row what every source written at this place gives, by the gradient there."""
     length = g.shape[1]
-    for column, constant in zip(table.constants, run.constants, strict=True):
-        if (constant.place, constant.layer) == (place, layer):
+    for column, constant in zip(columns.constants, run.constants, strict=True):
+        if column >= 0 and (constant.place, constant.layer) == (place, layer):
             weight[:, column] += torch.tensordot(g, constant.vectors[:length], 2)
     if place == "embedding":
-        weight[:, :length] += (g * run.frozen.embedding[:length]).sum(-1)
+        scored = np.flatnonzero(columns.tokens[:length] >= 0)
+        weight[:, columns.tokens[scored]] += (g[:, scored] * run.frozen.embedding[scored]).sum(-1)
     if place != "mlp":
         return
+    column_of = torch.from_numpy(columns.units).to(run.unit.device)
     for position in range(length):
         here = g[:, position]
         for source in range(layer + 1):
-            if layer not in dictionary.written_layers(source):
+            if layer not in written_within(dictionary, source, window):
                 continue
-            units = torch.nonzero((run.layer == source) & (run.position == position))[:, 0]
+            units = torch.nonzero((run.layer == source) & (run.position == position) & (column_of >= 0))[:, 0]
             if len(units):
                 vectors = run.activation[units, None] * dictionary.writing(source, run.unit[units], layer)
                 vectors = run.frozen.written(vectors, layer, run.position[units], dictionary.writes)
-                columns = torch.from_numpy(table.units).to(units)[units]
-                weight[:, columns] += here @ vectors.T
-        if table.errors[layer, position] >= 0:
-            weight[:, table.errors[layer, position]] += here @ run.errors[layer, position]
+                weight[:, column_of[units]] += here @ vectors.T
+        if run.errors is not None and columns.errors[layer, position] >= 0:
+            weight[:, columns.errors[layer, position]] += here @ run.errors[layer, position]
+
+
+@torch.no_grad()
+def effects_on(
+    run: Trace,
+    dictionary: Dictionary,
+    graph: AttributionGraph,
+    targets: Int[np.ndarray, "target"],
+    sources: Int[np.ndarray, "source"],
+    *,
+    window: int | None = None,
+) -> Float[np.ndarray, "target source"]:
+    """Direct effects of some unit nodes of a graph on some of its units and logits, in float64.
+
+    targets, sources: rows of the graph's node table.
+    window: count a unit's writes only up to so many layers past its own; None counts all, and gives the edges.
+    """
+    nodes = graph.nodes
+    places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
+    at = {place: i for i, place in enumerate(places)}
+
+    def active(rows: np.ndarray) -> np.ndarray:
+        columns = (nodes.layer[rows].tolist(), nodes.position[rows].tolist(), nodes.feature[rows].tolist())
+        return np.array([at[place] for place in zip(*columns, strict=True)], dtype=np.int64)
+
+    units = np.full(len(run.layer), -1)
+    units[active(sources)] = np.arange(len(sources))
+    scored = _Columns(
+        tokens=np.full(len(run.tokens), -1),
+        units=units,
+        errors=np.full((run.frozen.layers, len(run.tokens)), -1),
+        constants=np.full(len(run.constants), -1),
+    )
+    is_logit = nodes.kind[targets] == "logit"
+    logits = nodes.where("logit")
+    against = graph.provenance["against"]
+    tokens = nodes.feature[logits].tolist()
+    goal = Goal(tokens, list(against), [1.0] * len(tokens), [1.0] * len(tokens), [""] * len(tokens))
+    found = np.zeros((len(targets), len(sources)))
+    all_units, _ = _unit_targets(run, dictionary)
+    for part, of in (
+        (np.flatnonzero(~is_logit)[::-1], lambda rows: _take(all_units, active(rows))),
+        (np.flatnonzero(is_logit), lambda rows: _take(_logit_targets(run, goal)[0], np.searchsorted(logits, rows))),
+    ):
+        if not len(part):
+            continue
+        chunk = of(targets[part])
+        weight = chunk.vector.new_zeros(len(part), len(sources))
+        for place, layer, g in sweep_back(run.frozen, dictionary, chunk):
+            _score_place(run, dictionary, scored, weight[: len(g)], place, layer, g, window)
+        found[part] = weight.double().cpu().numpy()
+    return found
 
 
 def _check_conservation(
@@ -325,8 +397,8 @@ def _by_influence(
     Influence is estimated from the rows traced so far; what is not traced yet is where paths end.
     """
     index_of = np.full(len(table.nodes), -1)
-    index_of[table.units] = np.arange(len(table.units))
-    seen = np.zeros(len(table.units), dtype=bool)
+    index_of[table.columns.units] = np.arange(len(table.columns.units))
+    seen = np.zeros(len(table.columns.units), dtype=bool)
     left = budget
     while left > 0:
         reached = np.zeros(len(table.nodes))
@@ -335,7 +407,7 @@ def _by_influence(
         for target, each, i in sorted(rows, key=lambda row: -row[0]):
             if reached[target] and each.gross[i]:
                 reached[: each.weight.shape[1]] += np.abs(each.weight[i]) * (reached[target] / each.gross[i])
-        estimate = np.where(seen, -1.0, reached[table.units])
+        estimate = np.where(seen, -1.0, reached[table.columns.units])
         count = min(left, max(1, -(-budget // ROUNDS)))
         chosen = np.sort(np.argsort(-estimate, kind="stable")[:count])[::-1].copy()
         seen[chosen] = True
@@ -392,7 +464,7 @@ def _assemble(run: Trace, dictionary: Dictionary, goal: Goal, table: _Table, sco
 
 
 def _merge_untraced(nodes: Nodes, untraced: np.ndarray) -> tuple[Nodes, np.ndarray]:
-    """One `unselected` node per layer and position in place of all untraced units there; and where each old row went."""
+    """One `unselected` node per layer and position in place of the untraced units there; where each old row went."""
     cell = nodes.layer.astype(np.int64) * (nodes.position.max() + 1) + nodes.position
     cells, first, count = np.unique(cell[untraced], return_index=True, return_counts=True)
     representative = np.flatnonzero(untraced)[first]

@@ -18,7 +18,8 @@ def load(folder: str | Path) -> Transcoders:
     """The dictionary in a folder of any known layout, in float32 on the CPU.
 
     Raises:
-        UnknownTranscoders: no such folder, or no layout recognises it. DamagedTranscoders: a file is not what it should be.
+        UnknownTranscoders: no such folder, or no layout recognises it.
+        DamagedTranscoders: a file is not what it should be.
     """
     folder = Path(folder)
     if not folder.is_dir():

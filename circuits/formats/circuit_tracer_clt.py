@@ -37,7 +37,9 @@ def load(folder: Path) -> Transcoders:
     encoders = number_layers(folder, "W_enc_{}.safetensors")
     decoders = number_layers(folder, "W_dec_{}.safetensors")
     if not encoders or len(encoders) != len(decoders):
-        raise DamagedTranscoders(f"{folder} holds {len(encoders)} encoders and {len(decoders)} decoders: fetch the rest.")
+        raise DamagedTranscoders(
+            f"{folder} holds {len(encoders)} encoders and {len(decoders)} decoders: fetch the rest."
+        )
     W_enc, b_enc, threshold, W_dec, b_dec = [], [], [], [], []
     for layer, (encoder, decoder) in enumerate(zip(encoders, decoders, strict=True)):
         tensors = read_tensors(encoder)

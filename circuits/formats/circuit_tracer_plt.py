@@ -38,8 +38,8 @@ def load(folder: Path) -> Transcoders:
     if not paths:
         raise DamagedTranscoders(f"{folder} holds a config.yaml but no layer_0.safetensors: fetch the weights.")
     layers = [_load_layer(path) for path in paths]
-    skips = [tensors.get("W_skip") for tensors in layers]
-    if any(skip is None for skip in skips) and any(skip is not None for skip in skips):
+    skips = [tensors["W_skip"] for tensors in layers if "W_skip" in tensors]
+    if skips and len(skips) < len(layers):
         raise DamagedTranscoders(f"{folder}: some layers have W_skip and some have not.")
     return Transcoders(
         name=folder.name,
@@ -49,7 +49,7 @@ def load(folder: Path) -> Transcoders:
         threshold=[tensors["activation_function.threshold"] for tensors in layers],
         W_dec=[tensors["W_dec"][:, None] for tensors in layers],
         b_dec=[tensors["b_dec"] for tensors in layers],
-        W_skip=None if skips[0] is None else skips,
+        W_skip=skips or None,
         reads=find_site(config, "feature_input_hook", READS, config_path),
         writes=find_site(config, "feature_output_hook", WRITES, config_path),
         silent_positions=1,

@@ -68,7 +68,9 @@ def check_shapes(path: Path, tensors: dict[str, Tensor], shapes: dict[str, tuple
             raise DamagedTranscoders(f"{path}: {name} should be {shape}, found {tuple(tensors[name].shape)}.")
     unused = sorted(set(tensors) - set(shapes))
     if unused:
-        raise DamagedTranscoders(f"{path} holds {', '.join(unused)}, which this layout does not know: refusing to guess.")
+        raise DamagedTranscoders(
+            f"{path} holds {', '.join(unused)}, which this layout does not know: refusing to guess."
+        )
 
 
 def read_notes(folder: Path) -> dict[str, dict[str, Any]]:

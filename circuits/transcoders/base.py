@@ -28,24 +28,35 @@ class Dictionary(Protocol):
 
     name, content_hash: which one it is. layers, d_model: the model it fits. units: how many each layer has.
     kind: the node kind of a unit, "feature" or "neuron".
-    reads: where it reads: "mlp_input" (after the norm and its gain), "mlp_normalised" (before the gain), "residual_mid".
+    reads: where it reads: "mlp_input" (after the norm and gain), "mlp_normalised" (before the gain), "residual_mid".
     writes: where its output belongs: "mlp_output" (as it joins the residual stream) or "mlp_raw" (before a post-norm).
     exact: its reconstruction is the MLP itself, so that there is no error.
     silent_positions: how many of the first positions it leaves alone; the MLP output there is a constant, the sink.
     notes: per unit "layer/unit", what is known about it: label, fires_on, context, promotes, density. May be empty.
     """
 
-    name: str
-    content_hash: str
-    layers: int
-    d_model: int
-    units: int
-    kind: str
-    reads: str
-    writes: str
-    exact: bool
-    silent_positions: int
-    notes: dict[str, dict[str, Any]]
+    @property
+    def name(self) -> str: ...
+    @property
+    def content_hash(self) -> str: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def d_model(self) -> int: ...
+    @property
+    def units(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def reads(self) -> str: ...
+    @property
+    def writes(self) -> str: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def silent_positions(self) -> int: ...
+    @property
+    def notes(self) -> dict[str, dict[str, Any]]: ...
 
     def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
         """Every unit's activation on inputs x of a layer."""
@@ -54,7 +65,7 @@ class Dictionary(Protocol):
     def reading(
         self, layer: int, x: Float[Tensor, "n d_in"], unit: Int[Tensor, "n"]
     ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
-        """For each unit at its input x: the vector it reads with and its constant; `vector · x + constant` is its value."""
+        """For each unit at its input x, its read vector and its constant: `vector · x + constant` is its value."""
         ...
 
     def written_layers(self, layer: int) -> range:
@@ -76,3 +87,9 @@ class Dictionary(Protocol):
     def skip(self, layer: int) -> Float[Tensor, "d_out d_in"] | None:
         """The linear path from a layer's input straight to its reconstruction, None where the set has none."""
         ...
+
+
+def written_within(dictionary: Dictionary, layer: int, window: int | None) -> range:
+    """The layers that a unit of `layer` writes to, up to `window` past its own; None for all of them."""
+    written = dictionary.written_layers(layer)
+    return written if window is None else range(written.start, min(written.stop, layer + window + 1))

@@ -30,8 +30,8 @@ def load_transcoders(name: str | Path, model: Model) -> Dictionary:
     folder = _folder(str(name))
     if folder is None:
         raise UnknownTranscoders(
-            f"there are no transcoders {str(name)!r}: give a shipped set ({', '.join(shipped_transcoders())}), a folder "
-            "that holds a set, or 'neurons' for the model's own neurons."
+            f"there are no transcoders {str(name)!r}: give a shipped set ({', '.join(shipped_transcoders())}), "
+            "a folder that holds a set, or 'neurons' for the model's own neurons."
         )
     found = load(folder)
     if (found.layers, found.d_model) != (model.layers, model.d_model):

@@ -55,7 +55,9 @@ class Neurons:
     def __init__(self, model: Model) -> None:
         if model.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
-            raise UnfitTranscoders(f"neurons of {model.name} use {model.activation!r}; the functions known are {known}.")
+            raise UnfitTranscoders(
+                f"neurons of {model.name} use {model.activation!r}; the functions known are {known}."
+            )
         self.name = "neurons"
         self.content_hash = model.content_hash
         self.layers = model.layers

@@ -86,7 +86,7 @@ def test_what_a_budget_leaves_untraced_keeps_its_mass_in_unselected_nodes():
     np.testing.assert_allclose(small.nodes.gross[logit], whole.nodes.gross[-1], rtol=1e-9)
 
 
-# -- the oracle: autograd through the real model, patterns and norm scales detached, MLP outputs made leaves ---------------
+# -- the oracle: autograd through the real model, patterns and norm scales detached, MLP outputs made leaves
 
 
 def check_against_autograd(model: Model, dictionary: Dictionary) -> None:
@@ -184,6 +184,10 @@ def _frozen_forward(
         edits[(dictionary.reads, layer)] = keep_input(layer)
         edits[("mlp_output", layer)] = output(layer)
     # Norms cast to float32 on the way, whatever the model's dtype: in float64 that would be the largest error here.
-    with torch.enable_grad(), patch.object(torch, "float32", torch.float64), patch.object(Tensor, "float", Tensor.double):
+    with (
+        torch.enable_grad(),
+        patch.object(torch, "float32", torch.float64),
+        patch.object(Tensor, "float", Tensor.double),
+    ):
         logits, _ = Model.run.__wrapped__(model, tokens[None], edit=edits)
     return embedding, outputs, [read_at[("mlp_x", layer)] for layer in layers], logits

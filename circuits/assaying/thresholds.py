@@ -1,0 +1,30 @@
+"""Every bar that a claim must pass, fixed before anything is measured, with where it comes from."""
+
+# Units ablated alone, the most influential first, and what counts as enough of them to judge by.
+TOP = 50
+FEWEST = 8
+
+# Random sets of units that a graph is held against. With 20, the smallest p is 1/21 = 0.048.
+CONTROLS = 20
+SIGNIFICANT = 0.05
+
+# The model's own prompts that mean activations are taken over.
+PROMPTS = 64
+
+# Spearman of influence with the KL that ablation caused. Circuit Tracing reports 0.72 for feature -> feature effects;
+# half of the rank order is asked for here, and more than a shuffled order gives.
+RANKS = 0.5
+SHUFFLES = 1000
+
+# Slope of measured on predicted change: METHODS 7.7, the interval for "predicts".
+SLOPE = (0.5, 1.5)
+# Share of ablations that move the target the way predicted, among those predicted to move it by 5 % of itself (7.4).
+SIGNS = 0.8
+SIZEABLE = 0.05
+
+# Share of the logit difference that the graph's units keep alone, or that is lost without them. The common bar for a
+# faithful circuit (Wang et al. 2022 report 0.87 for the IOI circuit).
+FAITHFUL = 0.8
+
+# A logit difference that ablating everything moves by less than this leaves nothing to take shares of. In logits.
+SMALLEST = 0.1

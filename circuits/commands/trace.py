@@ -1,0 +1,157 @@
+"""`circuits trace`: one prompt in; its causal graph out, stored, drawn, and checked by ablation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits import flags
+
+if TYPE_CHECKING:
+    from circuits.goal import Target
+
+SHOWN = 5  # logits and paths on the terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", metavar="PROMPT", help="the text, or with --ids the token ids, spaces between")
+    parser.add_argument("--ids", action="store_true", help="the prompt is token ids")
+    flags.add_model(parser)
+    goal = parser.add_argument_group("what to explain (default: the likeliest next tokens)")
+    goal.add_argument("--target", metavar="TOKEN", action="append", default=[], help="this next token; may be repeated")
+    goal.add_argument(
+        "--contrast",
+        metavar=("RIGHT", "WRONG"),
+        nargs=2,
+        action="append",
+        default=[],
+        help="why RIGHT rather than WRONG; may be repeated",
+    )
+    goal.add_argument("--max-logits", metavar="N", type=int, default=10, help="at most N likely tokens (default: 10)")
+    goal.add_argument(
+        "--logit-mass", metavar="P", type=float, default=0.95, help="as many as reach this probability (default: 0.95)"
+    )
+    size = parser.add_argument_group("how much of it")
+    size.add_argument(
+        "--max-features", metavar="N", type=int, help="trace the inputs of the N most influential features"
+    )
+    size.add_argument(
+        "--nodes", metavar="SHARE", type=float, default=0.8, help="share of node influence kept (default: 0.8)"
+    )
+    size.add_argument(
+        "--edges", metavar="SHARE", type=float, default=0.98, help="share of edge influence kept (default: 0.98)"
+    )
+    parser.add_argument("--no-assay", action="store_true", help="do not test the graph by ablation")
+    parser.add_argument("--seed", type=int, default=0, help="of the assay's random sets (default: 0)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="one more picture or export: x.svg, x.pdf, x.graphml, … as in `draw`"
+    )
+    flags.add_store(parser)
+    flags.add_json(parser)
+    flags.add_quiet(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    prompt, targets = _read_prompt(arguments), _read_targets(arguments)
+    _check_early(arguments)
+
+    from circuits.assaying import assay
+    from circuits.attributing import attribute
+    from circuits.keeping import keep_pictures
+    from circuits.model import load_model
+    from circuits.progress import Bars
+    from circuits.transcoders.loading import load_transcoders
+    from graphs import wording
+    from graphs.export import export
+    from graphs.paths import strongest_paths
+    from graphs.pruning import prune
+    from graphs.scores import scores
+    from graphs.store import Store
+
+    def say(*lines: str) -> None:
+        if not (arguments.quiet or arguments.json):
+            print(*lines, sep="\n", flush=True)
+
+    with Bars(quiet=arguments.quiet) as bars:
+        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+        model.tokenize(prompt)  # a bad prompt is told before anything else is loaded
+        transcoders = load_transcoders(flags.transcoders_for(arguments), model)
+        began = time.perf_counter()
+        whole = attribute(
+            model,
+            transcoders,
+            prompt,
+            targets,
+            max_logits=arguments.max_logits,
+            logit_mass=arguments.logit_mass,
+            max_features=arguments.max_features,
+            progress=lambda done, total: bars("tracing targets", done, total),
+        )
+        graph = prune(whole, nodes=arguments.nodes, edges=arguments.edges)
+        seconds = time.perf_counter() - began
+        store = Store(arguments.store)
+        id = store.save(graph)  # before the assay, so that Ctrl-C in the middle of it loses nothing else
+        say(
+            f"traced {len(graph.tokens)} tokens in {model.layers} layers of {model.name} with {transcoders.name}: "
+            f"{whole.provenance['active']:,} features active, {seconds:.1f} s",
+            "likeliest next tokens:",
+            *(f"  {line}" for line in wording.logits_in_words(graph)[:SHOWN]),
+            wording.kept_in_words(graph),
+            *wording.scores_in_words(scores(graph).to_json(), graph.kept),
+        )
+        paths = strongest_paths(graph, SHOWN)
+        say(
+            f"the {len(paths)} strongest paths from a token to the answer carry {sum(p.influence for p in paths):.0%}:",
+            *(f"  {wording.path_in_words(graph, path)}" for path in paths),
+        )
+        result = None
+        if not arguments.no_assay:
+            result = assay(model, transcoders, graph, seed=arguments.seed, progress=bars)
+            store.save(graph, assay=result)
+            say("assay, in the real model:", *(f"  {line}" for line in wording.assay_in_words(result)))
+        written, missing = keep_pictures(store, id, graph, result)
+    say(*missing, f"wrote {store.find(id)}: graph.json, nodes.parquet, edges.parquet, {', '.join(written)}")
+    if arguments.output:
+        say(f"wrote {export(graph, arguments.output, assay=result)}")
+    if arguments.json:
+        print(json.dumps({"folder": str(store.find(id)), **store.record(id)}, indent=1))
+    return 0
+
+
+def _read_prompt(arguments: argparse.Namespace) -> str | list[int]:
+    from circuits.errors import BadPrompt
+
+    if not arguments.prompt.strip():
+        raise BadPrompt("the prompt is empty: give at least one word, in quotes.")
+    if not arguments.ids:
+        return arguments.prompt
+    try:
+        return [int(word) for word in arguments.prompt.replace(",", " ").split()]
+    except ValueError:
+        raise BadPrompt(f"with --ids the prompt is whole numbers, found {arguments.prompt!r}.") from None
+
+
+def _read_targets(arguments: argparse.Namespace) -> list[Target] | None:
+    return [*arguments.target, *((right, wrong) for right, wrong in arguments.contrast)] or None
+
+
+def _check_early(arguments: argparse.Namespace) -> None:
+    """What can be known to fail before seconds go into loading a model."""
+    from circuits.errors import BadOption
+    from circuits.keeping import check_writable
+    from graphs.errors import UnknownPicture
+    from graphs.export import EXPORTERS
+
+    options: dict[str, Any] = {"--nodes": arguments.nodes, "--edges": arguments.edges}
+    for name, share in options.items():
+        if not 0 < share <= 1:
+            raise BadOption(f"{name} must be a share above 0 and at most 1, found {share}.")
+    check_writable(Path(arguments.store))
+    if arguments.output:
+        ending = Path(arguments.output).suffix.lower()
+        if ending not in EXPORTERS:
+            raise UnknownPicture(f"-o {arguments.output}: known endings are {', '.join(EXPORTERS)}.")
+        check_writable(Path(arguments.output).parent)

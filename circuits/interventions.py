@@ -1,0 +1,161 @@
+"""Changing units of a dictionary in the real model: what is to change is a value, many are run in one batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.errors import BadIntervention, BadOption
+from circuits.model import Edit, Model, Site
+from circuits.tracing import Trace, trace
+from circuits.transcoders.base import Dictionary, written_within
+
+ATTENTION = ("live", "frozen")
+ROWS = 2**22  # numbers in one [row pos vocab] output, the largest tensor of a batch for most models
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One unit's activation at one position times a factor: 0 ablates it, 1 leaves it, -1 turns it round."""
+
+    layer: int
+    position: int
+    unit: int
+    factor: float = 0.0
+
+    def __str__(self) -> str:
+        return f"L{self.layer}/{self.unit}@{self.position} × {self.factor:g}"
+
+
+def intervene(
+    model: Model,
+    transcoders: Dictionary,
+    prompt: str | Sequence[int] | Trace,
+    runs: Sequence[Sequence[Intervention]],
+    *,
+    attention: str = "live",
+    window: int | None = None,
+) -> Float[Tensor, "run pos vocab"]:
+    """The real model's logits, before any soft cap, under each set of interventions.
+
+    A set changes the MLP outputs its units write to, within a window from each unit's own layer on: these are held at
+    `clean + (factor - 1) * activation * write vector`; what comes later runs live. Errors stay as they are.
+
+    attention: "live", or "frozen": every pattern held as it was in the clean run, so that nothing looks elsewhere.
+    window: how many layers past its own a unit's writes count and MLP outputs are held. By default 0 for units that
+        write one layer and 2 for cross-layer ones, whose later writes would otherwise count twice: once written, once
+        made by the later MLPs themselves.
+
+    Raises:
+        BadIntervention: a unit that is not active there, a place outside the prompt, a factor that is no number.
+
+    Source: METHODS section 6.1, constrained patching.
+    """
+    run = prompt if isinstance(prompt, Trace) else trace(model, transcoders, prompt)
+    if attention not in ATTENTION:
+        raise BadOption(f"attention must be one of {', '.join(ATTENTION)}, found {attention!r}.")
+    window = default_window(transcoders) if window is None else window
+    if window < 0:
+        raise BadOption(f"window must be 0 or more layers, found {window}.")
+    active = _active_units(run)
+    for intervention in (each for chosen in runs for each in chosen):
+        _check(intervention, run, active)
+    parts = []
+    for some in batches(runs, run):
+        held: dict[int, tuple[Tensor, Tensor]] = {}
+        for row, chosen in enumerate(some):
+            for each in chosen:
+                at = active[(each.layer, each.position, each.unit)]
+                change = (each.factor - 1) * run.activation[at]
+                unit = torch.tensor([each.unit], device=run.tokens.device)
+                for layer in written_within(transcoders, each.layer, window):
+                    delta, holds = held.setdefault(layer, _nothing(run, layer, len(some)))
+                    holds[row] = True
+                    delta[row, each.position] += change * transcoders.writing(each.layer, unit, layer)[0]
+        edits: dict[Site, Edit] = {
+            (transcoders.writes, layer): _hold(run.written[layer], delta, holds)
+            for layer, (delta, holds) in held.items()
+        }
+        if attention == "frozen":
+            edits |= hold_attention(run)
+        parts.append(model.run(run.tokens.expand(len(some), -1), edit=edits)[0])
+    return torch.cat(parts) if parts else run.logits.new_zeros(0, *run.logits.shape)
+
+
+def default_window(transcoders: Dictionary) -> int:
+    """How many layers past its own a unit's intervention is held: see `intervene`."""
+    writes_on = any(len(transcoders.written_layers(layer)) > 1 for layer in range(transcoders.layers))
+    return 2 if writes_on else 0
+
+
+def hold_attention(run: Trace) -> dict[Site, Edit]:
+    """Edits that keep every attention pattern as it was: values are live, where they go is not.
+
+    The mixed values are made anew from the held pattern, since not every family lets its pattern be replaced.
+    """
+    values: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> Edit:
+        def edit(value: Tensor) -> Tensor:
+            values[layer] = value
+            return value
+
+        return edit
+
+    def mix(layer: int) -> Edit:
+        pattern = run.frozen.attention[layer].pattern
+
+        def edit(_mixed: Tensor) -> Tensor:
+            value = values[layer].repeat_interleave(len(pattern) // values[layer].shape[2], dim=2)
+            return torch.einsum("hqk,bkhe->bqhe", pattern, value)
+
+        return edit
+
+    edits: dict[Site, Edit] = {}
+    for layer in range(run.frozen.layers):
+        edits[("value", layer)] = keep(layer)
+        edits[("mixed", layer)] = mix(layer)
+    return edits
+
+
+def batches(items: Sequence, run: Trace, *, per_row: int | None = None) -> Iterator[Sequence]:
+    """The items, as many at a time as one batch of the model may hold.
+
+    per_row: numbers that one item needs at once; by default its logits.
+    """
+    size = max(1, ROWS // max(per_row or 0, run.logits.numel()))
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _active_units(run: Trace) -> dict[tuple[int, int, int], int]:
+    places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
+    return {place: at for at, place in enumerate(places)}
+
+
+def _check(wanted: Intervention, run: Trace, active: dict[tuple[int, int, int], int]) -> None:
+    if not math.isfinite(wanted.factor):
+        raise BadIntervention(f"{wanted}: the factor must be a finite number.")
+    if not 0 <= wanted.layer < run.frozen.layers or not 0 <= wanted.position < len(run.tokens):
+        raise BadIntervention(
+            f"{wanted}: the model has layers 0 to {run.frozen.layers - 1}, the prompt positions 0 to "
+            f"{len(run.tokens) - 1}."
+        )
+    if (wanted.layer, wanted.position, wanted.unit) not in active:
+        here = [unit for layer, position, unit in active if (layer, position) == (wanted.layer, wanted.position)]
+        known = ", ".join(map(str, here[:8])) + (" …" if len(here) > 8 else "") or "none"
+        raise BadIntervention(f"{wanted}: that unit is not active there; active at this place: {known}.")
+
+
+def _nothing(run: Trace, layer: int, rows: int) -> tuple[Tensor, Tensor]:
+    clean = run.written[layer]
+    return clean.new_zeros(rows, *clean.shape), torch.zeros(rows, dtype=torch.bool, device=clean.device)
+
+
+def _hold(clean: Tensor, delta: Tensor, holds: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda live: torch.where(holds[:, None, None], clean + delta, live)

@@ -1,0 +1,130 @@
+"""The assay on worlds where the right verdict is known, and its pieces against plainer arithmetic."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from circuits import assay, attribute, trace
+from circuits.ablation import ablate_sets
+from circuits.assaying import thresholds
+from circuits.assaying.sets import draw_controls
+from circuits.assaying.verdicts import judge
+from circuits.errors import WrongGraph
+from circuits.sampling import mean_activations, sample_prompts
+from graphs.assays import Assay, Subset
+from graphs.flow import flow
+from graphs.pruning import prune
+from tests.circuits.worlds import dictionary_of, model_of
+
+PROMPT = "a red fox runs"
+
+
+@pytest.mark.parametrize("kind", ["neurons", "per-layer", "cross-layer"])
+def test_keeping_every_active_unit_leaves_the_answer_and_keeping_none_does_not(kind: str):
+    model = model_of("gpt2")
+    dictionary = dictionary_of(model, kind)
+    run = trace(model, dictionary, PROMPT)
+    everything = torch.stack([run.layer, run.position, run.unit], dim=1)
+
+    whole, none = torch.cat(list(ablate_sets(model, dictionary, run, [everything, everything[:0]], keep=True)))
+
+    torch.testing.assert_close(whole, run.logits, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(none[-1], run.logits[-1], atol=1e-2)
+
+
+def test_keeping_a_set_is_ablating_the_rest():
+    model = model_of("gpt2")
+    neurons = dictionary_of(model, "neurons")
+    run = trace(model, neurons, PROMPT)
+    everything = torch.stack([run.layer, run.position, run.unit], dim=1)
+    fill = mean_activations(model, neurons, sample_prompts(model, 1, count=4, length=5, seed=0))
+
+    kept = next(ablate_sets(model, neurons, run, [everything[::2]], keep=True, fill=fill))
+    ablated = next(ablate_sets(model, neurons, run, [everything[1::2]], keep=False, fill=fill))
+
+    torch.testing.assert_close(kept, ablated, rtol=1e-9, atol=1e-9)
+
+
+def test_contributions_of_all_sources_add_up_to_the_logit():
+    model = model_of("llama")
+    graph = attribute(model, dictionary_of(model, "cross-layer"), PROMPT, ["red"])
+
+    contribution = flow(graph)
+
+    sources = graph.nodes.where("token", "error", "bias")
+    np.testing.assert_allclose(contribution[sources].sum(), graph.nodes.value[-1], rtol=1e-9)
+
+
+def test_a_whole_graph_of_neurons_is_enough_and_needed(monkeypatch: pytest.MonkeyPatch):
+    """With every neuron in the graph nothing is left out, so everything survives, and without them all is lost."""
+    monkeypatch.setattr(thresholds, "SMALLEST", 1e-6)  # a random model's answers differ by little
+    model = model_of("gpt2")
+    neurons = dictionary_of(model, "neurons")
+    graph = attribute(model, neurons, PROMPT)
+
+    result = assay(model, neurons, graph, controls=3)
+
+    for subset in result.subsets:
+        assert subset.faithfulness == pytest.approx(1, abs=1e-6)
+        assert subset.complement == pytest.approx(0, abs=1e-6)
+    assert result.verdicts[0].verdict == "supported"
+
+
+def test_an_assay_survives_being_stored_and_is_the_same_for_the_same_seed():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    graph = prune(attribute(model, dictionary, PROMPT), nodes=0.6)
+
+    first, second = (assay(model, dictionary, graph, controls=4, seed=3) for _ in range(2))
+
+    same = replace(second, seconds=first.seconds)
+    assert json.dumps(first.to_json()) == json.dumps(same.to_json())
+    again = Assay.from_json(json.loads(json.dumps(first.to_json())))
+    assert json.dumps(again.to_json()) == json.dumps(first.to_json())
+
+
+def test_a_graph_of_other_weights_is_refused():
+    dictionary = dictionary_of(model_of("llama"), "per-layer")
+    graph = attribute(model_of("llama"), dictionary, PROMPT)
+
+    with pytest.raises(WrongGraph, match="load the same weights"):
+        assay(model_of("gpt2"), dictionary_of(model_of("gpt2"), "per-layer"), graph)
+
+
+def test_controls_have_the_shape_of_the_graph_and_none_of_its_units_while_others_are_left():
+    numbers = np.random.default_rng(0)
+    active = np.array([(layer, p, u) for layer in range(3) for p in range(4) for u in range(10)])
+    ours = active[numbers.choice(len(active), 20, replace=False)]
+
+    for control in draw_controls(active, ours, 5, seed=1):
+        assert len({tuple(unit) for unit in control.tolist()}) == len(ours)
+        assert not {tuple(unit) for unit in control.tolist()} & {tuple(unit) for unit in ours.tolist()}
+        for column in (0, 1):
+            np.testing.assert_array_equal(np.sort(control[:, column]), np.sort(ours[:, column]))
+
+
+def test_where_too_few_others_are_active_controls_keep_their_size_and_layer():
+    active = np.array([(0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0)])
+    ours = np.array([(0, 1, 0), (0, 1, 1), (1, 1, 0)])
+
+    (control,) = draw_controls(active, ours, 1, seed=0)
+
+    assert sorted(control[:, 0]) == [0, 0, 1]
+
+
+def test_verdicts_follow_the_bars_and_no_number_means_untested():
+    nan = float("nan")
+    figures = {
+        name + mode: nan
+        for name in ("spearman_kl", "p_spearman_kl", "slope", "sign_agreement")
+        for mode in ("", "_frozen")
+    } | {"sizeable": 0}
+    good = Subset("mean", 0.95, 0.05, [0.1] * 20, [0.9] * 20, 1 / 21, 1 / 21)
+    poor = Subset("zero", 0.95, 0.5, [0.97] * 20, [0.9] * 20, 1.0, 1 / 21)
+
+    verdicts = [each.verdict for each in judge(1e-7, [], figures, [good, poor])]
+
+    assert verdicts == ["supported", *["untested"] * 4, "supported", "supported", "not supported", "not supported"]
