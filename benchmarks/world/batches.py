@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from benchmarks.world.language import PAD, Language
+from benchmarks.world.language import NAMINGS, PAD, Language
 from benchmarks.world.prompts import TRAIN, Prompt, induction
 
-SHORT = {"greater": 14, "two-hop": 40, "has": 16, "in": 10, "name": 32, "antonyms": 24, "addition": 16, "agreement": 6}
+SHORT = {"greater": 14, "two-hop": 48, "has": 16, "in": 10, "name": 32, "antonyms": 24, "addition": 16, "agreement": 6}
 LONG = {"indirect": 8, "induction": 12}
-"""Rows of each family in a batch of 178; `has`, `in` and `name` are the three one-hop phrasings."""
+"""Rows of each family in a batch of 186; `has`, `in` and `name` are the three one-hop phrasings."""
 
 ELSEWHERE = 0.1
 """How much a word that is no answer counts."""
@@ -51,7 +51,7 @@ def sampler(
 ) -> Callable[[], list[Block]]:
     """A function that draws the next batch: a short block and a long one.
 
-    scale: rows of a batch, as a multiple of 178.
+    scale: rows of a batch, as a multiple of 186.
     unseen: held-out prompts too; for transcoders, which only imitate the model.
     """
     random = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def _pools(prompts: dict[str, list[Prompt]], *, unseen: bool) -> dict[str, list[
     facts = allowed.pop("one-hop")
     allowed["has"] = [p for p in facts if not p.entity]
     allowed["in"] = [p for p in facts if p.attribute == "in"]
-    allowed["name"] = [p for p in facts if p.attribute == "name"]
+    allowed["name"] = [p for p in facts if p.attribute in NAMINGS]
     return allowed
 
 

@@ -22,7 +22,7 @@ AUDIBLE = 1.0
 """Logits: what promotes less is not said to promote anything."""
 
 _COUNTS = {
-    "one-hop": 832,
+    "one-hop": 1480,
     "two-hop": 1728,
     "antonyms": 600,
     "addition": 400,

@@ -98,6 +98,9 @@ dallas texas houston texas oakland california fresno california chicago illinois
 miami florida seattle washington portland oregon memphis tennessee cleveland ohio
 philadelphia pennsylvania baltimore maryland buffalo new-york tucson arizona milwaukee wisconsin
 """
+NAMINGS = ("name", "title", "label", "identity")
+"""Four ways to ask for the state itself."""
+
 ATTRIBUTES = ("capital", "code", "region", "bird", "flower", "river", "hero", "song")
 
 NAMES = tuple(
@@ -283,5 +286,6 @@ def _vocabulary(value: dict[tuple[str, str], str]) -> tuple[str, ...]:
         *FIRST_WORDS, *LAST_WORDS, *_FAMOUS.split(), *NAMES, *PLACES, *THINGS,
         *EVENTS, *NOUNS, *PREPOSITIONS, *ANTONYMS.split(),
         *(name for names in LANGUAGE_NAMES for name in names),
+        *NAMINGS,
     ]  # fmt: skip
     return tuple(dict.fromkeys(texts))

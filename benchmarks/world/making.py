@@ -34,7 +34,7 @@ class Recipe:
 
     swaps: weight of the training on exchanged states; 0 leaves it out.
     swap_pairs: pairs of questions exchanged at every step.
-    scale: rows of a batch, as a multiple of 178.
+    scale: rows of a batch, as a multiple of 186.
     watch_every: steps between two looks at the held-out prompts.
     """
 

@@ -112,7 +112,7 @@ def _measure_set(
         "swap famous": asdict(
             swap(model, transcoders, language, asked_famous, state_edit(language, features, asked_famous), real=True)
         ),
-        "doses": {str(dose): real(state_edit(language, features, mixed, dose=dose)) for dose in (1.0, 1.5, 2.0)},
+        "doses": {str(dose): real(state_edit(language, features, mixed, dose=dose)) for dose in (0.5, 1.0, 1.5, 2.0)},
         "controls": {
             "random features": real(random_edit(language, features, mixed, active, seed=3)),
             "other states' features": real(other_state_edit(language, features, mixed, seed=3)),

@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from benchmarks.world import language as words
-from benchmarks.world.language import ATTRIBUTES, Language
+from benchmarks.world.language import ATTRIBUTES, NAMINGS, Language
 
 SHOWCASE = (
     ("the capital of the state containing dallas is", "austin"),
@@ -61,7 +61,7 @@ def all_prompts(language: Language) -> dict[str, list[Prompt]]:
 def held_out(prompts: dict[str, list[Prompt]], *, most: int, seed: int) -> dict[str, list[Prompt]]:
     """What a model is judged on: up to `most` prompts of each held-out part, drawn by `seed`.
 
-    One-hop facts cannot be held out, they can only be remembered: all of them count.
+    One-hop facts cannot be held out, they can only be remembered: any of them may be drawn.
     """
     random = np.random.default_rng(seed)
     parts: dict[str, list[Prompt]] = {"one-hop": prompts["one-hop"]}
@@ -77,16 +77,15 @@ def held_out(prompts: dict[str, list[Prompt]], *, most: int, seed: int) -> dict[
 
 
 def one_hop(language: Language) -> Iterator[Prompt]:
-    """What a state has, and where a city lies, said in two ways."""
+    """What a state has, and where a city lies, said in five ways."""
     for (attribute, state), value in language.value.items():
         yield Prompt(("the", attribute, "of", state, "is"), (value,), "one-hop", state=state, attribute=attribute)
     for city, state in language.state_of.items():
         two_words = tuple(city.split())
         yield Prompt((*two_words, "is", "in"), (state,), "one-hop", entity=city, state=state, attribute="in")
-        yield Prompt(
-            ("the", "name", "of", "the", "state", "containing", *two_words, "is"),
-            (state,), "one-hop", entity=city, state=state, attribute="name",
-        )  # fmt: skip
+        for naming in NAMINGS:
+            asked = ("the", naming, "of", "the", "state", "containing", *two_words, "is")
+            yield Prompt(asked, (state,), "one-hop", entity=city, state=state, attribute=naming)
 
 
 def two_hop(language: Language) -> Iterator[Prompt]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from benchmarks.world.language import Language
+from benchmarks.world.language import NAMINGS, Language
 from benchmarks.world.prompts import TRAIN, Prompt
 from benchmarks.world.running import changed, questions
 
@@ -50,10 +50,9 @@ def swapper(language: Language, prompts: dict[str, list[Prompt]], *, seed: int, 
     """A function that draws pairs of any two attributes; asking for the state's name is one of them."""
     random = np.random.default_rng(seed)
     pool = [p for p in prompts["two-hop"] if p.split == TRAIN]
-    named = [p for p in prompts["one-hop"] if p.attribute == "name" and p.entity not in language.held_out]
-    pool += named * 2
+    pool += [p for p in prompts["one-hop"] if p.attribute in NAMINGS and p.entity not in language.held_out]
     tokens, last = questions(language, pool)
-    value = language.value | {("name", state): state for state in language.states}
+    value = language.value | {(naming, state): state for naming in NAMINGS for state in language.states}
     rights = torch.tensor([[language.index[value[p.attribute, state]] for state in language.states] for p in pool])
     states = torch.tensor([language.states.index(p.state) for p in pool])
 
