@@ -13,7 +13,7 @@ _HOMES = {
     "intervene": "circuits.interventions",
     "assay": "circuits.assaying",
 }
-__all__ = list(_HOMES)  # noqa: PLE0604
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

@@ -202,6 +202,10 @@ class Store:
         # JSON has no nan, so an assay's undefined numbers were stored as null; what was registered may hold real nulls.
         return Assay.from_json({key: each if key == "registration" else _revive(each) for key, each in record.items()})
 
+    def keep_assay(self, graph: str | Path, assay: Assay) -> Path:
+        """Put a later assay beside a graph, as assay.json; from now on it is the graph's assay. Raises as `attach`."""
+        return self.attach(graph, ASSAY, _to_json(assay.to_json()))
+
     def list(self) -> list[Entry]:
         """All graphs of the store, latest first, then those that cannot be read. Reads only each graph.json."""
         entries = []

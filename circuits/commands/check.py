@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from circuits import flags
 
@@ -46,11 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             progress=bars,
         )
-    record = json.dumps(result.to_json(), indent=1).encode()
-    store.attach(folder, "assay.json", record)
+    kept = store.keep_assay(folder, result)
     written, missing = keep_pictures(store, folder, graph, result)
     if arguments.json:
-        print(record.decode())
+        print(kept.read_text(), end="")
     elif not arguments.quiet:
         print(*wording.assay_in_words(result), *missing, sep="\n")
         print(f"wrote {folder}: assay.json, {', '.join(written)}")
