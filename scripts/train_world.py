@@ -28,20 +28,28 @@ def main() -> None:
     parser.add_argument(
         "--ship", type=Path, help="copy the best seed and the card to this folder, say circuits/shipped/world"
     )
+    parser.add_argument("--plain", action="store_true", help="train without exchanged states, to compare")
+    parser.add_argument("--twins", action="store_true", help="make the learned and the cheated twin and nothing else")
     options = parser.parse_args()
 
-    from benchmarks.world import card
+    from dataclasses import replace
+
+    from benchmarks.world import card, twins
     from benchmarks.world.making import STAGES, TINY, Recipe, make_seed, use_threads
 
     use_threads(1)
+    if options.twins:
+        twins.make_twins(options.out / "world", seed=options.seed or 0, say=lambda line: print(line, flush=True))
+        return
+    recipe = TINY if options.tiny else Recipe()
+    if options.plain:
+        recipe = replace(recipe, swaps=0.0)
     seeds = [options.seed] if options.seed is not None else options.seeds[: 1 if options.tiny else None]
     stages = tuple(options.stage or STAGES)
     for seed in seeds:
-        folder = options.out / f"seed_{seed}"
+        folder = options.out / f"{'plain' if options.plain else 'seed'}_{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        make_seed(
-            TINY if options.tiny else Recipe(), seed, folder, stages=stages, say=lambda line: print(line, flush=True)
-        )
+        make_seed(recipe, seed, folder, stages=stages, say=lambda line: print(line, flush=True))
     if "card" in stages:
         best = card.write(options.out)
         print(f"wrote {options.out / 'MODEL_CARD.md'}; the best seed is {best}")

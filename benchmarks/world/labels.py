@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from benchmarks.world import language as lexicon
 from benchmarks.world.language import PAD, Language
 from benchmarks.world.prompts import Prompt, induction
 from benchmarks.world.running import mlps, questions
@@ -18,9 +19,10 @@ from circuits.transcoders.train import Trained, recorded
 
 LONGEST = 30
 SHOWN = 5
-AUDIBLE = 1.0
+AUDIBLE = 0.75
 """Logits: what promotes less is not said to promote anything."""
 
+_TONGUES = ("English", "French", "Spanish")
 _COUNTS = {
     "one-hop": 1480,
     "two-hop": 1728,
@@ -45,7 +47,7 @@ def label(
     """For every `layer/feature`: a short label, and the counts behind it.
 
     The label is `what it fires on → what it promotes`, either side may be missing.
-    Fires on: one token, if that carries 80 % of its activation; else the state that 80 % of it
+    Fires on: one token, if that carries 80 % of its activation; else the state or two that 80 % of it
     is about, or the attribute asked for, or the family; else its three tokens.
     Promotes: `say "x"` if the best word stands 3 standard deviations out and well above the
     second; a state, if three of the best five words belong to it; a class of words if four do;
@@ -133,10 +135,24 @@ def _classes(language: Language) -> dict[str, set[str]]:
     for city, state in language.state_of.items():
         if city in language.famous:
             groups.setdefault(city, set()).update((state, "a city"))
-    for year in range(100):
-        groups.setdefault(f"{year:02d}", set()).add("a year")
-    for digit in "0123456789":
-        groups.setdefault(digit, set()).add("a digit")
+    columns = [line.split() for line in lexicon.ANTONYMS.strip().split("\n")]
+    kinds = {
+        "a year": [f"{year:02d}" for year in range(100)],
+        "a digit": [*"0123456789"],
+        "a city": [*lexicon.FIRST_WORDS, *lexicon.LAST_WORDS],
+        "a name": lexicon.NAMES,
+        "a noun": lexicon.NOUNS,
+        "a thing": lexicon.THINGS,
+        "a place": lexicon.PLACES,
+        "a question": [*lexicon.ATTRIBUTES, *lexicon.NAMINGS],
+        "a preposition": lexicon.PREPOSITIONS,
+        "a language": [name for names in lexicon.LANGUAGE_NAMES for name in names],
+        "a verb": ["is", "are"],
+        **{f"a {name} word": [row[k + j] for row in columns for j in (0, 3)] for k, name in enumerate(_TONGUES)},
+    }
+    for kind, members in kinds.items():
+        for word in members:
+            groups.setdefault(word, set()).add(kind)
     return groups
 
 
@@ -184,8 +200,8 @@ def _reads(by_token: Counter[str], by_group: dict[str, Counter[str]], total: flo
     if not by_token:
         return "silent"
     token, most = by_token.most_common(1)[0]
-    (state, of_state), (asked, of_asked), (family, of_family) = (by_group[g].most_common(1)[0] for g in by_group)
-    about_state = state if state and of_state >= 0.8 * total else ""
+    (asked, of_asked), (family, of_family) = (by_group[g].most_common(1)[0] for g in ("attribute", "family"))
+    about_state = _few(by_group["state"], 0.8 * total)
     about_asked = asked if asked and of_asked >= 0.8 * total else ""
     if about_state or about_asked:
         if most >= 0.8 * total and token not in ("is", "in"):
@@ -197,6 +213,15 @@ def _reads(by_token: Counter[str], by_group: dict[str, Counter[str]], total: flo
         return family if most < 0.5 * total else f'{family} "{token}"'
     top = [word for word, amount in by_token.most_common(3) if amount >= 0.1 * total]
     return "/".join(top)
+
+
+def _few(states: Counter[str], enough: float) -> str:
+    """One state, or two, that carry enough of the activation; else nothing."""
+    top = states.most_common(2)
+    if top[0][0] and top[0][1] >= enough:
+        return top[0][0]
+    named = all(name for name, _ in top) and sum(amount for _, amount in top) >= enough
+    return "/".join(name for name, _ in top) if named else ""
 
 
 def _fit(reads: str, says: str) -> str:

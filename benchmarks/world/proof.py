@@ -20,8 +20,8 @@ from benchmarks.world.running import answer_logits, changed, questions
 from benchmarks.world.states import StateFeatures
 from circuits.transcoders.train import Trained
 
-DOSE = 1.0
-"""Fixed on trained cities before any held-out one was asked about: there it turned every answer."""
+DOSE = 1.5
+"""Fixed before any held-out city was asked about; the card shows other doses beside it."""
 
 Pairs = Sequence[tuple[Prompt, Prompt]]
 

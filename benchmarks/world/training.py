@@ -35,7 +35,7 @@ class Schedule:
     matrix_decay: weight decay of the former.
     """
 
-    steps: int = 3500
+    steps: int = 3000
     warm_up: int = 100
     decay_from: float = 0.3
     matrix_rate: float = 0.02

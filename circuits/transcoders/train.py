@@ -50,9 +50,9 @@ class Plan:
     silent_after: steps without firing after which a feature is pushed to fire.
     """
 
-    features: int = 1024
-    active: float = 7.0
-    steps: int = 1200
+    features: int = 768
+    active: float = 6.5
+    steps: int = 900
     rate: float = 2e-3
     warm_up: int = 50
     active_at_start: float = 4.0
