@@ -85,11 +85,18 @@ def _percent(value: float | None) -> str:
 
 
 def assay_in_words(assay: Assay) -> list[str]:
-    """The verdicts of an assay, a line each with its number, bar and control, then how many claims stood."""
-    lines = []
-    for each in assay.verdicts:
-        number = "" if each.number is None or each.number != each.number else f": {each.number:.3g}"
-        lines.append(f"{each.verdict:13}  {each.claim}{number} (wanted: {each.threshold}; {each.control})")
+    """A table of the claims: verdict, claim, what was measured, what was wanted, against what; then how many stood."""
+    rows = [
+        (
+            each.verdict,
+            each.claim,
+            "" if each.number != each.number else f"{each.number:.3g}",
+            each.threshold,
+            each.control,
+        )
+        for each in assay.verdicts
+    ]
     counts = ", ".join(f"{sum(v.verdict == word for v in assay.verdicts)} {word}" for word in VERDICTS)
     spent = sum(assay.seconds.values())
-    return [*lines, f"{counts}, on this prompt; registered as {assay.registration['hash']}, {spent:.1f} s"]
+    table = table_in_words([("verdict", "claim", "measured", "wanted", "against"), *rows])
+    return [*table, f"{counts}, on this prompt; registered as {assay.registration.get('hash', '?')}, {spent:.1f} s"]

@@ -19,8 +19,8 @@ def judge(
             "every target's inputs sum to its value",
             conservation,
             conservation <= 1e-5,
-            "off by at most 1e-5 of the gross input",
-            "none: a law",
+            "≤ 1e-5 of the gross input",
+            "a law, no control",
         )
     ]
     enough = len(ablations) >= bar.FEWEST
@@ -28,33 +28,33 @@ def judge(
         rank, p = statistics["spearman_kl" + mode], statistics["p_spearman_kl" + mode]
         verdicts.append(
             _verdict(
-                f"influence ranks what ablating a node does ({held})",
+                f"influence ranks what single ablations do ({held})",
                 rank if enough else math.nan,
                 rank >= bar.RANKS and p <= bar.SIGNIFICANT,
-                f"Spearman with KL at least {bar.RANKS}",
-                f"{bar.SHUFFLES} shuffled orders, p = {p:.3f}",
+                f"Spearman with KL ≥ {bar.RANKS}",
+                f"{bar.SHUFFLES} shuffled orders: p = {p:.3f}",
             )
         )
         slope, signs = statistics["slope" + mode], statistics["sign_agreement" + mode]
         judged = enough and statistics["sizeable"] >= 3
         verdicts.append(
             _verdict(
-                f"the graph predicts how ablating a node moves the target ({held})",
+                f"the graph predicts what single ablations do ({held})",
                 slope if judged else math.nan,
                 low <= slope <= high and signs >= bar.SIGNS,
-                f"slope within {low} to {high} and {bar.SIGNS:.0%} of signs right",
-                f"the identity line; {signs:.0%} of {statistics['sizeable']} sizeable signs right",
+                f"slope in {low}–{high}, {bar.SIGNS:.0%} of signs",
+                f"{signs:.0%} of {statistics['sizeable']} sizeable signs right",
             )
         )
     for subset in subsets:
         best, least = _best(subset.random_faithfulness, max), _best(subset.random_complement, min)
         verdicts.append(
             _verdict(
-                f"the graph's features are enough ({subset.ablation} ablation of the others)",
+                f"the graph's features are enough ({subset.ablation} ablation of all others)",
                 subset.faithfulness,
                 subset.faithfulness >= bar.FAITHFUL and subset.p_faithfulness <= bar.SIGNIFICANT,
-                f"at least {bar.FAITHFUL:.0%} of the logit difference survives",
-                f"{len(subset.random_faithfulness)} random sets, best {best:.0%}, p = {subset.p_faithfulness:.3f}",
+                f"≥ {bar.FAITHFUL:.0%} of the difference survives",
+                f"{len(subset.random_faithfulness)} random sets: best {best:.0%}, p = {subset.p_faithfulness:.3f}",
             )
         )
         verdicts.append(
@@ -62,8 +62,8 @@ def judge(
                 f"the graph's features are needed ({subset.ablation} ablation of them)",
                 subset.complement,
                 subset.complement <= 1 - bar.FAITHFUL and subset.p_complement <= bar.SIGNIFICANT,
-                f"at most {1 - bar.FAITHFUL:.0%} of the logit difference survives",
-                f"{len(subset.random_complement)} random sets, lowest {least:.0%}, p = {subset.p_complement:.3f}",
+                f"≤ {1 - bar.FAITHFUL:.0%} of the difference survives",
+                f"{len(subset.random_complement)} random sets: lowest {least:.0%}, p = {subset.p_complement:.3f}",
             )
         )
     return verdicts
