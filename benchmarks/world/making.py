@@ -77,7 +77,7 @@ def make_seed(recipe: Recipe, seed: int, folder: Path, *, stages: tuple[str, ...
             make_transcoders(recipe, seed, name, language, prompts, folder, say=say)
     if "proof" in stages and not (folder / "numbers.json").exists():
         say(f"seed {seed}: measuring")
-        sets = {name: load_transcoders(folder / name) for name in SETS}
+        sets = {name: load_transcoders(folder / name) for name in SETS if (folder / name).exists()}
         numbers = measuring.measure(load_model(folder / "model"), sets, language, prompts)
         _write(folder / "numbers.json", {"seed": seed, **numbers})
 

@@ -14,9 +14,10 @@ from circuits.transcoders.saving import save_cross_layer, save_per_layer
 from circuits.transcoders.train import Plan, recorded, replaced, train
 
 LANGUAGE = make_language()
-# An odd stride, since phrasings take turns.
-PROMPTS = {name: pool[:: len(pool) // 300 | 1] for name, pool in all_prompts(LANGUAGE).items()}
-PLAN = Plan(features=48, active=6, steps=60, warm_up=5)
+PROMPTS = {
+    name: pool if len(pool) < 2000 else pool[:: len(pool) // 300] for name, pool in all_prompts(LANGUAGE).items()
+}
+PLAN = Plan(features=48, active=6, steps=150, warm_up=5, imitate_from=0.9)
 
 
 def toy():
@@ -43,8 +44,8 @@ def test_errors_fall_and_as_many_features_fire_as_asked_for():
     _, _, seen = trained(False)
 
     assert seen[-1]["error 0"] < 0.5 * seen[0]["error 0"]
-    assert seen[0]["active 0"] > 1.5 * PLAN.active  # it starts dense
-    assert seen[-1]["active 0"] < 1.5 * PLAN.active
+    too_many = [numbers["active 0"] - PLAN.active for numbers in (seen[0], seen[-1])]
+    assert abs(too_many[1]) < 0.5 * too_many[0]  # it starts dense on purpose
 
 
 def test_cross_layer_features_write_to_all_later_layers():
