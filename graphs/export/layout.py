@@ -1,0 +1,145 @@
+"""Where every node of a graph stands on paper: tokens from left to right, layers from bottom to top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from graphs.graph import AttributionGraph
+
+STEP = 18.0  # from one node to the next in its row; nodes are drawn smaller than that
+ROW = 20.0  # from one row of a cell to the next
+GAP = 30.0  # between layers, for edges to be seen
+EMPTY = 7.0  # the height of a layer without nodes
+BETWEEN = 14.0  # between columns
+NARROWEST = 26.0  # a column without nodes
+ASPECT = 1.7  # the width over the height that is aimed at
+CAPACITIES = (90, 130, 180, 240, 320, 430, 600, 900, 1600)  # how wide a row may get before a cell starts another
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Places in user units, x to the right, y downwards, everything within 0..width and 0..height.
+
+    x, y: the middle of each node. [node]
+    width, height: of the whole.
+    column_x, column_width: the middle and the width of each token's column. [pos]
+    layer_y: the middle of each layer's band, empty layers between others included.
+    layer_height: the height of that band.
+    """
+
+    x: Float[np.ndarray, "node"]
+    y: Float[np.ndarray, "node"]
+    width: float
+    height: float
+    column_x: Float[np.ndarray, "pos"]
+    column_width: Float[np.ndarray, "pos"]
+    layer_y: Mapping[int, float]
+    layer_height: Mapping[int, float]
+
+
+def place_nodes(
+    graph: AttributionGraph,
+    *,
+    room: Float[np.ndarray, "node"] | None = None,
+    narrowest: Float[np.ndarray, "pos"] | None = None,
+) -> Layout:
+    """A place for every node, none on top of another.
+
+    Token positions are columns, each as wide as its busiest layer needs; what belongs to no position stands left of
+    them. A layer is a band. Where a column and a band cross, nodes stand side by side, the most influential first, and
+    go on in a further row when they would make the picture too wide for its height.
+
+    room: space kept free to the right of each node, for its label. [node]
+    narrowest: the least width of each column. [pos]
+    """
+    room = np.zeros(len(graph.nodes)) if room is None else room
+    least = np.full(len(graph.tokens), NARROWEST) if narrowest is None else np.maximum(narrowest, NARROWEST)
+    cells = _cells(graph)
+    plans = [_Plan.of(graph, cells, room + STEP, least, capacity) for capacity in CAPACITIES]
+    best = min(plans, key=lambda plan: abs(np.log(max(plan.width, 1) / max(plan.height, 1) / ASPECT)))
+    return best.place(len(graph.nodes), room + STEP)
+
+
+def _cells(graph: AttributionGraph) -> dict[tuple[int, int], list[int]]:
+    """The rows of the node table in each (layer, position), the most influential first."""
+    nodes = graph.nodes
+    matters = np.where(nodes.kind == "logit", graph.goal, nodes.influence)
+    cells: dict[tuple[int, int], list[int]] = {}
+    for row in np.argsort(-matters, kind="stable").tolist():
+        cells.setdefault((int(nodes.layer[row]), int(nodes.position[row])), []).append(row)
+    return cells
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Every cell broken into rows, and how much space columns and layers take for it."""
+
+    rows: dict[tuple[int, int], list[list[int]]]
+    columns: np.ndarray  # widths, the one for what has no position first. [1 + pos]
+    layers: dict[int, float]  # heights, from the top layer down
+
+    @classmethod
+    def of(cls, graph: AttributionGraph, cells: dict, size: np.ndarray, least: np.ndarray, capacity: float) -> _Plan:
+        columns = np.concatenate([[0.0], least])
+        rows = {}
+        for (layer, position), members in cells.items():
+            broken = [[members[0]]]
+            used = size[members[0]]
+            for node in members[1:]:
+                if used + size[node] > capacity:
+                    broken.append([])
+                    used = 0.0
+                broken[-1].append(node)
+                used += size[node]
+            rows[layer, position] = broken
+            widest = max(float(size[row].sum()) for row in broken)
+            columns[position + 1] = max(columns[position + 1], widest)
+        busiest: dict[int, int] = {}
+        for (layer, _), broken in rows.items():
+            busiest[layer] = max(busiest.get(layer, 0), len(broken))
+        top, bottom = max(busiest, default=0), min(busiest, default=0)
+        layers = {
+            layer: busiest[layer] * ROW + GAP if layer in busiest else EMPTY for layer in range(top, bottom - 1, -1)
+        }
+        return cls(rows, columns, layers)
+
+    @property
+    def width(self) -> float:
+        return float((self.columns + self.gaps).sum())
+
+    @property
+    def gaps(self) -> np.ndarray:
+        gaps = np.full(len(self.columns), BETWEEN)
+        gaps[0] *= self.columns[0] > 0
+        return gaps
+
+    @property
+    def height(self) -> float:
+        return sum(self.layers.values())
+
+    def place(self, count: int, size: np.ndarray) -> Layout:
+        slots = self.columns + self.gaps
+        left = np.cumsum(slots) - slots + self.gaps / 2
+        tops = dict(zip(self.layers, np.cumsum([0.0, *self.layers.values()]), strict=False))
+        x, y = np.zeros(count), np.zeros(count)
+        for (layer, position), broken in self.rows.items():
+            column = position + 1
+            for place, row in enumerate(broken):
+                begins = left[column] + (self.columns[column] - size[row].sum()) / 2
+                x[row] = begins + np.cumsum(size[row]) - size[row] + STEP / 2
+                used = len(broken) * ROW
+                y[row] = tops[layer] + (self.layers[layer] - used) / 2 + (place + 0.5) * ROW
+        return Layout(
+            x=x,
+            y=y,
+            width=self.width,
+            height=self.height,
+            column_x=left[1:] + self.columns[1:] / 2,
+            column_width=self.columns[1:],
+            layer_y={layer: float(tops[layer] + high / 2) for layer, high in self.layers.items()},
+            layer_height=dict(self.layers),
+        )
