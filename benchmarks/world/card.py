@@ -224,11 +224,12 @@ def _replacement(name: str, found: Numbers) -> Iterator[str]:
             f"{found['divergence'][part]:.4f} |"
         )
     yield ""
-    same = "; ".join(f"layer {k} {a:.2f} / {b:.2f}" for k, (a, b) in enumerate(found["shared meaning"]))
-    yield (
-        "Features shared by the same question in two languages (Jaccard at the last word, same concept / other "
-        f"concepts): {same}.\n"
-    )
+    for place, layers in found["shared meaning"].items():
+        same = "; ".join(f"layer {k} {a:.2f} / {b:.2f}" for k, (a, b) in enumerate(layers))
+        yield (
+            f"Shared meaning: Jaccard of the features active at the {place} of “the opposite of … is” in two "
+            f"languages, same concept / other concepts: {same}.\n"
+        )
 
 
 def _inside(numbers: Numbers) -> Iterator[str]:

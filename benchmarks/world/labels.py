@@ -22,6 +22,9 @@ SHOWN = 5
 AUDIBLE = 0.75
 """Logits: what promotes less is not said to promote anything."""
 
+_PLAIN = ("is", "in", "the", "of", "a", "to", "es", "est", "en", "de", "=")
+"""Words that say nothing about a feature that fires on them: the words around them do."""
+
 _TONGUES = ("English", "French", "Spanish")
 _COUNTS = {
     "one-hop": 1480,
@@ -48,7 +51,8 @@ def label(
 
     The label is `what it fires on → what it promotes`, either side may be missing.
     Fires on: one token, if that carries 80 % of its activation; else the state or two that 80 % of it
-    is about, or the attribute asked for, or the family; else its three tokens.
+    is about, or the attribute asked for, or the family; else its three tokens; of a plain word such
+    as `is`, the words whose presence raises its firing most.
     Promotes: `say "x"` if the best word stands 3 standard deviations out and well above the
     second; a state, if three of the best five words belong to it; a class of words if four do;
     nothing if, at its mean strength, it raises no word's logit by AUDIBLE.
@@ -187,16 +191,18 @@ def _describe(
     seen = Counter(unit for row in rows for unit in set(units[row]))
     lift = {u: n / len(rows) / (base[u] / len(prompts)) for u, n in seen.items() if n >= max(2, 0.04 * len(rows))}
     fires = [word for word, _ in by_token.most_common(SHOWN)]
+    context = sorted(lift, key=lambda u: (-lift[u], u))[:SHOWN]
+    telling = [unit for unit in context if lift[unit] >= 3 and unit not in fires]
     return {
-        "label": _fit(_reads(by_token, by_group, total), out),
+        "label": _fit(_reads(by_token, by_group, total, telling), out),
         "fires_on": fires,
-        "context": sorted(lift, key=lambda u: (-lift[u], u))[:SHOWN],
+        "context": context,
         "promotes": words,
         "density": round(len(firing) / places, 5),
     }
 
 
-def _reads(by_token: Counter[str], by_group: dict[str, Counter[str]], total: float) -> str:
+def _reads(by_token: Counter[str], by_group: dict[str, Counter[str]], total: float, telling: list[str]) -> str:
     if not by_token:
         return "silent"
     token, most = by_token.most_common(1)[0]
@@ -211,6 +217,8 @@ def _reads(by_token: Counter[str], by_group: dict[str, Counter[str]], total: flo
         return f'"{token}"'
     if of_family >= 0.8 * total and family not in ("two-hop", "one-hop"):
         return family if most < 0.5 * total else f'{family} "{token}"'
+    if most >= 0.5 * total and token in _PLAIN and telling:
+        return f"{token} · {'/'.join(telling[:2])}"
     top = [word for word, amount in by_token.most_common(3) if amount >= 0.1 * total]
     return "/".join(top)
 

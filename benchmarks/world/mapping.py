@@ -147,9 +147,9 @@ def _without_feature(transcoders: Trained, layer: int, feature: int) -> Callable
 
 @torch.no_grad()
 def shared_meaning(
-    model: LlamaForCausalLM, transcoders: Trained, language: Language, prompts: Sequence[Prompt], *, seed: int = 0
+    model: LlamaForCausalLM, transcoders: Trained, language: Language, prompts: Sequence[Prompt], *, back: int = 0
 ) -> list[tuple[float, float]]:
-    """Overlap (Jaccard) of the features active at the last word of the same question in two languages.
+    """Overlap (Jaccard) of the features active on the same question in two languages, `back` words before its last.
 
     By layer: for the same concept, and for different concepts, each over pairs in two languages.
     """
@@ -159,7 +159,7 @@ def shared_meaning(
     with recorded(mlps(model)) as (x, _):
         model(input_ids=tokens)
         rows = torch.arange(len(tokens))
-        active = [(transcoders.encode(x[k][rows, last], k) > 0).float() for k in range(transcoders.layers)]
+        active = [(transcoders.encode(x[k][rows, last - back], k) > 0).float() for k in range(transcoders.layers)]
     tongue = torch.tensor([speech[p.words[0]] for p in asked])
     concepts = sorted({p.concept for p in asked})
     concept = torch.tensor([concepts.index(p.concept) for p in asked])

@@ -119,7 +119,10 @@ def _measure_set(
             "at the city": real(edit, at_entity=True),
         },
         "inside": {name: asdict(task) for name, task in look_inside(model, transcoders, language, parts).items()},
-        "shared meaning": shared_meaning(model, transcoders, language, prompts["antonyms"]),
+        "shared meaning": {
+            place: shared_meaning(model, transcoders, language, prompts["antonyms"], back=back)
+            for place, back in (("word asked about", 1), ("last word", 0))
+        },
     }  # fmt: skip
 
 
