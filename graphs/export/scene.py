@@ -1,0 +1,636 @@
+"""What there is to be seen of a graph: lines, shapes and words at their places, for any writer to put on paper."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphs.assays import VERDICTS, Assay, Verdict
+from graphs.errors import BadOption
+from graphs.export.layout import Layout, place_nodes
+from graphs.graph import AttributionGraph
+
+# Raising is blue and lowering vermilion: the pair stays two colours to every kind of colour-blind eye, and in grey the
+# tee still tells them apart. Red is kept for claims that failed.
+THEMES = {
+    "light": {
+        "paper": "#ffffff",
+        "ink": "#1b1f24",
+        "quiet": "#6b7280",
+        "line": "#e8eaee",
+        "faint": "#b9bec6",
+        "raise": "#0b5fa5",
+        "lower": "#d4570a",
+        "failed": "#c00d1e",
+        "low": "#ffffff",
+        "high": "#46546a",
+        "error": "#d3d7dd",
+    },
+    "dark": {
+        "paper": "#14171c",
+        "ink": "#e8eaed",
+        "quiet": "#9aa3af",
+        "line": "#262b33",
+        "faint": "#5b6470",
+        "raise": "#5aa9f0",
+        "lower": "#f58a42",
+        "failed": "#ff6b75",
+        "low": "#1d222a",
+        "high": "#b4c2d6",
+        "error": "#4a515c",
+    },
+}
+SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box"}
+STRONG = 0.4  # the share of a target's input at which an edge is as wide and as dark as edges get
+LETTER = 10.0
+SMALL = 8.5  # for units that have a number only
+MARGIN = 18.0
+NAMES = 46.0  # for the layers' names, at the left
+MOST_NUMBERS = 60  # so many units are called by their number; more say nothing
+AREA = 1_250_000.0  # how large the picture of a graph may grow to make room for labels
+LINE = 15.5
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight stroke."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    colour: str
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An edge: a Bézier curve from node to node that ends in an arrowhead or, when it lowers its target, in a tee.
+
+    points: start, two handles, the foot of the head, the tip of the head.
+    ends: rows of source and target in the graph; none in the legend.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    colour: str
+    opacity: float
+    width: float
+    tee: bool
+    ends: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A node: circle, square, diamond or box, its middle, half its width. row: in the graph; none in the legend."""
+
+    shape: str
+    x: float
+    y: float
+    radius: float
+    fill: str
+    outline: str
+    dashed: bool = False
+    row: int | None = None
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One line of words. x: its start or its middle, as `anchor` says. y: its middle. plate: cover what lies below."""
+
+    x: float
+    y: float
+    words: str
+    colour: str
+    size: float = LETTER
+    anchor: str = "start"
+    bold: bool = False
+    plate: bool = False
+    row: int | None = None
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        width = width_of(self.words, self.size, self.bold)
+        left = self.x - (width / 2 if self.anchor == "middle" else 0)
+        return left, self.y - self.size * 0.55, left + width, self.y + self.size * 0.55
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything on the picture, in drawing order, within 0..width and 0..height, y downwards, in points."""
+
+    width: float
+    height: float
+    colours: dict[str, str]
+    lines: tuple[Line, ...]
+    curves: tuple[Curve, ...]
+    shapes: tuple[Shape, ...]
+    texts: tuple[Text, ...]
+
+
+def compose(
+    graph: AttributionGraph,
+    *,
+    assay: Assay | None = None,
+    theme: str = "light",
+    most_edges: int = 700,
+    title: str | None = None,
+) -> Scene:
+    """The picture of a graph, made of marks.
+
+    Biases are not drawn: the caption says how many there are and what they carry. Everything else is.
+
+    assay: what was measured; marks the nodes that were ablated, and adds the verdicts to the caption.
+    theme: "light" or "dark".
+    most_edges: only so many edges are drawn, those that carry most; the caption says how many.
+    title: instead of the prompt.
+
+    Raises:
+        BadOption: there is no such theme, or a negative number of edges.
+    """
+    if theme not in THEMES:
+        raise BadOption(f"a picture's theme is {' or '.join(THEMES)}, not {theme!r}.")
+    if most_edges < 0:
+        raise BadOption(f"most_edges must be 0 or more, not {most_edges}.")
+    colours = THEMES[theme]
+    rows = np.flatnonzero(graph.nodes.kind != "bias")
+    shown = graph.select(rows)
+    names = [label_of(shown, row) for row in range(len(rows))]
+    labelled, layout = _make_room(shown, names)
+    tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
+
+    heading = _heading(graph, title, colours)
+    left, top = MARGIN + NAMES, MARGIN + LINE * 2 + 12
+    width = max(layout.width + left + MARGIN, 640.0, *(text.box[2] + MARGIN for text in heading))
+    left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
+    x, y = layout.x + left, layout.y + top
+
+    tokens, depth = _token_texts(shown, layout, left, top, colours)
+    radius = _radii(shown)
+    strength = _carried(graph)
+    curves, counts = _edges(graph, rows, x, y, radius, strength, most_edges, colours)
+    bottom = top + layout.height + depth
+    caption, height = _caption(graph, assay, counts, width, bottom + 16, colours)
+    legend, height = _legend(graph, assay, counts, width, height + 4, colours)
+    return Scene(
+        width=width,
+        height=height + MARGIN * 0.6,
+        colours=colours,
+        lines=(*_layer_lines(layout, left, top, width, colours), *legend["lines"]),
+        curves=(*curves, *legend["curves"]),
+        shapes=(*_shapes(shown, rows, x, y, radius, tested, colours), *legend["shapes"]),
+        texts=(
+            *heading,
+            *_layer_names(shown, layout, top, colours),
+            *(
+                Text(
+                    x[row] + radius[row] + 3.5,
+                    y[row],
+                    names[row],
+                    colours["ink" if has_name(shown, row) else "quiet"],
+                    size=LETTER if has_name(shown, row) else SMALL,
+                    plate=True,
+                    row=int(rows[row]),
+                )
+                for row in labelled
+            ),
+            *tokens,
+            *caption,
+            *legend["texts"],
+        ),
+    )
+
+
+def label_of(graph: AttributionGraph, row: int) -> str:
+    """What stands beside a node: its label, a logit's probability with it; `L2/544` for a unit without a label."""
+    nodes = graph.nodes
+    kind = str(nodes.kind[row])
+    words = readable(str(nodes.label[row])).strip()
+    if kind == "logit":
+        return f"{_logit_name(graph, row)} {nodes.activation[row]:.0%}"
+    if kind in ("token", "error", "unselected"):
+        return ""
+    return shorten(words, 30) or f"L{nodes.layer[row]}/{nodes.feature[row]}"
+
+
+def has_name(graph: AttributionGraph, row: int) -> bool:
+    """Whether a node is called by more than its number."""
+    words = str(graph.nodes.label[row]).strip()
+    return str(graph.nodes.kind[row]) == "logit" or (bool(words) and not re.fullmatch(r"L\d+/\d+", words))
+
+
+def _logit_name(graph: AttributionGraph, row: int) -> str:
+    words = readable(str(graph.nodes.label[row])).strip()
+    if not words:
+        return f"token {graph.nodes.feature[row]}"
+    # A comma alone is no word, unless it is quoted.
+    return shorten(words, 24) if any(letter.isalnum() for letter in words) else f'"{words}"'
+
+
+def readable(words: str) -> str:
+    """The same words with line ends and tabs made visible, and what no picture can hold replaced."""
+    words = words.replace("\r\n", "↵").replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥")
+    return "".join(
+        "\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Cn") or c in "\ufffe\uffff" else c for c in words
+    )
+
+
+def shorten(words: str, most: int) -> str:
+    """The words, cut to so many letters."""
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
+
+
+def width_of(words: str, size: float, bold: bool = False) -> float:
+    """About how wide words are in Helvetica or Arial: a little generous, so that nothing runs into anything."""
+    narrow, wide = "ijl|'.,:;!It f()[]/\\-`", "mwMW@%—…"
+    total = 0.0
+    for letter in words:
+        if unicodedata.combining(letter):
+            continue
+        if unicodedata.east_asian_width(letter) in "WF":
+            total += 1.0
+        elif letter in narrow:
+            total += 0.3
+        elif letter in wide or ord(letter) > 0x2000:
+            total += 0.95
+        elif letter.isupper():
+            total += 0.72
+        else:
+            total += 0.56
+    return total * size * (1.09 if bold else 1.03)
+
+
+def _make_room(graph: AttributionGraph, names: Sequence[str]) -> tuple[list[int], Layout]:
+    """As many labels as there is room for, what matters most first, and the layout with room for them."""
+    nodes = graph.nodes
+    said = np.array([has_name(graph, row) for row in range(len(nodes))], dtype=bool)
+    sizes = np.where(said, LETTER, SMALL)
+    width = np.array([width_of(name, size) + 7 if name else 0.0 for name, size in zip(names, sizes, strict=True)])
+    # Logits always, then what has a name of its own, then what has only a number; by influence each.
+    order = np.lexsort((-nodes.influence, ~said, nodes.kind != "logit"))
+    order = order[width[order] > 0]
+    order = order[np.cumsum(~said[order]) <= MOST_NUMBERS]
+    tokens = [width_of(shorten(readable(token).strip(), 14), 11.0) + 4 for token in graph.tokens]
+    narrowest = np.array(tokens) * (sum(tokens) < 1500)
+    bare = place_nodes(graph, narrowest=narrowest)
+    most = max(AREA, 1.3 * bare.width * bare.height)
+    for count in sorted({len(order), *(k for k in (400, 250, 160, 120, 90, 60, 40, 25, 15, 8) if k < len(order))})[
+        ::-1
+    ]:
+        labelled = order[:count]
+        room = np.zeros(len(nodes))
+        room[labelled] = width[labelled]
+        layout = place_nodes(graph, room=room, narrowest=narrowest)
+        if layout.width * layout.height <= most:
+            return sorted(labelled.tolist()), layout
+    return [], bare
+
+
+def _radii(graph: AttributionGraph) -> np.ndarray:
+    matters = np.where(graph.nodes.kind == "logit", graph.goal, graph.nodes.influence)
+    return 3.6 + 4.0 * np.sqrt(np.clip(matters / max(matters.max(initial=0.0), 1e-12), 0, 1))
+
+
+def _shapes(
+    graph: AttributionGraph,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    radius: np.ndarray,
+    tested: np.ndarray | None,
+    colours: dict[str, str],
+) -> list[Shape]:
+    nodes = graph.nodes
+    strength = (radius - radius.min(initial=3.6)) / 4.0
+    shapes = []
+    for row in range(len(nodes)):
+        kind = str(nodes.kind[row])
+        unexplained = kind in ("error", "unselected")
+        words = readable(str(nodes.label[row])) or kind
+        where = f" at {readable(graph.tokens[nodes.position[row]])}" if nodes.position[row] >= 0 else ""
+        level = f" in layer {nodes.layer[row]}" if kind not in ("token", "logit") else ""
+        carries = f"probability {nodes.activation[row]:.1%}" if kind == "logit" else f"{nodes.influence[row]:.1%}"
+        shapes.append(
+            Shape(
+                shape=SHAPES.get(kind, "circle"),
+                x=float(x[row]),
+                y=float(y[row]),
+                radius=float(radius[row]),
+                fill=colours["error"] if unexplained else _mix(colours["low"], colours["high"], strength[row] ** 1.5),
+                outline=colours["faint"] if unexplained else colours["high"],
+                dashed=tested is not None and kind not in ("token", "logit") and not tested[row],
+                row=int(rows[row]),
+                tip=f"{words}: {kind}{level}{where}, {carries}" + (" of the influence" if kind != "logit" else ""),
+            )
+        )
+    return shapes
+
+
+def _carried(graph: AttributionGraph) -> np.ndarray:
+    # Here, not above: numba takes half a second to load, and the layout alone does not need it.
+    from graphs.paths import edge_influence
+
+    return edge_influence(graph)
+
+
+def _edges(
+    graph: AttributionGraph,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    radius: np.ndarray,
+    carried: np.ndarray,
+    most: int,
+    colours: dict[str, str],
+) -> tuple[list[Curve], dict[str, float]]:
+    """The edges to draw, weakest first, and how many there were."""
+    from graphs.paths import is_bias, signed_share
+
+    place = np.full(len(graph.nodes), -1)
+    place[rows] = np.arange(len(rows))
+    flows = np.flatnonzero(~is_bias(graph)[graph.source])
+    chosen = flows[np.argsort(-carried[flows], kind="stable")[:most]]
+    share = signed_share(graph)
+    first = first_token(graph)
+    fan = (graph.source == first) if first is not None else np.zeros(len(graph.source), dtype=bool)
+    # The fan lies below everything else.
+    order = chosen[np.lexsort((carried[chosen], ~fan[chosen]))]
+    largest = float(carried[chosen].max(initial=0.0)) or 1.0
+    curves = []
+    for edge in order.tolist():
+        source, target = place[graph.source[edge]], place[graph.target[edge]]
+        size = min(abs(float(share[edge])) / STRONG, 1.0)
+        width = 0.5 + 3.0 * size**0.6
+        tee = bool(share[edge] < 0)
+        colour = colours["faint"] if fan[edge] else colours["lower" if tee else "raise"]
+        points = _bend(
+            (float(x[source]), float(y[source]) - radius[source]),
+            (float(x[target]), float(y[target]) + radius[target]),
+            width,
+            tee,
+        )
+        opacity = 0.45 if fan[edge] else 0.14 + 0.78 * (float(carried[edge]) / largest) ** 0.45
+        ends = (int(graph.source[edge]), int(graph.target[edge]))
+        curves.append(Curve(points, colour, opacity, min(width, 1.6) if fan[edge] else width, tee, ends))
+    whole = float(carried[flows].sum())
+    counts = {
+        "drawn": len(chosen),
+        "edges": len(flows),
+        "share": float(carried[chosen].sum()) / whole if whole > 0 else 1.0,
+        "fan": int(fan[chosen].sum()),
+        "left_out": len(graph.source) - len(flows),
+    }
+    return curves, counts
+
+
+def head_length(width: float, tee: bool) -> float:
+    """How far an edge's head reaches before its tip."""
+    return 1.2 + 0.3 * width if tee else 3.2 + 1.5 * width
+
+
+def _bend(
+    start: tuple[float, float], tip: tuple[float, float], width: float, tee: bool
+) -> tuple[tuple[float, float], ...]:
+    """Upright at both ends; those that stay in their column bow to the left, around what stands between."""
+    (x0, y0), (x1, y1) = start, tip
+    head = head_length(width, tee)
+    rise = y0 - y1
+    if rise < 16:  # side by side: over the top
+        high = min(y0, y1) - 26
+        return (x0, y0), (x0, high), (x1, high), (x1, y1 - 14 - head), (x1, y1 - 14)
+    sideways = x1 - x0
+    bow = 0.0
+    if rise > 70 and abs(sideways) < 0.16 * rise:
+        bow = -min(0.16 * rise, 46.0)
+    slant = np.clip((sideways - bow * 1.2) * 0.12, -14, 14) if rise > 40 else 0.0
+    # The head points along the curve's last stretch.
+    handle = (x1 + bow - slant, y1 + 0.42 * rise)
+    long = float(np.hypot(handle[0] - x1, handle[1] - y1))
+    foot = (x1 + (handle[0] - x1) / long * head, y1 + (handle[1] - y1) / long * head)
+    return (x0, y0), (x0 + bow + slant, y0 - 0.42 * rise), handle, foot, (x1, y1)
+
+
+def first_token(graph: AttributionGraph) -> int | None:
+    """The row of the mark that opens the prompt (`<bos>`, `<s>`, `[CLS]`, …), None if there is none."""
+    if not graph.tokens or not re.fullmatch(r"<[^ ]*>|\[[A-Z]+\]", graph.tokens[0].strip()):
+        return None
+    rows = np.flatnonzero((graph.nodes.kind == "token") & (graph.nodes.position == 0))
+    return int(rows[0]) if len(rows) else None
+
+
+def _token_texts(
+    graph: AttributionGraph, layout: Layout, left: float, top: float, colours: dict[str, str]
+) -> tuple[list[Text], float]:
+    """The prompt below its columns, in as many rows as keep the words apart, and how high they are together."""
+    kept = set(graph.nodes.position[graph.nodes.where("token")].tolist())
+    base = top + layout.height + 2
+    ends: list[float] = []
+    texts = []
+    for position, token in enumerate(graph.tokens):
+        words = shorten(readable(token).strip(), 14) or "␣"
+        colour = colours["ink"] if position in kept else colours["faint"]
+        text = Text(left + float(layout.column_x[position]), base, words, colour, size=11.0, anchor="middle")
+        begins, _, stops, _ = text.box
+        row = next((i for i, end in enumerate(ends) if end + 5 < begins), len(ends))
+        ends[row : row + 1] = [stops]
+        texts.append(Text(text.x, base + row * 14, words, colour, size=11.0, anchor="middle"))
+    return texts, 14.0 * max(len(ends), 1)
+
+
+def _layer_lines(layout: Layout, left: float, top: float, width: float, colours: dict[str, str]) -> list[Line]:
+    busy = [layer for layer, high in layout.layer_height.items() if high > 10]
+    return [
+        Line(MARGIN, edge, width - MARGIN, edge, colours["line"])
+        for layer in busy[:-1]
+        for edge in [top + layout.layer_y[layer] + layout.layer_height[layer] / 2]
+    ]
+
+
+def _layer_names(graph: AttributionGraph, layout: Layout, top: float, colours: dict[str, str]) -> list[Text]:
+    kinds: dict[int, set[str]] = {}
+    for layer, kind in zip(graph.nodes.layer.tolist(), graph.nodes.kind.tolist(), strict=True):
+        kinds.setdefault(layer, set()).add(kind)
+    texts = []
+    for layer, found in kinds.items():
+        name = "logits" if "logit" in found else "tokens" if "token" in found else f"L{layer}"
+        texts.append(Text(MARGIN, top + layout.layer_y[layer], name, colours["quiet"]))
+    return texts
+
+
+def _heading(graph: AttributionGraph, title: str | None, colours: dict[str, str]) -> list[Text]:
+    words = title if title is not None else str(graph.provenance.get("prompt") or prompt_of(graph))
+    logits = graph.nodes.where("logit")
+    logits = logits[np.argsort(-graph.goal[logits], kind="stable")]
+    answer = ", ".join(f"{_logit_name(graph, row)} {graph.nodes.activation[row]:.1%}" for row in logits[:3])
+    more = f" and {len(logits) - 3} more" if len(logits) > 3 else ""
+    made = [f"{name} {graph.provenance[name]}" for name in ("model", "transcoders") if name in graph.provenance]
+    return [
+        Text(MARGIN, MARGIN + 6, shorten(readable(words), 110), colours["ink"], size=15.0, bold=True),
+        Text(MARGIN, MARGIN + 25, readable(" · ".join([f"→ {answer}{more}", *made])), colours["quiet"], size=11.0),
+    ]
+
+
+def prompt_of(graph: AttributionGraph) -> str:
+    """The tokens put together, without the mark that opens them."""
+    tokens = [readable(token) for token in graph.tokens[first_token(graph) is not None :]]
+    spaced = any(token.startswith(" ") for token in tokens)
+    return ("" if spaced else " ").join(tokens).strip()
+
+
+def _caption(
+    graph: AttributionGraph,
+    assay: Assay | None,
+    counts: dict[str, float],
+    width: float,
+    top: float,
+    colours: dict[str, str],
+) -> tuple[list[Text], float]:
+    lines = [(words, colours["ink"]) for words in caption_lines(graph, counts)]
+    if assay is None:
+        lines.append(("not tested by ablation", colours["quiet"]))
+    else:
+        lines.append((verdicts_in_short(assay), colours["ink"]))
+        for verdict, colour in (("not supported", "failed"), ("untested", "quiet")):
+            lines += [
+                (f"{verdict}: {each.claim}", colours[colour]) for each in assay.verdicts if each.verdict == verdict
+            ]
+    texts = []
+    for words, colour in lines:
+        for part in _wrap(readable(words), width - 2 * MARGIN, 11.0):
+            texts.append(Text(MARGIN, top, part, colour, size=11.0))
+            top += LINE
+    return texts, top
+
+
+def caption_lines(graph: AttributionGraph, counts: dict[str, float]) -> list[str]:
+    """What was kept, what it explains, and what the picture leaves out, each in a sentence with figures.
+
+    counts: drawn and all edges (`drawn`, `edges`), the share they carry (`share`), grey ones (`fan`).
+    """
+    from graphs.scores import scores
+    from graphs.wording import kept_in_words, scores_in_words
+
+    found = scores(graph).to_json()
+    drawn = f"drawn: all {counts['edges']:,.0f} edges that come from no bias"
+    if counts["drawn"] < counts["edges"]:
+        drawn = (
+            f"drawn: the {counts['drawn']:,.0f} strongest of {counts['edges']:,.0f} edges, "
+            f"{counts['share']:.0%} of what they carry"
+        )
+    biases = int((graph.nodes.kind == "bias").sum())
+    lines = [f"{kept_in_words(graph)}; {drawn}"]
+    figures = scores_in_words(found, graph.kept)
+    lines.append(f"{figures[0]}; {figures[1]}")
+    if biases:
+        lines[-1] += f"; {biases} bias nodes are not drawn"
+    first = first_token(graph)
+    if first is not None:
+        from graphs.paths import influence
+
+        carried = influence(graph)
+        tokens = float(carried[graph.nodes.where("token")].sum())
+        share = float(carried[first]) / tokens if tokens > 0 else 0.0
+        lines.append(f"grey: what comes from {graph.tokens[0].strip()}, {share:.0%} of what ends in tokens")
+    return lines
+
+
+def _claim(verdict: Verdict) -> str:
+    found = "" if verdict.number != verdict.number else f"{verdict.number:.3g}, "
+    return f"{verdict.claim} ({found}wanted {verdict.threshold})"
+
+
+def verdicts_in_short(assay: Assay) -> str:
+    """`assay: 5 supported, 4 not supported, 0 untested`, and the registration they were judged by."""
+    counts = ", ".join(f"{sum(each.verdict == word for each in assay.verdicts)} {word}" for word in VERDICTS)
+    registered = assay.registration.get("hash")
+    return f"assay: {counts}, on this prompt" + (f"; registered as {registered}" if registered else "")
+
+
+def _wrap(words: str, width: float, size: float) -> list[str]:
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and width_of(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _legend(
+    graph: AttributionGraph,
+    assay: Assay | None,
+    counts: dict[str, float],
+    width: float,
+    top: float,
+    colours: dict[str, str],
+) -> tuple[dict[str, list], float]:
+    """Small samples of every mark in use, each with its meaning, in one or more lines."""
+    found = set(graph.nodes.kind.tolist())
+    units = sorted(found - {"token", "logit", "error", "unselected", "bias"})
+    samples: list[tuple[str, str]] = []
+    if units:
+        samples.append(("circle", ", ".join(units)))
+    samples.append(("square", "token, logit"))
+    if "error" in found:
+        samples.append(("diamond", "error: what the features miss"))
+    if "unselected" in found:
+        samples.append(("box", "unselected: features not traced"))
+    samples += [("raise", "raises its target"), ("lower", "lowers it")]
+    samples.append(("width", "5%, 20%, 40% of its target's input (darker: carries more of the answer)"))
+    samples.append(("size", "larger: more influence"))
+    if assay is not None:
+        samples += [("solid", "ablated alone and measured"), ("dashed", "not ablated alone")]
+    legend: dict[str, list] = {"lines": [], "curves": [], "shapes": [], "texts": []}
+    x, y = MARGIN, top
+    for sample, words in samples:
+        long = {"width": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0}.get(sample, 14.0)
+        space = long + width_of(words, LETTER) + 18
+        if x > MARGIN and x + space > width - MARGIN + 18:
+            x, y = MARGIN, y + LINE
+        _draw_sample(legend, sample, x, y, colours)
+        legend["texts"].append(Text(x + long + 2, y, words, colours["quiet"]))
+        x += space
+    return legend, y + LINE / 2
+
+
+def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colours: dict[str, str]) -> None:
+    outline, middle = colours["high"], _mix(colours["low"], colours["high"], 0.3)
+    if sample in ("raise", "lower"):
+        head = head_length(2.0, sample == "lower")
+        points = ((x, y), (x + 8, y), (x + 16, y), (x + 26 - head, y), (x + 26, y))
+        legend["curves"].append(Curve(points, colours[sample], 0.8, 2.0, sample == "lower"))
+    elif sample == "width":
+        for place, share in enumerate((0.05, 0.2, 0.4)):
+            size = (share / STRONG) ** 0.6
+            start = x + place * 22
+            legend["lines"].append(
+                Line(
+                    start,
+                    y,
+                    start + 18,
+                    y,
+                    _mix(colours["paper"], colours["raise"], 0.22 + 0.68 * size),
+                    0.5 + 3 * size,
+                )
+            )
+    elif sample == "size":
+        legend["shapes"].append(Shape("circle", x + 4, y, 3.6, colours["low"], outline))
+        legend["shapes"].append(Shape("circle", x + 16, y, 6.0, colours["high"], outline))
+    else:
+        shape = {"solid": "circle", "dashed": "circle"}.get(sample, sample)
+        unexplained = sample in ("diamond", "box")
+        fill = colours["error"] if unexplained else middle
+        line = colours["faint"] if unexplained else outline
+        legend["shapes"].append(Shape(shape, x + 6, y, 4.5, fill, line, dashed=sample == "dashed"))
+
+
+def _mix(low: str, high: str, share: float) -> str:
+    """The colour that lies so far from one to the other."""
+    pairs = [(int(low[i : i + 2], 16), int(high[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + (b - a) * float(np.clip(share, 0, 1))):02x}" for a, b in pairs)
