@@ -55,6 +55,11 @@ def main() -> None:
         print(f"wrote {options.out / 'MODEL_CARD.md'}; the best seed is {best}")
     if options.ship:
         card.ship(options.out, options.ship)
+        if not options.tiny:
+            from benchmarks.world import drawing
+            from benchmarks.world.language import make_language
+
+            drawing.draw_tasks(options.ship, make_language(), say=print)
         print(f"shipped to {options.ship}")
 
 

@@ -19,7 +19,9 @@ def write(folder: Path) -> int:
     best = best_of(numbers)
     plain = [json.loads(path.read_text()) for path in sorted(folder.glob("plain_*/numbers.json"))]
     (folder / "curves.svg").write_text(picture(curves))
-    (folder / "MODEL_CARD.md").write_text("\n".join(_card(numbers, best, plain)) + "\n", encoding="utf-8")
+    labels = json.loads((folder / f"seed_{best}" / "per-layer" / "labels.json").read_text(encoding="utf-8"))
+    text = "\n".join(_card(numbers, best, plain, labels))
+    (folder / "MODEL_CARD.md").write_text(text + "\n", encoding="utf-8")
     return best
 
 
@@ -82,14 +84,14 @@ def _numbers(folder: Path) -> dict[int, Numbers]:
     return {numbers["seed"]: numbers for numbers in found}
 
 
-def _card(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers]) -> Iterator[str]:
+def _card(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers], labels: Numbers) -> Iterator[str]:
     yield from _story(best, list(numbers))
     yield from _bars(numbers, best)
     yield from _swaps(numbers, best)
     yield from _interchange(numbers, best, plain)
     for name in SETS:
         yield from _replacement(name, numbers[best]["sets"][name])
-    yield from _inside(numbers[best])
+    yield from _inside(numbers[best], labels)
 
 
 def _story(best: int, seeds: list[int]) -> Iterator[str]:
@@ -232,7 +234,7 @@ def _replacement(name: str, found: Numbers) -> Iterator[str]:
         )
 
 
-def _inside(numbers: Numbers) -> Iterator[str]:
+def _inside(numbers: Numbers, labels: Numbers) -> Iterator[str]:
     yield "## What matters inside, by ablation\n"
     yield (
         "One MLP's or one head's output set to its mean over all tasks, one per-layer feature set to zero, in the real "
@@ -247,9 +249,18 @@ def _inside(numbers: Numbers) -> Iterator[str]:
         heads = sorted(task["heads"].items(), key=lambda item: item[1])[:3]
         features = list(task["features"].items())[:3]
         cells = [f"{task['clean']:.2f}", *(f"{x:.2f}" for x in task["mlps"])]
-        cells += [", ".join(f"{k} {x:.2f}" for k, x in heads), ", ".join(f"{k} {x:.2f}" for k, x in features)]
+        named = (f"{k} ({labels[k]['label']}) {x:.2f}" for k, x in features)
+        cells += [", ".join(f"{k} {x:.2f}" for k, x in heads), ", ".join(named)]
         yield f"| {name} | " + " | ".join(cells) + " |"
     yield ""
+    spread = [name for name, task in tasks.items() if max(task["features"].values(), default=0) < 0.1]
+    headed = [name for name, task in tasks.items() if min(task["heads"].values()) < 0.9]
+    yield (
+        f"No single feature is worth a tenth of a nat on {', '.join(spread) or 'no task'}: there is no clean feature "
+        f"circuit to point at. A single head is worth a tenth of the answers on {', '.join(headed) or 'no task'}.\n"
+    )
+    drawn = ", ".join(f"[{name}](graphs/{name.replace(' ', '-')}.svg)" for name in tasks)
+    yield f"A graph of one held-out question each: {drawn}.\n"
 
 
 def _rate(found: Numbers) -> str:
