@@ -9,9 +9,10 @@ Source: Ameisen et al. 2025, "Circuit Tracing", local replacement model; METHODS
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
-from einops import einsum, rearrange, reduce, repeat
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,41 +50,50 @@ class FrozenNorm:
 
 
 @dataclass(frozen=True, eq=False)
-class FrozenAttention:
-    """One layer's attention with its pattern and norms held: a linear map of the residual stream.
+class AttentionWeights:
+    """One layer's value path with the affine part of its norms folded in; the same for every prompt.
 
-    pattern [head query key]; W_V [kv_head d_model d_head]; W_O [head d_head d_model].
+    value [d_model kv_head*d_head]: the norm's gain (and centring), then W_V. out [head*d_head d_model]: W_O, then the
+    gain (and centring) of a norm on the output.
+    """
+
+    value: Float[Tensor, "d_model kv_width"]
+    out: Float[Tensor, "head_width d_model"]
+    heads: int
+    kv_heads: int
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenAttention:
+    """One layer's attention with its pattern and norms held: `x -> mixing (x value) out`, a linear map of the stream.
+
+    pattern [head query key]: as the model had it. mixing [head key query]: the pattern over both norms' scales, keys
+    first, as the sweep back wants it.
     constant: what it adds whatever comes in, by the name of the bias it stems from. Each [pos d_model]
     """
 
+    weights: AttentionWeights
     pattern: Float[Tensor, "head query key"]
-    W_V: Float[Tensor, "kv_head d_model d_head"]
-    W_O: Float[Tensor, "head d_head d_model"]
-    norm: FrozenNorm
-    post_norm: FrozenNorm | None
+    mixing: Float[Tensor, "head key query"]
     constant: dict[str, Float[Tensor, "pos d_model"]]
 
     def forward(self, x: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos d_model"]:
         """The linear part of what attention adds to the residual stream x."""
-        value = einsum(self.norm.apply(x), self.W_V, "key d, kv d e -> kv key e")
-        out = self.mix(value)
-        return self.post_norm.apply(out) if self.post_norm else out
+        return self.spread(x @ self.weights.value)
 
-    def mix(self, value: Float[Tensor, "kv_head key d_head"]) -> Float[Tensor, "query d_model"]:
-        """Values moved by the pattern and written by W_O, all heads summed, before any post-norm."""
-        value = repeat(value, "kv key e -> (kv group) key e", group=len(self.pattern) // len(value))
-        return einsum(self.pattern, value, self.W_O, "h query key, h key e, h e d -> query d")
+    def spread(self, value: Float[Tensor, "key kv_width"]) -> Float[Tensor, "query d_model"]:
+        """Values moved by the pattern and written."""
+        mixing = self.mixing.unflatten(0, (self.weights.kv_heads, -1))
+        value = rearrange(value, "key (kv e) -> kv key e", kv=self.weights.kv_heads)
+        mixed = einsum(mixing, value, "kv group key query, kv key e -> query kv group e")
+        return mixed.flatten(1) @ self.weights.out
 
-    def transpose(self, g: Float[Tensor, "target query d_model"]) -> Float[Tensor, "target key d_model"]:
-        """A gradient on what attention adds, as a gradient on the residual stream it reads."""
-        length = g.shape[1]
-        if self.post_norm:
-            g = self.post_norm.transpose(g, slice(length))
-        pattern = self.pattern[:, :length, :length]
-        z = einsum(g, self.W_O, "t query d, h e d -> t h query e")
-        z = einsum(z, pattern, "t h query e, h query key -> t h key e")
-        z = reduce(z, "t (kv group) key e -> t kv key e", "sum", kv=len(self.W_V))
-        return self.norm.transpose(einsum(z, self.W_V, "t kv key e, kv d e -> t key d"), slice(length))
+    def spread_each(self, x: Float[Tensor, "key d_model"]) -> Float[Tensor, "query key d_model"]:
+        """`forward` with every key's part kept apart: its sum over keys is `forward(x)`."""
+        mixing = self.mixing.unflatten(0, (self.weights.kv_heads, -1))
+        value = rearrange(x @ self.weights.value, "key (kv e) -> kv key e", kv=self.weights.kv_heads)
+        mixed = einsum(mixing, value, "kv group key query, kv key e -> query key kv group e")
+        return mixed.flatten(2) @ self.weights.out
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +149,10 @@ class Frozen:
 
 def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
     """The frozen model of the one prompt whose run left `seen`: embeddings, patterns and every norm's scale."""
-    norms = {"centred": model.family.norm == "layer"}
+    centred = model.family.norm == "layer"
 
     def held(norm: Norm, site: Site) -> FrozenNorm:
-        return FrozenNorm(norm.gain, norm.bias, seen[site][0].to(model.dtype), **norms)
+        return FrozenNorm(norm.gain, norm.bias, seen[site][0].to(model.dtype), centred)
 
     def held_post(norm: Norm | None, site: Site) -> FrozenNorm | None:
         return None if norm is None else held(norm, site)
@@ -154,7 +164,8 @@ def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
         attention=[
             _freeze_attention(
                 block,
-                seen[("pattern", layer)][0],
+                _fold(model)[layer],
+                seen[("pattern", layer)][0].to(model.dtype),
                 held(block.attention_norm, ("attention_scale", layer)),
                 held_post(block.attention_post_norm, ("attention_post_scale", layer)),
             )
@@ -163,7 +174,7 @@ def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
         mlp_norm=[held(block.mlp_norm, ("mlp_scale", layer)) for layer, block in blocks],
         mlp_post_norm=[held_post(block.mlp_post_norm, ("mlp_post_scale", layer)) for layer, block in blocks],
         final_norm=held(model.final_norm, ("final_scale", 0)),
-        unembedding=model.W_U - model.W_U.mean(dim=1, keepdim=True),
+        unembedding=_demean(model),
         unembedding_bias=model.b_U - model.b_U.mean(),
         parallel=model.parallel,
     )
@@ -178,30 +189,54 @@ def sites_to_freeze(model: Model) -> list[Site]:
     return [(name, 0) for name in whole] + [(name, layer) for layer in range(model.layers) for name in per_layer]
 
 
-def _freeze_attention(block: Block, pattern: Tensor, norm: FrozenNorm, post_norm: FrozenNorm | None) -> FrozenAttention:
-    frozen = FrozenAttention(pattern.to(block.W_V.dtype), block.W_V, block.W_O, norm, post_norm, {})
-    length = pattern.shape[-1]
+# What depends on the weights alone is made once a model, and forgotten with it.
+_FOLDED: WeakKeyDictionary[Model, list[AttentionWeights]] = WeakKeyDictionary()
+_DEMEANED: WeakKeyDictionary[Model, Tensor] = WeakKeyDictionary()
 
-    def spread(value: Float[Tensor, "kv_head d_head"]) -> Tensor:
-        """The same value at every key; rows of a pattern need not sum to one, so it goes through the pattern too."""
-        out = frozen.mix(repeat(value, "kv e -> kv key e", key=length))
-        return post_norm.apply(out) if post_norm else out
 
-    def everywhere(vector: Float[Tensor, "d_model"]) -> Tensor:
-        out = repeat(vector, "d -> pos d", pos=length)
-        return post_norm.apply(out) if post_norm else out
+def _fold(model: Model) -> list[AttentionWeights]:
+    if model not in _FOLDED:
+        centred = model.family.norm == "layer"
 
+        def folded(block: Block) -> AttentionWeights:
+            value = _centre(block.attention_norm.gain * rearrange(block.W_V, "kv d e -> (kv e) d"), centred).T
+            out = rearrange(block.W_O, "h e d -> (h e) d")
+            if block.attention_post_norm is not None:
+                out = block.attention_post_norm.gain * _centre(out, centred)
+            return AttentionWeights(value.contiguous(), out.contiguous(), len(block.W_O), len(block.W_V))
+
+        _FOLDED[model] = [folded(block) for block in model.blocks]
+    return _FOLDED[model]
+
+
+def _demean(model: Model) -> Float[Tensor, "d_model vocab"]:
+    if model not in _DEMEANED:
+        _DEMEANED[model] = model.W_U - model.W_U.mean(dim=1, keepdim=True)
+    return _DEMEANED[model]
+
+
+def _freeze_attention(
+    block: Block, weights: AttentionWeights, pattern: Tensor, norm: FrozenNorm, post_norm: FrozenNorm | None
+) -> FrozenAttention:
+    keys = pattern if post_norm is None else pattern / post_norm.scale
+    mixing = (keys / norm.scale.T).transpose(1, 2).contiguous()
+    frozen = FrozenAttention(weights, pattern, mixing, {})
+    # Values that are the same at every key: rows of a pattern need not sum to one, so they go through the pattern too.
+    # The mixing divides by the scale that a value read from the stream has; these have none.
     if norm.bias is not None:
-        frozen.constant["norm"] = spread(einsum(norm.bias, block.W_V, "d, kv d e -> kv e"))
+        frozen.constant["norm"] = frozen.spread(
+            norm.scale * einsum(norm.bias, block.W_V, "d, kv d e -> kv e").flatten()
+        )
     attention = []
     if block.b_V is not None:
-        attention.append(spread(rearrange(block.b_V, "kv e -> kv e")))
+        attention.append(frozen.spread(norm.scale * block.b_V.flatten()))
     if block.b_O is not None:
-        attention.append(everywhere(block.b_O))
+        everywhere = block.b_O.expand(len(norm.scale), -1)
+        attention.append(post_norm.apply(everywhere) if post_norm else everywhere)
     if attention:
         frozen.constant["attention"] = torch.stack(attention).sum(0)
     if post_norm is not None and post_norm.bias is not None:
-        frozen.constant["post-norm"] = repeat(post_norm.bias, "d -> pos d", pos=length)
+        frozen.constant["post-norm"] = post_norm.bias.expand(len(norm.scale), -1)
     return frozen
 
 

@@ -1,10 +1,15 @@
 """One pass back through the frozen model: the gradient of many targets at every place where something is written.
 
-    at an MLP's output       the sources written there are scored; no gradient passes the MLP, but by a skip
-    at an attention's output its biases are scored; the gradient passes on: g += attentionᵀ g
-    a target joins           where it reads; its row of g is one vector at its own position until then
+    at an MLP's output        the sources written there are scored; no gradient passes the MLP, but by a skip
+    a target joins            where it reads: one vector, at its own position
+    at an attention's output  its biases are scored; then  g += attentionᵀ g,  three products:
+                              z = g outᵀ,  v[key] = Σ_query mixing[key, query] z[query],  g += v valueᵀ
 
-Source: METHODS section 3.1.
+Targets are sorted by layer, so that at every place the live ones come first. A target owns a row of g for each position
+up to its own and no others; until its first attention it is one vector. All rows stand in one matrix, so that every
+product is one flat matrix product.
+
+Source: METHODS section 3.1; SPEED sections 3.1 to 3.5.
 """
 
 from __future__ import annotations
@@ -12,64 +17,174 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.frozen import Frozen
+from circuits.frozen import Frozen, FrozenAttention
+from circuits.mixing import mix
 from circuits.transcoders.base import Dictionary
+
+BLOCK = 4096  # rows of g that go through an attention at once: its intermediate results stay in cache
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What gradients start from. Rows stand in reverse reading order: later layers first.
+    """What gradients start from. They must stand in reverse reading order: later layers first.
 
     layer: the layer whose MLP a target reads beside; the number of layers for logits. [target]
     position: where it reads. [target]
     vector: its read vector in the residual stream there. [target d_model]
     """
 
-    layer: Int[Tensor, "target"]
-    position: Int[Tensor, "target"]
+    layer: Int[np.ndarray, "target"]
+    position: Int[np.ndarray, "target"]
     vector: Float[Tensor, "target d_model"]
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def take(self, rows: Int[np.ndarray, "_"] | slice) -> Targets:
+        """Some of them, in this order."""
+        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.vector.device)
+        return Targets(self.layer[rows], self.position[rows], self.vector[at])
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """The gradient of the live targets at one place.
+
+    full: how many targets, the first ones, have all their rows. start [target + 1]: where each one's rows begin in g.
+    live: how many there are in all; those from `full` on are still one vector, in `vector`. [target d_model]
+    """
+
+    g: Float[Tensor, "row d_model"]
+    start: Int[np.ndarray, "_"]
+    position: Int[np.ndarray, "target"]
+    vector: Float[Tensor, "target d_model"]
+    full: int
+    live: int
+
+    def at(self, position: int) -> tuple[Tensor, Float[Tensor, "_ d_model"]]:
+        """Which targets have a gradient at a position, and what it is."""
+        whole = np.flatnonzero(self.position[: self.full] >= position)
+        single = self.full + np.flatnonzero(self.position[self.full : self.live] == position)
+        device = self.g.device
+        found = self.g.index_select(0, torch.from_numpy(self.start[whole] + position).to(device))
+        if not len(single):
+            return torch.from_numpy(whole).to(device), found
+        single = torch.from_numpy(single).to(device)
+        return torch.cat([torch.from_numpy(whole).to(device), single]), torch.cat([found, self.vector[single]])
 
 
 def sweep_back(
-    frozen: Frozen, dictionary: Dictionary, targets: Targets
-) -> Iterator[tuple[str, int, Float[Tensor, "live pos d_model"]]]:
+    frozen: Frozen, dictionary: Dictionary, targets: Targets, *, stop_early: bool
+) -> Iterator[tuple[str, int, Gradient]]:
     """Yield ("mlp" | "attention" | "embedding", layer, gradient there) from the last layer to the first.
 
-    The gradient holds the first `live` targets: the others read below that place. Positions right of the last target's
-    are cut off. The tensor is updated in place between two yields: score it, do not keep it.
+    A gradient is changed in place between two yields: score it, do not keep it.
+
+    stop_early: do not go through the first attention. Embeddings must then be scored before it, at ("attention", 0), as
+        it carries them forward. Not for parallel blocks, whose targets of layer 0 read beside that attention.
     """
-    length = int(targets.position.max()) + 1
-    rows = torch.arange(len(targets.layer), device=targets.vector.device)
-    g = targets.vector.new_zeros(len(rows), length, targets.vector.shape[1])
-    g[rows, targets.position] = targets.vector
+    length = targets.position + 1
+    start = np.concatenate([[0], np.cumsum(length)])
+    g = targets.vector.new_empty(int(start[-1]), targets.vector.shape[1])
+    vector = targets.vector.clone()
+    full, live = 0, int((targets.layer >= frozen.layers).sum())
     for layer in reversed(range(frozen.layers)):
-        above = int((targets.layer > layer).sum())
-        reading = above if frozen.parallel else int((targets.layer >= layer).sum())
-        yield "mlp", layer, g[:above]
-        skipped = _through_skip(frozen, dictionary, layer, g[:above])
-        if skipped is not None and not frozen.parallel:
-            g[:above] += skipped
-        yield "attention", layer, g[:reading]
-        attended = frozen.attention[layer].transpose(g[:reading])
-        if skipped is not None and frozen.parallel:
-            g[:above] += skipped
-        g[:reading] += attended
-    yield "embedding", -1, g
+        rows, single = g[: start[full]], vector[full:live]
+        yield "mlp", layer, Gradient(g, start, targets.position, vector, full, live)
+        skipped = _through_skip(frozen, dictionary, layer, rows, _positions(length[:full], g))
+        skipped_single = _through_skip(frozen, dictionary, layer, single, _as_index(targets.position[full:live], g))
+        if not frozen.parallel:
+            if skipped is not None and skipped_single is not None:
+                rows += skipped
+                single += skipped_single
+            live = int((targets.layer >= layer).sum())
+        yield "attention", layer, Gradient(g, start, targets.position, vector, full, live)
+        if layer == 0 and stop_early:
+            return
+        _open(frozen.attention[layer], g, vector, start, targets.position, full, live)
+        _pass(frozen.attention[layer], g, start, length, full)
+        if frozen.parallel:
+            if skipped is not None and skipped_single is not None:
+                rows += skipped
+                g.index_add_(0, _as_index((start[:-1] + targets.position)[full:live], g), skipped_single)
+            full, live = live, int((targets.layer >= layer).sum())
+        else:
+            full = live
+    yield "embedding", -1, Gradient(g, start, targets.position, vector, full, live)
 
 
-def _through_skip(frozen: Frozen, dictionary: Dictionary, layer: int, g: Tensor) -> Tensor | None:
+def _pass(attention: FrozenAttention, g: Tensor, start: np.ndarray, length: np.ndarray, full: int) -> None:
+    """g += attentionᵀ g for the first `full` targets, some rows at a time."""
+    first = 0
+    while first < full:
+        last = max(first + 1, int(np.searchsorted(start[: full + 1], start[first] + BLOCK, side="right")) - 1)
+        rows = g[start[first] : start[last]]
+        z = rows @ attention.weights.out.T
+        v = mix(attention.mixing, z, start[first:last] - start[first], length[first:last], attention.weights.kv_heads)
+        rows.addmm_(v, attention.weights.value.T)
+        first = last
+
+
+def _open(
+    attention: FrozenAttention,
+    g: Tensor,
+    vector: Tensor,
+    start: np.ndarray,
+    position: np.ndarray,
+    full: int,
+    live: int,
+) -> None:
+    """The first attention that targets pass: from one vector each to all their rows.
+
+    With the gradient at one position, heads need not be summed before the mixing: g[key] = Σ_head mixing[head, key]
+    u_head with u_head = value_head out_headᵀ vector, plus the vector itself at its own position.
+    """
+    if full == live:
+        return
+    weights = attention.weights
+    z = vector[full:live] @ weights.out.T
+    z = z.unflatten(1, (weights.heads, -1)).transpose(0, 1)
+    value = weights.value.unflatten(1, (weights.kv_heads, -1)).permute(1, 2, 0)
+    u = torch.bmm(z, value.repeat_interleave(weights.heads // weights.kv_heads, dim=0)).transpose(0, 1).contiguous()
+    first = full
+    while first < live:
+        at = int(position[first])
+        last = first + 1
+        while last < live and position[last] == at:
+            last += 1
+        rows = g[start[first] : start[last]].view(last - first, at + 1, -1)
+        torch.matmul(attention.mixing[:, : at + 1, at].T, u[first - full : last - full], out=rows)
+        rows[:, at] += vector[first:last]
+        first = last
+
+
+def _through_skip(
+    frozen: Frozen, dictionary: Dictionary, layer: int, g: Float[Tensor, "row d_model"], position: Tensor
+) -> Float[Tensor, "row d_model"] | None:
+    """What a gradient on a layer's MLP output is on the stream before it, by the dictionary's skip."""
     skip = dictionary.skip(layer)
     if skip is None:
         return None
-    here = slice(g.shape[1])
     post_norm = frozen.mlp_post_norm[layer]
     if dictionary.writes == "mlp_raw" and post_norm is not None:
-        g = post_norm.transpose(g, here)
+        g = post_norm.transpose(g, position)
     g = g @ skip
     if dictionary.reads == "residual_mid":
         return g
-    return frozen.mlp_norm[layer].transpose(g, here, gained=dictionary.reads == "mlp_input")
+    return frozen.mlp_norm[layer].transpose(g, position, gained=dictionary.reads == "mlp_input")
+
+
+def _positions(length: np.ndarray, like: Tensor) -> Tensor:
+    """The position of every row of targets of these lengths."""
+    if not len(length):
+        return _as_index(np.empty(0, dtype=np.int64), like)
+    return _as_index(np.concatenate([np.arange(n) for n in length]), like)
+
+
+def _as_index(rows: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(like.device)

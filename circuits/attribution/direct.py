@@ -19,45 +19,22 @@ from torch import Tensor
 
 from circuits.errors import BadOption, NotConserved
 from circuits.goal import Goal, Target, choose_goal
+from circuits.laying_out import Table, lay_out
 from circuits.model import Model
+from circuits.packing import Rows, carry, pack, stack
+from circuits.sources import Columns, Sources
 from circuits.sweep import Targets, sweep_back
 from circuits.tracing import Trace, trace
-from circuits.transcoders.base import Dictionary, written_within
+from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 from graphs.paths import influence
 
 CONSERVED = {torch.float32: 1e-5, torch.float64: 1e-12}  # |residual| / gross of any target: METHODS 2.4
-CHUNK = 2**26  # numbers in one gradient state, 256 MB in float32
+CHUNK = {"cpu": 2**24, "cuda": 2**29}  # numbers in one gradient, 64 MB in float32 on the CPU
 ROUNDS = 20  # under a budget, influence is estimated anew this many times
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    """Which column of a score matrix each source has, -1 for those that are not scored.
-
-    tokens [pos], units [active], errors [layer pos], constants [constant].
-    """
-
-    tokens: Int[np.ndarray, "pos"]
-    units: Int[np.ndarray, "active"]
-    errors: Int[np.ndarray, "layer pos"]
-    constants: Int[np.ndarray, "constant"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """The nodes in reading order, and where the sources are among them.
-
-    reading: the rows of biases that are read with a target (encoder, norm before the MLP, final norm, unembedding) and
-        so have no vector of their own; by name and layer.
-    """
-
-    nodes: Nodes
-    columns: _Columns
-    reading: dict[tuple[str, int], int]
 
 
 def attribute_directly(
@@ -99,225 +76,181 @@ def attribute_trace(
     progress: Progress | None = None,
 ) -> AttributionGraph:
     """`attribute_directly` for a prompt that is already traced."""
-    table = _lay_out(run, dictionary, goal)
-    unit_targets, unit_values = _unit_targets(run, dictionary)
-    logit_targets, logit_values = _logit_targets(run, goal)
+    table = lay_out(run, dictionary, goal)
+    sources = Sources(run, dictionary, table.columns)
+    units, logits = _read_units(run, dictionary), _read_logits(run, goal)
     count = len(run.layer)
-    everything = count if max_features is None else min(max_features, count)
-    total = everything + len(goal.right)
-    done = 0
-
-    def rows_of(which: Targets, values: _Values, at: np.ndarray) -> Iterator[_Rows]:
-        nonlocal done
-        for rows in _score(run, dictionary, table, which, values, at):
-            done += len(rows.target)
+    budget = count if max_features is None else min(max_features, count)
+    at_logits = len(table.nodes) - len(goal.right) + np.arange(len(goal.right))
+    found: list[Rows] = []
+    value = np.full(len(table.nodes), np.nan)
+    worst, done = 0.0, 0
+    for reading, at in _in_order(table, goal, units, logits, at_logits, found, budget):
+        value[at] = reading.value.double().cpu().numpy()
+        for rows, missing in _score(run, dictionary, table, sources, reading, at):
+            found.append(rows)
+            worst, done = max(worst, missing), done + len(rows.target)
             if progress is not None:
-                progress(done, total)
-            yield rows
-
-    logit_at = np.arange(len(table.nodes))[-len(goal.right) :]
-    logit_rows = list(rows_of(logit_targets, logit_values, logit_at))
-    if everything == count:
-        chosen = np.arange(count)[::-1].copy()
-        traced = list(rows_of(_take(unit_targets, chosen), unit_values[chosen], table.columns.units[chosen]))
-    else:
-        traced = []
-        for chosen in _by_influence(table, goal, logit_rows, traced, everything):
-            traced += rows_of(_take(unit_targets, chosen), unit_values[chosen], table.columns.units[chosen])
-    return _assemble(run, dictionary, goal, table, [*logit_rows, *traced])
-
-
-# -- the nodes --------------------------------------------------------------------------------------------------------
-
-
-def _lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> _Table:
-    layers, length = run.frozen.layers, len(run.tokens)
-    rows: list[tuple] = []
-
-    def add(kind: str, layer: int, position: int, feature: int, activation: float, label: str) -> int:
-        rows.append((kind, layer, position, feature, activation, label))
-        return len(rows) - 1
-
-    for position, (token, text) in enumerate(zip(run.tokens.tolist(), run.texts, strict=True)):
-        add("token", -1, position, token, 1.0, text)
-    constants = []
-    for each in run.constants:
-        where = "" if each.layer < 0 else f" L{each.layer}"
-        at = f" @{run.texts[each.position]}" if each.position >= 0 else ""
-        constants.append(add("bias", each.layer, each.position, -1, 1.0, f"{each.name}{where}{at}"))
-    reading = {}
-    for layer in range(layers):
-        reading[("encoder", layer)] = add("bias", layer, -1, -1, 1.0, f"encoder bias L{layer}")
-        if run.frozen.mlp_norm[layer].bias is not None:
-            reading[("norm", layer)] = add("bias", layer, -1, -1, 1.0, f"norm bias before MLP L{layer}")
-    if run.frozen.final_norm.bias is not None:
-        reading[("norm", layers)] = add("bias", layers, -1, -1, 1.0, "final norm bias")
-    reading[("encoder", layers)] = add("bias", layers, -1, -1, 1.0, "unembedding bias")
-
-    units = np.empty(len(run.layer), dtype=np.int64)
-    errors = np.full((layers, length), -1)
-    columns = [each.tolist() for each in (run.layer, run.position, run.unit, run.activation)]
-    at = 0
-    for layer in range(layers):
-        while at < len(columns[0]) and columns[0][at] == layer:
-            position, unit, activation = columns[1][at], columns[2][at], columns[3][at]
-            note = dictionary.notes.get(f"{layer}/{unit}", {})
-            units[at] = add(dictionary.kind, layer, position, unit, activation, note.get("label") or f"L{layer}/{unit}")
-            at += 1
-        if run.errors is not None:
-            for position in range(dictionary.silent_positions, length):
-                errors[layer, position] = add("error", layer, position, -1, 1.0, f"error L{layer}")
-    for token, probability, label in zip(goal.right, goal.probability, goal.labels, strict=True):
-        add("logit", layers, length - 1, token, probability, label)
-
-    kind, layer, position, feature, activation, label = (np.array(column) for column in zip(*rows, strict=True))
-    unknown, nothing = np.full(len(rows), np.nan), np.zeros(len(rows))
-    nodes = Nodes(kind, layer, position, feature, activation, unknown, nothing, nothing, label)
-    columns = _Columns(np.arange(length), units, errors, np.array(constants, dtype=np.int64))
-    return _Table(nodes, columns, reading)
+                progress(done, budget + len(at_logits))
+    provenance = {
+        "method": "direct",
+        "conservation": worst,
+        "active": count,
+        "traced": budget,
+        "against": goal.wrong,
+        "dtype": str(run.residual.dtype).removeprefix("torch."),
+        "device": run.residual.device.type,
+    }
+    return _assemble(run, goal, table, found, value, provenance)
 
 
 # -- the targets ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class _Values:
-    """What each target's inputs must sum to, and the parts of it that are read rather than written. Each [target]
+class Reading:
+    """Targets with what they read. Each but `targets` is [target].
 
+    value: what a target's inputs must sum to. encoder, norm: the parts of it that are read rather than written.
     gross: the sizes of what it reads, coordinate by coordinate. One source can cancel within itself (the only token a
-    first-layer unit sees at position 0), so that Σ|weights| says nothing about how well its sum can be known.
+        first-layer unit sees at position 0), so that Σ|weights| says nothing about how well its sum can be known.
     """
 
+    targets: Targets
     value: Float[Tensor, "target"]
     gross: Float[Tensor, "target"]
     encoder: Float[Tensor, "target"]
     norm: Float[Tensor, "target"]
 
-    def __getitem__(self, rows: np.ndarray) -> _Values:
-        return _Values(self.value[rows], self.gross[rows], self.encoder[rows], self.norm[rows])
+    def take(self, rows: Int[np.ndarray, "_"] | slice) -> Reading:
+        """Some of them, in this order."""
+        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.value.device)
+        parts = (self.value, self.gross, self.encoder, self.norm)
+        return Reading(self.targets.take(rows), *(part[at] for part in parts))
 
 
-def _unit_targets(run: Trace, dictionary: Dictionary) -> tuple[Targets, _Values]:
+def _read_units(run: Trace, dictionary: Dictionary) -> Reading:
     """Every active unit as a target, in reading order."""
     vectors, values, gross, encoder, norms = [], [], [], [], []
+    begin = torch.searchsorted(run.layer, torch.arange(run.frozen.layers + 1, device=run.layer.device)).tolist()
     for layer in range(run.frozen.layers):
-        here = run.layer == layer
-        position, unit = run.position[here], run.unit[here]
+        here = slice(begin[layer], begin[layer + 1])
+        position = run.position[here]
         x = run.inputs[layer][position]
-        read, constant = dictionary.reading(layer, x, unit)
+        read, constant = dictionary.reading(layer, x, run.unit[here])
         vector, norm = run.frozen.read_residual(read, layer, position, dictionary.reads)
+        products = read * x
         vectors.append(vector)
-        values.append((read * x).sum(-1) + constant)
-        gross.append((read * x).abs().sum(-1) + constant.abs())
+        values.append(products.sum(-1) + constant)
+        gross.append(products.abs_().sum(-1) + constant.abs())
         encoder.append(constant)
         norms.append(norm)
-    targets = Targets(run.layer, run.position, torch.cat(vectors))
-    return targets, _Values(torch.cat(values), torch.cat(gross), torch.cat(encoder), torch.cat(norms))
+    targets = Targets(run.layer.cpu().numpy(), run.position.cpu().numpy(), torch.cat(vectors))
+    return Reading(targets, torch.cat(values), torch.cat(gross), torch.cat(encoder), torch.cat(norms))
 
 
-def _logit_targets(run: Trace, goal: Goal) -> tuple[Targets, _Values]:
+def _read_logits(run: Trace, goal: Goal) -> Reading:
     """The goal's logits as targets at the last position."""
     frozen, last = run.frozen, len(run.tokens) - 1
     direction = goal.directions(frozen.unembedding)
-    position = torch.full((len(direction),), last, device=direction.device)
     encoder = goal.directions(frozen.unembedding_bias[None])[:, 0]
     bias = frozen.final_norm.bias
     norm = torch.zeros_like(encoder) if bias is None else direction @ bias
     read = direction * frozen.final_norm.apply(run.residual)[last]
     value = read.sum(-1) + encoder + norm
     gross = read.abs().sum(-1) + encoder.abs() + norm.abs()
-    vector = frozen.final_norm.transpose(direction, position)
-    return Targets(torch.full_like(position, frozen.layers), position, vector), _Values(value, gross, encoder, norm)
+    layer, position = np.full(len(direction), frozen.layers), np.full(len(direction), last)
+    vector = frozen.final_norm.transpose(direction, torch.from_numpy(position).to(direction.device))
+    return Reading(Targets(layer, position, vector), value, gross, encoder, norm)
 
 
-def _take(targets: Targets, rows: np.ndarray) -> Targets:
-    return Targets(targets.layer[rows], targets.position[rows], targets.vector[rows])
+def _in_order(
+    table: Table,
+    goal: Goal,
+    units: Reading,
+    logits: Reading,
+    at_logits: Int[np.ndarray, "logit"],
+    found: list[Rows],
+    budget: int,
+) -> Iterator[tuple[Reading, Int[np.ndarray, "_"]]]:
+    """What to trace next, with the node rows of it: all at once, or under a budget the logits and then by influence.
+
+    Influence is estimated from the rows found so far; what is not traced yet is where paths end.
+    """
+    count = len(table.columns.units)
+    if budget == count:
+        both = [
+            torch.cat(pair)
+            for pair in zip(_parts(logits), _parts(units.take(np.arange(count)[::-1].copy())), strict=True)
+        ]
+        layer = np.concatenate([logits.targets.layer, units.targets.layer[::-1]])
+        position = np.concatenate([logits.targets.position, units.targets.position[::-1]])
+        targets = Targets(layer, position, both[0])
+        yield Reading(targets, *both[1:]), np.concatenate([at_logits, table.columns.units[::-1]])
+        return
+    yield logits, at_logits
+    seen = np.zeros(count, dtype=bool)
+    left = budget
+    while left > 0:
+        reached = np.zeros(len(table.nodes))
+        reached[at_logits] = goal.weight
+        rows = stack(found)
+        carry(rows, reached, rows.size - rows.bias)
+        estimate = np.where(seen, -1.0, reached[table.columns.units])
+        size = min(left, max(1, -(-budget // ROUNDS)))
+        chosen = np.sort(np.argsort(-estimate, kind="stable")[:size])[::-1].copy()
+        seen[chosen] = True
+        left -= size
+        yield units.take(chosen), table.columns.units[chosen]
+
+
+def _parts(reading: Reading) -> list[Tensor]:
+    return [reading.targets.vector, reading.value, reading.gross, reading.encoder, reading.norm]
 
 
 # -- the edges --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Scored targets, latest first: the weight of every node that is not a logit on each of them.
-
-    target: their node rows [row]; weight [row node]; value, and gross without biases, in float64 [row].
-    missing: what the weights lack of the value, as a share of the gross input. [row]
-    """
-
-    target: Int[np.ndarray, "row"]
-    weight: Float[np.ndarray, "row node"]
-    value: Float[np.ndarray, "row"]
-    gross: Float[np.ndarray, "row"]
-    missing: Float[np.ndarray, "row"]
-
-
 def _score(
-    run: Trace,
-    dictionary: Dictionary,
-    table: _Table,
-    targets: Targets,
-    values: _Values,
-    at: Int[np.ndarray, "target"],
-) -> Iterator[_Rows]:
-    """The rows of these targets (in reverse reading order), checked for conservation, some at a time."""
-    sources = int((table.nodes.kind != "logit").sum())
-    is_bias = table.nodes.kind[:sources] == "bias"
-    size = max(1, CHUNK // max(len(run.tokens) * run.residual.shape[1], sources))
-    for start in range(0, len(targets.layer), size):
-        part = slice(start, start + size)
-        chunk = Targets(targets.layer[part], targets.position[part], targets.vector[part])
-        weight = chunk.vector.new_zeros(len(chunk.layer), sources)
-        for place, layer, g in sweep_back(run.frozen, dictionary, chunk):
-            _score_place(run, dictionary, table.columns, weight[: len(g)], place, layer, g)
+    run: Trace, dictionary: Dictionary, table: Table, sources: Sources, reading: Reading, at: Int[np.ndarray, "_"]
+) -> Iterator[tuple[Rows, float]]:
+    """The rows of these targets, some at a time, each held to conservation; and the largest violation among them."""
+    columns = int((table.nodes.kind != "logit").sum())
+    is_bias = table.nodes.kind[:columns] == "bias"
+    limit = CHUNK.get(run.residual.device.type, CHUNK["cpu"])
+    numbers = np.cumsum(np.maximum((reading.targets.position + 1) * run.residual.shape[1], columns))
+    start = 0
+    while start < len(at):
+        before = numbers[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(numbers, before + limit, side="right")))
+        chunk = reading.take(slice(start, end))
+        weight = chunk.value.new_zeros(len(chunk.value), columns)
+        for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk.targets, stop_early=sources.pushed):
+            sources.score(weight, place, layer, gradient)
         for (name, layer), column in table.reading.items():
-            reads_here = chunk.layer == layer
-            constant = getattr(values, name)[part]
-            weight[:, column] = torch.where(reads_here, constant, 0)
-        rows = at[part]
-        value = values.value[part].double().cpu().numpy()
-        weight = weight.cpu().numpy()
-        size_of = np.abs(weight)
-        gross = np.maximum(size_of.sum(1, dtype=np.float64), values.gross[part].double().cpu().numpy())
-        total = weight.sum(1, dtype=np.float64)
-        missing = np.abs(total - value) / np.where(gross == 0, 1, gross)
-        _check_conservation(table, rows, total, value, missing, run.residual.dtype)
-        yield _Rows(rows, weight, value, size_of[:, ~is_bias].sum(1, dtype=np.float64), missing)
+            read_here = np.flatnonzero(chunk.targets.layer == layer)
+            if len(read_here):
+                first, last = int(read_here[0]), int(read_here[-1]) + 1
+                weight[first:last, column] = getattr(chunk, name)[first:last]
+        rows = pack(at[start:end], weight.cpu().numpy(), is_bias)
+        yield rows, _check_conservation(table, rows, chunk, run.residual.dtype)
+        start = end
 
 
-def _score_place(
-    run: Trace,
-    dictionary: Dictionary,
-    columns: _Columns,
-    weight: Tensor,
-    place: str,
-    layer: int,
-    g: Tensor,
-    window: int | None = None,
-) -> None:
-    """Add to each row what every source written at this place gives, by the gradient there."""
-    length = g.shape[1]
-    for column, constant in zip(columns.constants, run.constants, strict=True):
-        if column >= 0 and (constant.place, constant.layer) == (place, layer):
-            weight[:, column] += torch.tensordot(g, constant.vectors[:length], 2)
-    if place == "embedding":
-        scored = np.flatnonzero(columns.tokens[:length] >= 0)
-        weight[:, columns.tokens[scored]] += (g[:, scored] * run.frozen.embedding[scored]).sum(-1)
-    if place != "mlp":
-        return
-    column_of = torch.from_numpy(columns.units).to(run.unit.device)
-    for position in range(length):
-        here = g[:, position]
-        for source in range(layer + 1):
-            if layer not in written_within(dictionary, source, window):
-                continue
-            units = torch.nonzero((run.layer == source) & (run.position == position) & (column_of >= 0))[:, 0]
-            if len(units):
-                vectors = run.activation[units, None] * dictionary.writing(source, run.unit[units], layer)
-                vectors = run.frozen.written(vectors, layer, run.position[units], dictionary.writes)
-                weight[:, column_of[units]] += here @ vectors.T
-        if run.errors is not None and columns.errors[layer, position] >= 0:
-            weight[:, columns.errors[layer, position]] += here @ run.errors[layer, position]
+def _check_conservation(table: Table, rows: Rows, chunk: Reading, dtype: torch.dtype) -> float:
+    value = chunk.value.double().cpu().numpy()
+    gross = np.maximum(rows.size, chunk.gross.double().cpu().numpy())
+    missing = np.abs(rows.total - value) / np.where(gross == 0, 1, gross)
+    bad = np.flatnonzero(~(missing <= CONSERVED[dtype]))
+    if len(bad):
+        row, nodes = rows.target[bad[0]], table.nodes
+        raise NotConserved(
+            f"the inputs of {nodes.kind[row]} {nodes.label[row]!r} (layer {nodes.layer[row]}, position "
+            f"{nodes.position[row]}) sum to {rows.total[bad[0]]:.6g}, its value is {value[bad[0]]:.6g}: off by "
+            f"{missing[bad[0]]:.1e} of the gross input, {CONSERVED[dtype]:.0e} is allowed. {len(bad)} targets are off. "
+            "Try dtype='float64'; if it stays, please report the model and the prompt."
+        )
+    return float(missing.max())
 
 
 @torch.no_grad()
@@ -345,120 +278,62 @@ def effects_on(
 
     units = np.full(len(run.layer), -1)
     units[active(sources)] = np.arange(len(sources))
-    scored = _Columns(
-        tokens=np.full(len(run.tokens), -1),
-        units=units,
-        errors=np.full((run.frozen.layers, len(run.tokens)), -1),
-        constants=np.full(len(run.constants), -1),
-    )
-    is_logit = nodes.kind[targets] == "logit"
+    nowhere = np.full(len(run.tokens), -1)
+    errors = np.full((run.frozen.layers, len(run.tokens)), -1)
+    scored = Columns(nowhere, units, errors, np.full(len(run.constants), -1))
+    written = Sources(run, dictionary, scored, window=window)
+
     logits = nodes.where("logit")
-    against = graph.provenance["against"]
     tokens = nodes.feature[logits].tolist()
-    goal = Goal(tokens, list(against), [1.0] * len(tokens), [1.0] * len(tokens), [""] * len(tokens))
+    goal = Goal(tokens, list(graph.provenance["against"]), [1.0] * len(tokens), [1.0] * len(tokens), [""] * len(tokens))
+    read_logits, read_units = _read_logits(run, goal).targets, _read_units(run, dictionary).targets
+    is_logit = nodes.kind[targets] == "logit"
     found = np.zeros((len(targets), len(sources)))
-    all_units, _ = _unit_targets(run, dictionary)
-    for part, of in (
-        (np.flatnonzero(~is_logit)[::-1], lambda rows: _take(all_units, active(rows))),
-        (np.flatnonzero(is_logit), lambda rows: _take(_logit_targets(run, goal)[0], np.searchsorted(logits, rows))),
-    ):
+    for part in (np.flatnonzero(is_logit), np.flatnonzero(~is_logit)[::-1].copy()):
         if not len(part):
             continue
-        chunk = of(targets[part])
+        rows = targets[part]
+        logit = bool(is_logit[part[0]])
+        chunk = read_logits.take(np.searchsorted(logits, rows)) if logit else read_units.take(active(rows))
         weight = chunk.vector.new_zeros(len(part), len(sources))
-        for place, layer, g in sweep_back(run.frozen, dictionary, chunk):
-            _score_place(run, dictionary, scored, weight[: len(g)], place, layer, g, window)
+        for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=written.pushed):
+            written.score(weight, place, layer, gradient)
         found[part] = weight.double().cpu().numpy()
     return found
-
-
-def _check_conservation(
-    table: _Table, rows: np.ndarray, total: np.ndarray, value: np.ndarray, missing: np.ndarray, dtype: torch.dtype
-) -> None:
-    bad = np.flatnonzero(~(missing <= CONSERVED[dtype]))
-    if len(bad):
-        row, nodes = rows[bad[0]], table.nodes
-        raise NotConserved(
-            f"the inputs of {nodes.kind[row]} {nodes.label[row]!r} (layer {nodes.layer[row]}, position "
-            f"{nodes.position[row]}) sum to {total[bad[0]]:.6g}, its value is {value[bad[0]]:.6g}: off by "
-            f"{missing[bad[0]]:.1e} of the gross input, {CONSERVED[dtype]:.0e} is allowed. {len(bad)} targets are off. "
-            "Try dtype='float64'; if it stays, please report the model and the prompt."
-        )
-
-
-# -- under a budget ---------------------------------------------------------------------------------------------------
-
-
-def _by_influence(
-    table: _Table, goal: Goal, logit_rows: list[_Rows], traced: list[_Rows], budget: int
-) -> Iterator[np.ndarray]:
-    """The most influential units not yet traced, a round at a time, as indices among the active, latest first.
-
-    Influence is estimated from the rows traced so far; what is not traced yet is where paths end.
-    """
-    index_of = np.full(len(table.nodes), -1)
-    index_of[table.columns.units] = np.arange(len(table.columns.units))
-    seen = np.zeros(len(table.columns.units), dtype=bool)
-    left = budget
-    while left > 0:
-        reached = np.zeros(len(table.nodes))
-        reached[-len(goal.weight) :] = goal.weight
-        rows = [(int(t), each, i) for each in [*logit_rows, *traced] for i, t in enumerate(each.target)]
-        for target, each, i in sorted(rows, key=lambda row: -row[0]):
-            if reached[target] and each.gross[i]:
-                reached[: each.weight.shape[1]] += np.abs(each.weight[i]) * (reached[target] / each.gross[i])
-        estimate = np.where(seen, -1.0, reached[table.columns.units])
-        count = min(left, max(1, -(-budget // ROUNDS)))
-        chosen = np.sort(np.argsort(-estimate, kind="stable")[:count])[::-1].copy()
-        seen[chosen] = True
-        left -= count
-        yield chosen
 
 
 # -- the graph --------------------------------------------------------------------------------------------------------
 
 
-def _assemble(run: Trace, dictionary: Dictionary, goal: Goal, table: _Table, scored: list[_Rows]) -> AttributionGraph:
+def _assemble(
+    run: Trace,
+    goal: Goal,
+    table: Table,
+    found: Sequence[Rows],
+    value: Float[np.ndarray, "node"],
+    provenance: dict[str, object],
+) -> AttributionGraph:
     nodes = table.nodes
-    value, gross = np.array(nodes.value), np.array(nodes.gross)
-    worst = 0.0
-    for rows in scored:
-        value[rows.target], gross[rows.target] = rows.value, rows.gross
-        worst = max(worst, float(rows.missing.max()))
+    gross = np.zeros(len(nodes))
+    for rows in found:
+        gross[rows.target] = rows.size - rows.bias
     nodes = nodes.with_columns(value=value, gross=gross)
-
     untraced = np.isnan(value) & np.isin(nodes.kind, ("feature", "neuron"))
-    nodes, place = (nodes, np.arange(len(nodes))) if not untraced.any() else _merge_untraced(nodes, untraced)
-    source, target, weight = [], [], []
-    for rows in scored:
-        row, column = np.nonzero(rows.weight)
-        source.append(place[column])
-        target.append(place[rows.target[row]])
-        weight.append(rows.weight[row, column].astype(np.float64))
-    source, target, weight = np.concatenate(source), np.concatenate(target), np.concatenate(weight)
+    place = None
     if untraced.any():
-        pair, inverse = np.unique(target * len(nodes) + source, return_inverse=True)
-        target, source = np.divmod(pair, len(nodes))
-        weight = np.bincount(inverse, weights=weight)
+        nodes, place = _merge_untraced(nodes, untraced)
+    rows = stack(found, place)
     goal_of = np.zeros(len(nodes))
     goal_of[-len(goal.weight) :] = goal.weight
     graph = AttributionGraph(
         nodes=nodes,
-        source=source,
-        target=target,
-        weight=weight,
+        source=rows.source,
+        target=np.repeat(rows.target, np.diff(rows.start)),
+        weight=rows.weight,
         goal=goal_of,
         token_ids=tuple(run.tokens.tolist()),
         tokens=tuple(run.texts),
-        provenance={
-            "method": "direct",
-            "conservation": worst,
-            "active": len(run.layer),
-            "traced": int((~np.isnan(value)).sum()) - len(goal.weight),
-            "against": goal.wrong,
-            "dtype": str(run.residual.dtype).removeprefix("torch."),
-            "device": run.residual.device.type,
-        },
+        provenance=provenance,
     )
     return replace(graph, nodes=nodes.with_columns(influence=influence(graph)))
 

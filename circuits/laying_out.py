@@ -1,0 +1,108 @@
+"""The node table of a trace: everything that writes or reads, in reading order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from circuits.goal import Goal
+from circuits.sources import Columns
+from circuits.tracing import Trace
+from circuits.transcoders.base import Dictionary
+from graphs.nodes import Nodes
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The nodes in reading order, and where the sources are among them.
+
+    reading: the rows of biases that are read with a target (encoder, norm before the MLP, final norm, unembedding) and
+        so have no vector of their own; by name and layer.
+    """
+
+    nodes: Nodes
+    columns: Columns
+    reading: dict[tuple[str, int], int]
+
+
+def lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> Table:
+    """Tokens and biases, then by layer and position the active units and the error, then the logits."""
+    layers, length = run.frozen.layers, len(run.tokens)
+    tokens = [
+        ("token", -1, p, t, 1.0, text) for p, (t, text) in enumerate(zip(run.tokens.tolist(), run.texts, strict=True))
+    ]
+    biases, reading = _biases(run)
+    front = [*tokens, *biases]
+
+    unit_layer, position, unit = (column.cpu().numpy() for column in (run.layer, run.position, run.unit))
+    kinds = np.full(len(unit), dictionary.kind, dtype=object)
+    names = [f"{at}/{number}" for at, number in zip(unit_layer.tolist(), unit.tolist(), strict=True)]
+    labels = [dictionary.notes.get(name, {}).get("label") or f"L{name}" for name in names]
+    inner = [kinds, unit_layer, position, unit, run.activation.double().cpu().numpy(), np.array(labels, dtype=object)]
+    errors = np.full((layers, length), -1)
+    if run.errors is not None:
+        covered = np.arange(dictionary.silent_positions, length)
+        places = np.stack(np.meshgrid(np.arange(layers), covered, indexing="ij")).reshape(2, -1)
+        count = places.shape[1]
+        names = np.array([f"error L{layer}" for layer in places[0]], dtype=object)
+        error = [np.full(count, "error", dtype=object), *places, np.full(count, -1), np.ones(count), names]
+        inner = [np.concatenate(pair) for pair in zip(inner, error, strict=True)]
+    order = np.lexsort((inner[0] == "error", inner[2], inner[1]))  # stable: units stay in their own order
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = len(front) + np.arange(len(order))
+    if run.errors is not None:
+        errors[:, dictionary.silent_positions :] = place[len(unit) :].reshape(layers, -1)
+
+    logits = [
+        ("logit", layers, length - 1, token, probability, label)
+        for token, probability, label in zip(goal.right, goal.probability, goal.labels, strict=True)
+    ]
+    columns = [np.concatenate([_column(front, i), inner[i][order], _column(logits, i)]) for i in range(len(inner))]
+    unknown, nothing = np.full(len(columns[0]), np.nan), np.zeros(len(columns[0]))
+    kind, layer, position, feature, activation, label = columns
+    nodes = Nodes(
+        kind.astype("U10"),
+        layer.astype(np.int32),
+        position.astype(np.int32),
+        feature.astype(np.int64),
+        activation.astype(np.float64),
+        unknown,
+        nothing,
+        nothing,
+        label,
+    )
+    where = Columns(
+        tokens=np.arange(length),
+        units=place[: len(unit)],
+        errors=errors,
+        constants=length + np.arange(len(run.constants)),
+    )
+    return Table(nodes, where, {name: length + at for name, at in reading.items()})
+
+
+def _biases(run: Trace) -> tuple[list[tuple], dict[tuple[str, int], int]]:
+    """The bias nodes, those with vectors first; and where the others are among them."""
+    found, reading = [], {}
+    for each in run.constants:
+        where = "" if each.layer < 0 else f" L{each.layer}"
+        at = f" @{run.texts[each.position]}" if each.position >= 0 else ""
+        found.append(("bias", each.layer, each.position, -1, 1.0, f"{each.name}{where}{at}"))
+
+    def add(name: str, layer: int, label: str) -> None:
+        reading[(name, layer)] = len(found)
+        found.append(("bias", layer, -1, -1, 1.0, label))
+
+    layers = run.frozen.layers
+    for layer in range(layers):
+        add("encoder", layer, f"encoder bias L{layer}")
+        if run.frozen.mlp_norm[layer].bias is not None:
+            add("norm", layer, f"norm bias before MLP L{layer}")
+    if run.frozen.final_norm.bias is not None:
+        add("norm", layers, "final norm bias")
+    add("encoder", layers, "unembedding bias")
+    return found, reading
+
+
+def _column(rows: list[tuple], which: int) -> np.ndarray:
+    return np.array([row[which] for row in rows], dtype=object)

@@ -1,0 +1,128 @@
+"""Everything a trace holds that writes into the residual stream, by the place and position where it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.sweep import Gradient
+from circuits.tracing import Trace
+from circuits.transcoders.base import Dictionary, written_within
+
+PUSHED = 2**26  # numbers in the embeddings carried through the first attention, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Which column of a score matrix each source has, -1 for those that are not scored.
+
+    tokens [pos], units [active], errors [layer pos], constants [constant].
+    """
+
+    tokens: Int[np.ndarray, "pos"]
+    units: Int[np.ndarray, "active"]
+    errors: Int[np.ndarray, "layer pos"]
+    constants: Int[np.ndarray, "constant"]
+
+
+class Sources:
+    """The sources of one trace as vectors in the residual stream, found place by place as a sweep comes by.
+
+    window: how many layers past its own a unit's writes count; None for all.
+    """
+
+    def __init__(self, run: Trace, dictionary: Dictionary, columns: Columns, *, window: int | None = None) -> None:
+        self._run = run
+        self._dictionary = dictionary
+        self._columns = columns
+        self._window = window
+        layers, length = run.frozen.layers, len(run.tokens)
+        # Units stand by layer, then by position: those of one cell are first[cell] up to first[cell + 1].
+        cell = (run.layer * length + run.position).cpu().numpy()
+        self._first = np.searchsorted(cell, np.arange(layers * length + 1))
+        self.pushed = not run.frozen.parallel and length * length * run.residual.shape[1] <= PUSHED
+        self._carried = run.frozen.attention[0].spread_each(run.frozen.embedding) if self.pushed else None
+
+    def score(self, weight: Float[Tensor, "target column"], place: str, layer: int, gradient: Gradient) -> None:
+        """Add to each target's row what every source written at this place gives, by the gradient there."""
+        if gradient.live == 0:
+            return
+        for position, written in enumerate(self._written(place, layer)):
+            if not written:
+                continue
+            targets, g = gradient.at(position)
+            if not len(targets):
+                continue
+            scores = g @ torch.cat([vectors for _, vectors in written]).T
+            done = 0
+            for columns, vectors in written:
+                part = scores[:, done : done + len(vectors)]
+                if len(columns) and columns[-1] - columns[0] == len(columns) - 1:
+                    weight[:, columns[0] : columns[-1] + 1].index_add_(0, targets, part)
+                else:
+                    at = torch.from_numpy(columns).to(weight.device)
+                    weight.index_put_((targets[:, None], at), part, accumulate=True)
+                done += len(vectors)
+
+    def _written(self, place: str, layer: int) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
+        """For each position, (columns, vectors) of what is written there. Columns of one entry differ."""
+        run, columns = self._run, self._columns
+        constants = [
+            (columns.constants[i : i + 1], constant.vectors)
+            for i, constant in enumerate(run.constants)
+            if (constant.place, constant.layer) == (place, layer) and columns.constants[i] >= 0
+        ]
+        embeddings = place == "embedding" or (self.pushed and (place, layer) == ("attention", 0))
+        by_source = list(self._units(layer)) if place == "mlp" else []
+        for position in range(len(run.tokens)):
+            written = [(column, vectors[position : position + 1]) for column, vectors in constants]
+            for unit_columns, vectors, first in by_source:
+                here = slice(first[position], first[position + 1])
+                scored = unit_columns[here] >= 0
+                if scored.all():
+                    written.append((unit_columns[here], vectors[here]))
+                elif scored.any():
+                    written.append((unit_columns[here][scored], vectors[here][torch.from_numpy(scored)]))
+            if place == "mlp" and run.errors is not None and columns.errors[layer, position] >= 0:
+                written.append((columns.errors[layer, position : position + 1], run.errors[layer, position, None]))
+            if embeddings:
+                written += self._embedded(position)
+            yield [entry for entry in written if len(entry[0])]
+
+    def _units(self, layer: int) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray]]:
+        """For each layer that writes here: its units' columns, what they write, and where each position begins."""
+        run, length = self._run, len(self._run.tokens)
+        for source in range(layer + 1):
+            if layer not in written_within(self._dictionary, source, self._window):
+                continue
+            first = self._first[source * length : (source + 1) * length + 1]
+            here = slice(first[0], first[-1])
+            vectors = run.activation[here, None] * self._dictionary.writing(source, run.unit[here], layer)
+            vectors = run.frozen.written(vectors, layer, run.position[here], self._dictionary.writes)
+            yield self._columns.units[here], vectors, first - first[0]
+
+    def _embedded(self, position: int) -> list[tuple[np.ndarray, Tensor]]:
+        """Embeddings as they stand at a position: their own, or all to the left carried through the first attention."""
+        run, columns = self._run, self._columns
+        positional = [
+            (columns.constants[i : i + 1], self._position_vector(constant.vectors, position))
+            for i, constant in enumerate(run.constants)
+            if constant.place == "embedding" and columns.constants[i] >= 0 and self.pushed
+        ]
+        own = run.frozen.embedding[position]
+        if self._carried is None:
+            found = [(columns.tokens[position : position + 1], own[None])]
+        else:
+            vectors = self._carried[position, : position + 1].clone()
+            vectors[position] += own
+            found = [(columns.tokens[: position + 1], vectors)]
+        return [entry for entry in [*found, *positional] if (entry[0] >= 0).all()]
+
+    def _position_vector(self, vectors: Tensor, position: int) -> Tensor:
+        """What position embeddings put into the stream after the first attention."""
+        return (vectors + self._run.frozen.attention[0].forward(vectors))[position, None]
