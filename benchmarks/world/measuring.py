@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.world.interchange import interchange, pairs_of
 from benchmarks.world.judging import judge, right
+from benchmarks.world.labels import corpus
 from benchmarks.world.language import Language
 from benchmarks.world.mapping import look_inside, shared_meaning
 from benchmarks.world.prompts import SHOWCASE, TRAIN, Prompt, held_out
@@ -77,7 +78,7 @@ def _measure_set(
     model: LlamaForCausalLM, transcoders: Trained, language: Language, prompts: dict[str, list[Prompt]],
     parts: Mapping[str, Sequence[Prompt]], plain: list[Prompt], unseen: list[Prompt], famous: list[Prompt], pairs: int,
 ) -> dict[str, object]:  # fmt: skip
-    lost = loss_of(model, transcoders, language, parts)
+    lost = loss_of(model, transcoders, language, parts, corpus(prompts, seed=0))
     chosen, kept = best_f1(model, transcoders, language, plain, unseen)
     features = find(model, transcoders, language, [p for p in plain if p.attribute == "capital"])
     swaps: dict[str, object] = {}

@@ -23,7 +23,7 @@ class Loss:
 
     active: mean number of active features on a token, by layer.
     unexplained: share of the variance of an MLP's output that is not reconstructed, by layer.
-    alive: share of features that fire on at least one token.
+    alive: share of features that fire on at least one token, of these prompts or of the trained ones.
     agreement: share of questions with the same first answer in the model and with every MLP replaced, by part.
     divergence: mean KL(model ‖ replaced) in nats at the answer, by part.
     before, after: share answered right by the model, and with every MLP replaced, by part.
@@ -51,11 +51,19 @@ class Loss:
 
 @torch.no_grad()
 def loss_of(
-    model: LlamaForCausalLM, transcoders: Trained, language: Language, parts: Mapping[str, Sequence[Prompt]]
+    model: LlamaForCausalLM,
+    transcoders: Trained,
+    language: Language,
+    parts: Mapping[str, Sequence[Prompt]],
+    trained: Sequence[Prompt] = (),
 ) -> Loss:
-    """Measure on these prompts; position 0 is left out, as in training."""
+    """Measure on these prompts; position 0 is left out, as in training.
+
+    trained: more prompts, on which a feature may also show that it is alive.
+    """
     layers = transcoders.layers
     counts = [torch.zeros(len(threshold)) for threshold in transcoders.threshold]
+    more = [torch.zeros_like(count) for count in counts]
     outputs: list[list[Tensor]] = [[] for _ in range(layers)]
     errors: list[list[Tensor]] = [[] for _ in range(layers)]
     agreement, divergence, before, after = {}, {}, {}, {}
@@ -77,6 +85,14 @@ def loss_of(
         agreement[name] = float((logits.argmax(-1) == changed_logits.argmax(-1)).float().mean())
         p, q = logits.log_softmax(-1), changed_logits.log_softmax(-1)
         divergence[name] = float((p.exp() * (p - q)).sum(-1).mean())
+    for start in range(0, len(trained), 500):
+        tokens, _ = questions(language, trained[start : start + 500])
+        real = tokens != PAD
+        real[:, 0] = False
+        with recorded(mlps(model)) as (x, _):
+            model(input_ids=tokens)
+            for layer in range(layers):
+                more[layer] += (transcoders.encode(x[layer], layer)[real] > 0).sum(0)
     places = sum(len(part) for part in outputs[0])
     return Loss(
         tuple(float(count.sum()) / places for count in counts),
@@ -84,7 +100,7 @@ def loss_of(
             float(torch.cat(errors[k]).mean() / torch.cat(outputs[k]).var(0, unbiased=False).sum())
             for k in range(layers)
         ),
-        float(torch.cat(counts).gt(0).float().mean()),
+        float((torch.cat(counts) + torch.cat(more)).gt(0).float().mean()),
         agreement,
         divergence,
         before,

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 PUSH = 3e-3
 """How strongly a silent feature is drawn to its threshold."""
 
+LEAST, MOST = 0.5, 1.5
+"""Bounds of the part of the active features that one layer gets, times the mean."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -40,7 +43,7 @@ class Plan:
     """How many features, how sparse, how long.
 
     features: of each layer.
-    active: features active on one token in one layer, on average.
+    active: features active on one token in one layer, on average over tokens and layers.
     steps: batches.
     rate: of Adam.
     active_at_start: as a multiple of `active`; it falls to 1 over `sparsen_until` of the steps.
@@ -51,8 +54,8 @@ class Plan:
     """
 
     features: int = 768
-    active: float = 6.5
-    steps: int = 900
+    active: float = 6.0
+    steps: int = 1200
     rate: float = 2e-3
     warm_up: int = 50
     active_at_start: float = 4.0
@@ -127,6 +130,8 @@ def train(
 
     Departs from the usual recipe in that thresholds are steered by feedback and not learned:
     θ ← θ · exp(0.03 · log(active / wanted)), which needs no surrogate gradient and no penalty.
+    A layer that is hard to match gets a greater part of the active features: in proportion to the
+    root of its error, between LEAST and MOST times the mean.
     """
     generator = torch.Generator().manual_seed(seed)
     scale = _Scale.of(model, mlps, draw)
@@ -137,6 +142,7 @@ def train(
     adam = torch.optim.Adam(trained, lr=plan.rate, betas=(0.9, 0.99), fused=True)
     silent = torch.zeros(student.layers, plan.features, device=student.decoder_bias.device)
     _aim(student, scale.record(model, mlps, draw()[0]), plan)
+    lately = torch.ones(student.layers)
     totals: dict[str, float] = {}
     for step in range(plan.steps):
         share = step / plan.steps
@@ -150,16 +156,16 @@ def train(
         numbers = {"divergence": 0.0}
         for batch in batches:
             seen = scale.record(model, mlps, batch)
-            errors, active = _match(student, seen, batch.weight / outputs_weight, silent > plan.silent_after)
+            errors, push, active = _match(student, seen, batch.weight / outputs_weight, silent > plan.silent_after)
             fired += active.amax(dim=1)
             counted += active.sum(dim=(1, 2))
-            loss = errors.sum()
+            loss = errors.sum() + PUSH * push
             if imitating:
                 divergence = _divergence(student, scale, model, mlps, batch, seen)
                 numbers["divergence"] += divergence.item() / answers_weight
                 loss = loss + plan.imitation * divergence / answers_weight
             loss.backward()
-            for layer, error in enumerate(errors[: student.layers].tolist()):
+            for layer, error in enumerate(errors.tolist()):
                 numbers[f"error {layer}"] = numbers.get(f"error {layer}", 0.0) + error
         ramp = min(1.0, (step + 1) / plan.warm_up, (1 - share) / (1 - plan.decay_from))
         adam.param_groups[0]["lr"] = plan.rate * ramp
@@ -167,12 +173,16 @@ def train(
         adam.zero_grad(set_to_none=True)
         positions = sum(int((batch.weight > 0).sum()) for batch in batches)
         silent = torch.where(fired > 0, 0, silent + 1)
+        lately.lerp_(torch.tensor([numbers[f"error {layer}"] for layer in range(student.layers)]), 0.05)
+        portion = (lately / lately.mean()).sqrt().clamp(LEAST, MOST)
+        portion /= portion.mean()
         with torch.no_grad():
             for layer in range(student.layers):
                 norm = student.decoder[layer].flatten(1).norm(dim=1)[:, None, None]
                 student.decoder[layer].div_(norm)
                 active_now = max(float(counted[layer]) / positions, 1e-3)
-                student.threshold[layer].mul_(math.exp(0.03 * math.log(active_now / wanted)))
+                excess = active_now / (wanted * float(portion[layer]))
+                student.threshold[layer].mul_(math.exp(0.03 * math.log(excess)))
                 numbers[f"active {layer}"] = active_now
         numbers["silent"] = float((silent > plan.silent_after).sum())
         for name, number in numbers.items():
@@ -185,20 +195,22 @@ def train(
 
 def _match(
     student: Trained, seen: "_Seen", weight: Tensor, silent: Tensor
-) -> tuple[Float[Tensor, "layer"], Float[Tensor, "layer position feature"]]:
-    """The error of each layer as a share of variance, with the push for silent features; who fired where."""
+) -> tuple[Float[Tensor, "layer"], Float[Tensor, ""], Float[Tensor, "layer position feature"]]:
+    """The error of each layer as a share of variance; how far silent features are from firing; who fired where."""
     weight = weight.reshape(-1)
     counts = (weight > 0).to(weight.dtype)[:, None]
     active, firing, errors = [], [], []
+    far = torch.zeros((), device=weight.device)
     for layer in range(student.layers):
         h = nn.functional.linear(seen.inputs[layer], student.encoder[layer], student.encoder_bias[layer])
         on = (h > student.threshold[layer]).to(h.dtype)
         active.append(h * on)
         firing.append(on * counts)
         error = (student.decode(active, layer) - seen.outputs[layer]).square().sum(-1)
-        push = ((student.threshold[layer] - h.mean(0)) * silent[layer]).sum() if silent[layer].any() else 0.0
-        errors.append((error * weight).sum() + PUSH * push)
-    return torch.stack(errors), torch.stack(firing).detach()
+        errors.append((error * weight).sum())
+        if silent[layer].any():
+            far = far + ((student.threshold[layer] - h.mean(0)) * silent[layer]).sum()
+    return torch.stack(errors), far, torch.stack(firing).detach()
 
 
 def _divergence(
