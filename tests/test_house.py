@@ -20,7 +20,8 @@ DOORS = {
     "duckdb": {"graphs/query.py"},
 }
 ROOMS = ("circuits/attribution", "circuits/formats", "circuits/commands", "graphs/export")
-SHARED = ("circuits.formats.files", "graphs.export.layout", "graphs.export.scene")  # what siblings may read from each other's room: no line of its table
+# What siblings may read from each other's room: no line of its table.
+SHARED = ("circuits.formats.files", "graphs.export.layout", "graphs.export.lettering", "graphs.export.scene")
 HEAVY = ("torch", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz")
 FILES = sorted(path for package in BELOW for path in (ROOT / package).rglob("*.py"))
 

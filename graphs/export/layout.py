@@ -12,10 +12,12 @@ from graphs.graph import AttributionGraph
 
 STEP = 18.0  # from one node to the next in its row; nodes are drawn smaller than that
 ROW = 20.0  # from one row of a cell to the next
-GAP = 30.0  # between layers, for edges to be seen
+GAPS = (10.0, 30.0)  # between layers, for edges to be seen: the least of a deep model, the most of a shallow one
+TALL = 260.0  # what all gaps together may take before they shrink
 EMPTY = 7.0  # the height of a layer without nodes
 BETWEEN = 14.0  # between columns
 NARROWEST = 26.0  # a column without nodes
+LIST = 3  # so many nodes in a row are not yet a crowd
 ASPECT = 1.7  # the width over the height that is aimed at
 CAPACITIES = (90, 130, 180, 240, 320, 430, 600, 900, 1600)  # how wide a row may get before a cell starts another
 
@@ -86,7 +88,12 @@ class _Plan:
     def of(cls, graph: AttributionGraph, cells: dict, size: np.ndarray, least: np.ndarray, capacity: float) -> _Plan:
         columns = np.concatenate([[0.0], least])
         rows = {}
-        for (layer, position), members in cells.items():
+        answers = max((layer for layer, _ in cells), default=0)
+        for layer, position in sorted(cells):
+            members = cells[layer, position]
+            # What is on top stays within its column, so that not everything fans out to reach it.
+            if layer == answers:
+                capacity = min(capacity, max(columns[position + 1], float(size[members].max()), 160.0))
             broken = [[members[0]]]
             used = size[members[0]]
             for node in members[1:]:
@@ -102,8 +109,9 @@ class _Plan:
         for (layer, _), broken in rows.items():
             busiest[layer] = max(busiest.get(layer, 0), len(broken))
         top, bottom = max(busiest, default=0), min(busiest, default=0)
+        gap = float(np.clip(TALL / max(len(busiest), 1), *GAPS))
         layers = {
-            layer: busiest[layer] * ROW + GAP if layer in busiest else EMPTY for layer in range(top, bottom - 1, -1)
+            layer: busiest[layer] * ROW + gap if layer in busiest else EMPTY for layer in range(top, bottom - 1, -1)
         }
         return cls(rows, columns, layers)
 
@@ -126,10 +134,13 @@ class _Plan:
         left = np.cumsum(slots) - slots + self.gaps / 2
         tops = dict(zip(self.layers, np.cumsum([0.0, *self.layers.values()]), strict=False))
         x, y = np.zeros(count), np.zeros(count)
+        # A few nodes with labels to their right read like a list when they begin on one line; a crowd stands centred.
+        longest = max((len(row) for broken in self.rows.values() for row in broken), default=0)
+        indent = 0.0 if longest <= LIST and size.max(initial=STEP) > STEP else 0.5
         for (layer, position), broken in self.rows.items():
             column = position + 1
             for place, row in enumerate(broken):
-                begins = left[column] + (self.columns[column] - size[row].sum()) / 2
+                begins = left[column] + (self.columns[column] - size[row].sum()) * indent
                 x[row] = begins + np.cumsum(size[row]) - size[row] + STEP / 2
                 used = len(broken) * ROW
                 y[row] = tops[layer] + (self.layers[layer] - used) / 2 + (place + 0.5) * ROW

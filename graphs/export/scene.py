@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphs.assays import VERDICTS, Assay, Verdict
 from graphs.errors import BadOption
 from graphs.export.layout import Layout, place_nodes
+from graphs.export.lettering import readable, shorten, width_of, wrap
 from graphs.graph import AttributionGraph
 
 # Raising is blue and lowering vermilion: the pair stays two colours to every kind of colour-blind eye, and in grey the
@@ -51,6 +51,7 @@ SMALL = 8.5  # for units that have a number only
 MARGIN = 18.0
 NAMES = 46.0  # for the layers' names, at the left
 MOST_NUMBERS = 60  # so many units are called by their number; more say nothing
+CROWD = 40  # in a crowd like this, no room is kept for numbers
 AREA = 1_250_000.0  # how large the picture of a graph may grow to make room for labels
 LINE = 15.5
 
@@ -161,7 +162,7 @@ def compose(
     rows = np.flatnonzero(graph.nodes.kind != "bias")
     shown = graph.select(rows)
     names = [label_of(shown, row) for row in range(len(rows))]
-    labelled, layout = _make_room(shown, names)
+    reserved, layout = _make_room(shown, names)
     tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
 
     heading = _heading(graph, title, colours)
@@ -172,6 +173,7 @@ def compose(
 
     tokens, depth = _token_texts(shown, layout, left, top, colours)
     radius = _radii(shown)
+    labels = _labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
     strength = _carried(graph)
     curves, counts = _edges(graph, rows, x, y, radius, strength, most_edges, colours)
     bottom = top + layout.height + depth
@@ -187,18 +189,7 @@ def compose(
         texts=(
             *heading,
             *_layer_names(shown, layout, top, colours),
-            *(
-                Text(
-                    x[row] + radius[row] + 3.5,
-                    y[row],
-                    names[row],
-                    colours["ink" if has_name(shown, row) else "quiet"],
-                    size=LETTER if has_name(shown, row) else SMALL,
-                    plate=True,
-                    row=int(rows[row]),
-                )
-                for row in labelled
-            ),
+            *labels,
             *tokens,
             *caption,
             *legend["texts"],
@@ -212,10 +203,14 @@ def label_of(graph: AttributionGraph, row: int) -> str:
     kind = str(nodes.kind[row])
     words = readable(str(nodes.label[row])).strip()
     if kind == "logit":
-        return f"{_logit_name(graph, row)} {nodes.activation[row]:.0%}"
+        return f"{_logit_name(graph, row)} {_percent(nodes.activation[row])}"
     if kind in ("token", "error", "unselected"):
         return ""
     return shorten(words, 30) or f"L{nodes.layer[row]}/{nodes.feature[row]}"
+
+
+def _percent(probability: float) -> str:
+    return "<1%" if 0 < probability < 0.01 else f"{probability:.0%}"
 
 
 def has_name(graph: AttributionGraph, row: int) -> bool:
@@ -232,63 +227,69 @@ def _logit_name(graph: AttributionGraph, row: int) -> str:
     return shorten(words, 24) if any(letter.isalnum() for letter in words) else f'"{words}"'
 
 
-def readable(words: str) -> str:
-    """The same words with line ends and tabs made visible, and what no picture can hold replaced."""
-    words = words.replace("\r\n", "↵").replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥")
-    return "".join(
-        "\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Cn") or c in "\ufffe\uffff" else c for c in words
-    )
+def _order_of_labels(graph: AttributionGraph, names: Sequence[str]) -> list[int]:
+    """The nodes that have something to say: logits, then what has a name of its own, then numbers; by influence."""
+    named = np.array([has_name(graph, row) for row in range(len(names))], dtype=bool)
+    order = np.lexsort((-graph.nodes.influence, ~named, graph.nodes.kind != "logit"))
+    order = order[[bool(names[row]) for row in order]] if len(order) else order
+    return order[np.cumsum(~named[order]) <= MOST_NUMBERS].tolist()
 
 
-def shorten(words: str, most: int) -> str:
-    """The words, cut to so many letters."""
-    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
-
-
-def width_of(words: str, size: float, bold: bool = False) -> float:
-    """About how wide words are in Helvetica or Arial: a little generous, so that nothing runs into anything."""
-    narrow, wide = "ijl|'.,:;!It f()[]/\\-`", "mwMW@%—…"
-    total = 0.0
-    for letter in words:
-        if unicodedata.combining(letter):
-            continue
-        if unicodedata.east_asian_width(letter) in "WF":
-            total += 1.0
-        elif letter in narrow:
-            total += 0.3
-        elif letter in wide or ord(letter) > 0x2000:
-            total += 0.95
-        elif letter.isupper():
-            total += 0.72
-        else:
-            total += 0.56
-    return total * size * (1.09 if bold else 1.03)
+def _label_size(graph: AttributionGraph, row: int) -> float:
+    return LETTER if has_name(graph, row) else SMALL
 
 
 def _make_room(graph: AttributionGraph, names: Sequence[str]) -> tuple[list[int], Layout]:
-    """As many labels as there is room for, what matters most first, and the layout with room for them."""
-    nodes = graph.nodes
-    said = np.array([has_name(graph, row) for row in range(len(nodes))], dtype=bool)
-    sizes = np.where(said, LETTER, SMALL)
-    width = np.array([width_of(name, size) + 7 if name else 0.0 for name, size in zip(names, sizes, strict=True)])
-    # Logits always, then what has a name of its own, then what has only a number; by influence each.
-    order = np.lexsort((-nodes.influence, ~said, nodes.kind != "logit"))
-    order = order[width[order] > 0]
-    order = order[np.cumsum(~said[order]) <= MOST_NUMBERS]
+    """For which labels room is kept, as many as the picture's size allows, and the layout that keeps it."""
+    order = _order_of_labels(graph, names)
+    if len(order) > CROWD:
+        order = [row for row in order if has_name(graph, row)]
+    logits = sum(str(graph.nodes.kind[row]) == "logit" for row in order)
     tokens = [width_of(shorten(readable(token).strip(), 14), 11.0) + 4 for token in graph.tokens]
     narrowest = np.array(tokens) * (sum(tokens) < 1500)
     bare = place_nodes(graph, narrowest=narrowest)
     most = max(AREA, 1.3 * bare.width * bare.height)
-    for count in sorted({len(order), *(k for k in (400, 250, 160, 120, 90, 60, 40, 25, 15, 8) if k < len(order))})[
-        ::-1
-    ]:
-        labelled = order[:count]
-        room = np.zeros(len(nodes))
-        room[labelled] = width[labelled]
+    fewer = [logits + count for count in (400, 250, 160, 120, 90, 60, 40, 25, 15, 8, 0) if logits + count < len(order)]
+    for count in (len(order), *fewer):
+        room = np.zeros(len(names))
+        for row in order[:count]:
+            room[row] = width_of(names[row], _label_size(graph, row)) + 9
         layout = place_nodes(graph, room=room, narrowest=narrowest)
         if layout.width * layout.height <= most:
-            return sorted(labelled.tolist()), layout
-    return [], bare
+            break
+    return order[:count], layout
+
+
+def _labels(
+    graph: AttributionGraph,
+    rows: np.ndarray,
+    names: Sequence[str],
+    reserved: Sequence[int],
+    places: tuple[np.ndarray, np.ndarray, np.ndarray],
+    right: float,
+    colours: dict[str, str],
+) -> list[Text]:
+    """A label for each node that has room beside it: kept for it, or left over by the others.
+
+    places: x, y and radius of the nodes.
+    """
+    x, y, radius = places
+    taken = np.stack([x - radius - 2, y - radius - 1, x + radius + 2, y + radius + 1], axis=1)
+    sure = set(reserved)
+    texts = []
+    for row in [*reserved, *(row for row in _order_of_labels(graph, names) if row not in sure)]:
+        size = _label_size(graph, row)
+        colour = colours["ink" if has_name(graph, row) else "quiet"]
+        wide = width_of(names[row], size)
+        for start in (x[row] + radius[row] + 3.5, x[row] - radius[row] - 4.5 - wide):
+            text = Text(float(start), float(y[row]), names[row], colour, size=size, plate=True, row=int(rows[row]))
+            box = text.box
+            hits = (taken[:, 0] < box[2]) & (taken[:, 2] > box[0]) & (taken[:, 1] < box[3]) & (taken[:, 3] > box[1])
+            if row in sure or (not hits.any() and box[0] > MARGIN + NAMES and box[2] < right):
+                texts.append(text)
+                taken = np.vstack([taken, box])
+                break
+    return texts
 
 
 def _radii(graph: AttributionGraph) -> np.ndarray:
@@ -373,6 +374,7 @@ def _edges(
             (float(x[target]), float(y[target]) + radius[target]),
             width,
             tee,
+            blocked=_blocked(source, target, x, y),
         )
         opacity = 0.45 if fan[edge] else 0.14 + 0.78 * (float(carried[edge]) / largest) ** 0.45
         ends = (int(graph.source[edge]), int(graph.target[edge]))
@@ -393,10 +395,19 @@ def head_length(width: float, tee: bool) -> float:
     return 1.2 + 0.3 * width if tee else 3.2 + 1.5 * width
 
 
+def _blocked(source: int, target: int, x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether a node stands on the straight way from one to the other."""
+    across, down = x[target] - x[source], y[target] - y[source]
+    long = np.hypot(across, down)
+    along = ((x - x[source]) * across + (y - y[source]) * down) / max(long, 1e-9)
+    beside = np.abs((x - x[source]) * down - (y - y[source]) * across) / max(long, 1e-9)
+    return bool(((beside < 9) & (along > 3) & (along < long - 3)).any())
+
+
 def _bend(
-    start: tuple[float, float], tip: tuple[float, float], width: float, tee: bool
+    start: tuple[float, float], tip: tuple[float, float], width: float, tee: bool, *, blocked: bool = False
 ) -> tuple[tuple[float, float], ...]:
-    """Upright at both ends; those that stay in their column bow to the left, around what stands between."""
+    """Upright at both ends; those that stay in their column bow to the left when a node stands between."""
     (x0, y0), (x1, y1) = start, tip
     head = head_length(width, tee)
     rise = y0 - y1
@@ -405,8 +416,8 @@ def _bend(
         return (x0, y0), (x0, high), (x1, high), (x1, y1 - 14 - head), (x1, y1 - 14)
     sideways = x1 - x0
     bow = 0.0
-    if rise > 70 and abs(sideways) < 0.16 * rise:
-        bow = -min(0.16 * rise, 46.0)
+    if blocked and abs(sideways) < 0.3 * rise + 4:
+        bow = -min(12 + 0.1 * rise, 48.0)
     slant = np.clip((sideways - bow * 1.2) * 0.12, -14, 14) if rise > 40 else 0.0
     # The head points along the curve's last stretch.
     handle = (x1 + bow - slant, y1 + 0.42 * rise)
@@ -427,19 +438,24 @@ def _token_texts(
     graph: AttributionGraph, layout: Layout, left: float, top: float, colours: dict[str, str]
 ) -> tuple[list[Text], float]:
     """The prompt below its columns, in as many rows as keep the words apart, and how high they are together."""
-    kept = set(graph.nodes.position[graph.nodes.where("token")].tolist())
-    base = top + layout.height + 2
+    nodes = graph.nodes
+    middle = {int(nodes.position[row]): float(layout.x[row]) for row in nodes.where("token")}
+    base = top + (layout.layer_y[-1] + 19 if -1 in layout.layer_y else layout.height + 2)
     ends: list[float] = []
     texts = []
     for position, token in enumerate(graph.tokens):
         words = shorten(readable(token).strip(), 14) or "␣"
-        colour = colours["ink"] if position in kept else colours["faint"]
-        text = Text(left + float(layout.column_x[position]), base, words, colour, size=11.0, anchor="middle")
+        colour = colours["ink"] if position in middle else colours["faint"]
+        x = left + middle.get(position, float(layout.column_x[position]))
+        if x < left + layout.column_x[position] - 1:  # below the node and inside the column
+            text = Text(x - 7, base, words, colour, size=11.0)
+        else:
+            text = Text(x, base, words, colour, size=11.0, anchor="middle")
         begins, _, stops, _ = text.box
         row = next((i for i, end in enumerate(ends) if end + 5 < begins), len(ends))
         ends[row : row + 1] = [stops]
-        texts.append(Text(text.x, base + row * 14, words, colour, size=11.0, anchor="middle"))
-    return texts, 14.0 * max(len(ends), 1)
+        texts.append(replace(text, y=base + row * 14))
+    return texts, base + 14.0 * max(len(ends), 1) - top - layout.height
 
 
 def _layer_lines(layout: Layout, left: float, top: float, width: float, colours: dict[str, str]) -> list[Line]:
@@ -463,10 +479,10 @@ def _layer_names(graph: AttributionGraph, layout: Layout, top: float, colours: d
 
 
 def _heading(graph: AttributionGraph, title: str | None, colours: dict[str, str]) -> list[Text]:
-    words = title if title is not None else str(graph.provenance.get("prompt") or prompt_of(graph))
+    words = title if title is not None else prompt_of(graph)
     logits = graph.nodes.where("logit")
     logits = logits[np.argsort(-graph.goal[logits], kind="stable")]
-    answer = ", ".join(f"{_logit_name(graph, row)} {graph.nodes.activation[row]:.1%}" for row in logits[:3])
+    answer = ", ".join(f"{_logit_name(graph, row)} {_percent(graph.nodes.activation[row])}" for row in logits[:3])
     more = f" and {len(logits) - 3} more" if len(logits) > 3 else ""
     made = [f"{name} {graph.provenance[name]}" for name in ("model", "transcoders") if name in graph.provenance]
     return [
@@ -476,8 +492,11 @@ def _heading(graph: AttributionGraph, title: str | None, colours: dict[str, str]
 
 
 def prompt_of(graph: AttributionGraph) -> str:
-    """The tokens put together, without the mark that opens them."""
-    tokens = [readable(token) for token in graph.tokens[first_token(graph) is not None :]]
+    """What the model was asked, as it was typed if that is known, without the mark that opens it."""
+    opening = graph.tokens[0] if first_token(graph) is not None else ""
+    if graph.provenance.get("prompt"):
+        return readable(str(graph.provenance["prompt"])).removeprefix(opening).strip()
+    tokens = [readable(token) for token in graph.tokens[bool(opening) :]]
     spaced = any(token.startswith(" ") for token in tokens)
     return ("" if spaced else " ").join(tokens).strip()
 
@@ -496,12 +515,11 @@ def _caption(
     else:
         lines.append((verdicts_in_short(assay), colours["ink"]))
         for verdict, colour in (("not supported", "failed"), ("untested", "quiet")):
-            lines += [
-                (f"{verdict}: {each.claim}", colours[colour]) for each in assay.verdicts if each.verdict == verdict
-            ]
+            claims = [_claim(each) for each in assay.verdicts if each.verdict == verdict]
+            lines += [(f"{verdict}: {claim}", colours[colour]) for claim in claims]
     texts = []
     for words, colour in lines:
-        for part in _wrap(readable(words), width - 2 * MARGIN, 11.0):
+        for part in wrap(readable(words), width - 2 * MARGIN, 11.0):
             texts.append(Text(MARGIN, top, part, colour, size=11.0))
             top += LINE
     return texts, top
@@ -541,7 +559,7 @@ def caption_lines(graph: AttributionGraph, counts: dict[str, float]) -> list[str
 
 def _claim(verdict: Verdict) -> str:
     found = "" if verdict.number != verdict.number else f"{verdict.number:.3g}, "
-    return f"{verdict.claim} ({found}wanted {verdict.threshold})"
+    return f"{verdict.claim}: {found}wanted {verdict.threshold}"
 
 
 def verdicts_in_short(assay: Assay) -> str:
@@ -549,17 +567,6 @@ def verdicts_in_short(assay: Assay) -> str:
     counts = ", ".join(f"{sum(each.verdict == word for each in assay.verdicts)} {word}" for word in VERDICTS)
     registered = assay.registration.get("hash")
     return f"assay: {counts}, on this prompt" + (f"; registered as {registered}" if registered else "")
-
-
-def _wrap(words: str, width: float, size: float) -> list[str]:
-    lines = [""]
-    for word in words.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if lines[-1] and width_of(longer, size) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
 
 
 def _legend(
@@ -582,7 +589,7 @@ def _legend(
     if "unselected" in found:
         samples.append(("box", "unselected: features not traced"))
     samples += [("raise", "raises its target"), ("lower", "lowers it")]
-    samples.append(("width", "5%, 20%, 40% of its target's input (darker: carries more of the answer)"))
+    samples.append(("width", "5%, 20%, 40% of its target's input; darker: carries more"))
     samples.append(("size", "larger: more influence"))
     if assay is not None:
         samples += [("solid", "ablated alone and measured"), ("dashed", "not ablated alone")]

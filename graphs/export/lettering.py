@@ -1,0 +1,54 @@
+"""Words on a picture: what can be written, how wide it comes out, where it is cut."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def readable(words: str) -> str:
+    """The same words with line ends and tabs made visible, and what no picture can hold replaced."""
+    words = words.replace("\r\n", "↵").replace("\n", "↵").replace("\r", "↵").replace("\t", "⇥")
+    return "".join("\ufffd" if _unfit(letter) else letter for letter in words)
+
+
+def _unfit(letter: str) -> bool:
+    """Whether XML has no place for it, or it would turn the words around it."""
+    turns = "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
+    return turns or unicodedata.category(letter) in ("Cc", "Cs") or ord(letter) & 0xFFFE == 0xFFFE
+
+
+def shorten(words: str, most: int) -> str:
+    """The words, cut to so many letters."""
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
+
+
+def width_of(words: str, size: float, bold: bool = False) -> float:
+    """About how wide words are in Helvetica or Arial: a little generous, so that nothing runs into anything."""
+    narrow, wide = "ijltfI|'.,:;!()[]/\\-` ", "mwMW@%—…"
+    total = 0.0
+    for letter in words:
+        if unicodedata.combining(letter):
+            continue
+        if unicodedata.east_asian_width(letter) in "WF":
+            total += 1.0
+        elif letter in narrow:
+            total += 0.3
+        elif letter in wide or ord(letter) > 0x2000:
+            total += 0.95
+        elif letter.isupper():
+            total += 0.72
+        else:
+            total += 0.56
+    return total * size * (1.09 if bold else 1.03)
+
+
+def wrap(words: str, width: float, size: float) -> list[str]:
+    """The words in lines, each so wide at most unless one word is wider."""
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and width_of(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
