@@ -130,7 +130,8 @@ def _svg_text(text: Text, paper: str) -> str:
     bold = ' font-weight="bold"' if text.bold else ""
     place = f'x="{_number(text.x)}" y="{_number(text.y + 0.35 * text.size)}"'
     style = f'font-size="{_number(text.size)}" fill="{text.colour}"{anchor}{bold}'
-    return f"{plate}<text {place} {style}>{escape(text.words)}</text>"
+    words = f"{plate}<text {place} {style}>{escape(text.words)}</text>"
+    return words if text.row is None else f'<g id="l{text.row}">{words}</g>'
 
 
 def to_dot(scene: Scene) -> str:
@@ -189,7 +190,7 @@ def _dot_curve(number: int, curve: Curve, high: float) -> list[str]:
 def _dot_shape(name: str, shape: Shape, high: float) -> str:
     wide, tall = _extent(shape)
     form = "box" if shape.shape in ("square", "box") else shape.shape
-    style = "filled,dashed" if shape.dashed else "filled"
+    style = "filled,dotted" if shape.dashed else "filled"  # Graphviz' dashes are too long for so small a round
     return (
         f'{name} [pos="{_flip((shape.x, shape.y), high)}" shape={form} width={_inches(2 * wide)} '
         f'height={_inches(2 * tall)} style="{style}" fillcolor="{shape.fill}" color="{shape.outline}" '

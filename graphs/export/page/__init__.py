@@ -1,0 +1,159 @@
+"""One self-contained page of a graph: its picture, made to answer questions, and its assay. Needs no network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphs.assays import Assay
+from graphs.export.lettering import readable
+from graphs.export.picture import to_svg
+from graphs.export.scene import THEMES, Scene, compose, first_token, prompt_of
+from graphs.graph import AttributionGraph
+
+MOST_EDGES = 5000  # more make a browser stutter; the lists beside the picture hold every edge in any case
+DIGITS = 7  # of every number in the page
+PATHS = 5
+
+
+def write_html(
+    graph: AttributionGraph,
+    path: Path,
+    *,
+    assay: Assay | None = None,
+    most_edges: int = MOST_EDGES,
+    **options: Any,
+) -> None:
+    """A page that opens from disk: hover, click, search and sift the picture of `compose(graph, **options)`.
+
+    Light or dark as the reader's system is. Nothing is loaded from anywhere, and a policy in the page forbids it. Every
+    text from the graph is put on the page as text, never as markup.
+
+    most_edges: only so many are drawn, those that carry most.
+    """
+    Path(path).write_text(to_html(graph, assay=assay, most_edges=most_edges, **options), encoding="utf-8")
+
+
+def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: Any) -> str:
+    """The page as one document. Options are those of `compose`, but for the theme: the page has both."""
+    scenes = {theme: compose(graph, assay=assay, theme=theme, **options) for theme in THEMES}
+    scene, palette = _in_every_theme(scenes)
+    script = _part("page.js")
+    prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
+    parts = {
+        "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'",
+        "title": escape(str(options.get("title") or prompt)),
+        "palette": palette,
+        "style": _part("page.css"),
+        "picture": to_svg(scene),
+        "data": _as_script(contents(graph, assay)),
+        "script": script,
+    }
+    # In one pass, so that what is filled in is never itself searched for places to fill.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _part("page.html"))
+
+
+def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, Any]:
+    """What the page knows of a graph: its columns, notes on its features, strongest paths, scores, assay. For JSON."""
+    from graphs.paths import signed_share, strongest_paths
+    from graphs.scores import scores
+    from graphs.wording import name_node
+
+    nodes = graph.nodes
+    columns = ("kind", "layer", "position", "feature", "activation", "value", "gross", "influence", "label")
+    notes = graph.provenance.get("feature_notes") or {}
+    units = {f"{nodes.layer[row]}/{nodes.feature[row]}" for row in nodes.where("feature", "neuron")}
+    paths = [
+        {"nodes": path.nodes, "shares": path.shares, "influence": path.influence}
+        for path in strongest_paths(graph, PATHS)
+    ]
+    return _plain(
+        {
+            "prompt": graph.provenance.get("prompt") or prompt_of(graph),
+            "tokens": graph.tokens,
+            "opening": first_token(graph),
+            "nodes": {name: getattr(nodes, name) for name in columns},
+            "names": [name_node(graph, row) for row in range(len(nodes))],
+            "goal": graph.goal,
+            "edges": {
+                "source": graph.source,
+                "target": graph.target,
+                "weight": graph.weight,
+                "share": signed_share(graph),
+            },
+            "notes": {unit: notes[unit] for unit in sorted(units & set(notes))},
+            "paths": paths,
+            "scores": scores(graph).to_json(),
+            "kept": graph.kept,
+            "made": {name: graph.provenance[name] for name in graph.provenance if name != "feature_notes"},
+            "assay": None if assay is None else assay.to_json(),
+        }
+    )
+
+
+def _in_every_theme(scenes: Mapping[str, Scene]) -> tuple[Scene, str]:
+    """The scene with names for colours, and the style sheet that gives each name its colour in each theme."""
+    names: dict[tuple[str, ...], str] = {}
+
+    def name(colours: tuple[str, ...]) -> str:
+        return f"var(--{names.setdefault(colours, f'k{len(names)}')})"
+
+    def merge(marks: tuple[Any, ...], *fields: str) -> Any:
+        return replace(marks[0], **{field: name(tuple(getattr(mark, field) for mark in marks)) for field in fields})
+
+    every = list(scenes.values())
+    together = {
+        kind: tuple(merge(marks, *fields) for marks in zip(*(getattr(scene, kind) for scene in every), strict=True))
+        for kind, fields in (
+            ("lines", ("colour",)),
+            ("curves", ("colour",)),
+            ("shapes", ("fill", "outline")),
+            ("texts", ("colour",)),
+        )
+    }
+    paper = {role: f"var(--{role})" for role in every[0].colours}
+    scene = replace(every[0], colours=paper, **together)
+    sheets = []
+    for place, theme in enumerate(scenes):
+        roles = [f"--{role}:{colour}" for role, colour in every[place].colours.items()]
+        sheet = f":root{{{';'.join(roles + [f'--{short}:{hue[place]}' for hue, short in names.items()])}}}"
+        sheets.append(sheet if theme == "light" else f"@media (prefers-color-scheme: {theme}){{{sheet}}}")
+    return scene, "\n".join(sheets)
+
+
+def _part(name: str) -> str:
+    return (files("graphs.export.page") / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _as_script(record: Any) -> str:
+    """JSON that cannot end the script element it stands in, whatever a token says."""
+    text = json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _plain(value: Any) -> Any:
+    """Lists, dictionaries, numbers of DIGITS digits, texts; what is no finite number becomes null."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
