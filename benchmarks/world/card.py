@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,38 +42,64 @@ def best_of(numbers: Mapping[int, Numbers]) -> int:
     """The seed that meets most bars; between equals, the one whose answers follow the donor most."""
 
     def worth(seed: int) -> tuple[int, float]:
-        met = sum(ok for _, _, _, ok in bars(numbers[seed]))
-        return met, _weakest_swap(numbers[seed]["sets"]["per-layer"])
+        found = numbers[seed]["sets"].get("per-layer")
+        return sum(bar.met for bar in bars(numbers[seed])), _weakest_swap(found) if found else 0.0
 
     return max(numbers, key=worth)
 
 
-def bars(numbers: Numbers) -> Iterator[tuple[str, str, str, bool]]:
-    """What was asked, what was found, and whether it is met."""
+@dataclass(frozen=True)
+class Bar:
+    """What was asked of what, what was found, and whether that is enough; nothing is, if it was not measured."""
+
+    name: str
+    asked: str
+    found: str
+    met: bool
+
+
+def bars(numbers: Numbers) -> Iterator[Bar]:
+    """All of them, in the same order for every seed."""
     for name, value in numbers["accuracy"].items():
-        yield f"{name}: right", "≥ .95", f"{value:.3f}", value >= 0.95
+        yield Bar(f"{name}: right", "≥ .95", f"{value:.3f}", value >= 0.95)
     for text, ok in numbers["showcase"].items():
-        yield f"“{text}”", "right", "right" if ok else "wrong", ok
-    for name, found in numbers["sets"].items():
-        worst, unexplained = max(found["active"]), max(found["unexplained"])
-        yield f"{name}: active features a token, fullest layer", "≤ 8", f"{worst:.1f}", worst <= 8
-        yield f"{name}: variance unexplained, worst layer", "≤ .02", f"{unexplained:.4f}", unexplained <= 0.02
-        yield f"{name}: features alive", "≥ .95", f"{found['alive']:.3f}", found["alive"] >= 0.95
-        agreement, divergence = found["agreement_one_answer"], found["mean_divergence"]
-        yield f"{name}: agreement, all MLPs replaced", "≥ .98", f"{agreement:.4f}", agreement >= 0.98
-        yield f"{name}: mean KL, all MLPs replaced", "≤ .02 nat", f"{divergence:.4f}", divergence <= 0.02
-        swapped = _weakest_swap(found)
-        yield f"{name}: state swap in the real model, weakest attribute", "≥ .95", f"{swapped:.3f}", swapped >= 0.95
-        control = max(c["donor"] for c in found["controls"].values())
-        yield f"{name}: strongest feature control", "≤ .10", f"{control:.3f}", control <= 0.1
-        f1 = found["f1"]["states"]
-        yield f"{name}: states with a feature of F1 ≥ .85", "≥ 45 of 50", str(f1), f1 >= 45
+        yield Bar(f"“{text}”", "right", "right" if ok else "wrong", ok)
+    for name in SETS:
+        for asked, bar, show, value, enough in _SET_BARS:
+            found = numbers["sets"].get(name)
+            text, met = (format(value(found), show), enough(value(found))) if found else ("not measured", False)
+            yield Bar(f"{name}: {asked}", bar, text, met)
     for name, found in numbers["centroid"].items():
-        yield f"embedding-centroid control, {name} cities", "≤ .10", f"{found['donor']:.3f}", found["donor"] <= 0.1
+        yield Bar(f"embedding-centroid control, {name} cities", "≤ .10", f"{found['donor']:.3f}", found["donor"] <= 0.1)
 
 
 def _weakest_swap(found: Numbers) -> float:
     return min(attribute["real"]["donor"] for attribute in found["swap"].values())
+
+
+# What is asked, the bar in words, how to show the figure, the figure, whether it is enough.
+_SET_BARS: tuple[tuple[str, str, str, Callable[[Numbers], float], Callable[[float], bool]], ...] = (
+    ("active features a token, fullest layer", "≤ 8", ".1f", lambda n: max(n["active"]), lambda x: x <= 8),
+    ("variance unexplained, worst layer", "≤ .02", ".4f", lambda n: max(n["unexplained"]), lambda x: x <= 0.02),
+    ("features alive", "≥ .95", ".3f", lambda n: n["alive"], lambda x: x >= 0.95),
+    ("agreement, all MLPs replaced", "≥ .98", ".4f", lambda n: n["agreement_one_answer"], lambda x: x >= 0.98),
+    ("mean KL, all MLPs replaced", "≤ .02 nat", ".4f", lambda n: n["mean_divergence"], lambda x: x <= 0.02),
+    (
+        "state swap in the real model, weakest attribute",
+        "≥ .95",
+        ".3f",
+        lambda n: _weakest_swap(n),
+        lambda x: x >= 0.95,
+    ),
+    (
+        "strongest feature control",
+        "≤ .10",
+        ".3f",
+        lambda n: max(control["donor"] for control in n["controls"].values()),
+        lambda x: x <= 0.1,
+    ),
+    ("states with a feature of F1 ≥ .85", "≥ 45 of 50", "d", lambda n: n["f1"]["states"], lambda x: x >= 45),
+)
 
 
 def _numbers(folder: Path) -> dict[int, Numbers]:
@@ -133,8 +160,8 @@ def _bars(numbers: Mapping[int, Numbers], best: int) -> Iterator[str]:
     yield "|---|---|" + "---|" * len(numbers)
     columns = [list(bars(found)) for found in numbers.values()]
     for row in zip(*columns, strict=True):
-        cells = [value if ok else f"**{value}** missed" for _, _, value, ok in row]
-        yield f"| {row[0][0]} | {row[0][1]} | " + " | ".join(cells) + " |"
+        cells = [bar.found if bar.met or bar.found == "not measured" else f"**{bar.found}** missed" for bar in row]
+        yield f"| {row[0].name} | {row[0].asked} | " + " | ".join(cells) + " |"
     yield ""
 
 
@@ -210,6 +237,13 @@ def _interchange(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers]
             f"about held-out cities and at least {min(accuracy.values()):.3f} of every task: a right answer says "
             "nothing about the circuit.\n"
         )
+        if "per-layer" in found["sets"]:
+            per_layer = found["sets"]["per-layer"]
+            rate = _rate(per_layer["doses"][str(per_layer["dose"])])
+            yield (
+                f"Its per-layer state features, exchanged in the same way: {rate}; {per_layer['f1']['states']} of 50 "
+                "states have a feature of F1 ≥ .85.\n"
+            )
 
 
 def _replacement(name: str, found: Numbers) -> Iterator[str]:

@@ -36,7 +36,7 @@ def test_everything_that_ships_is_made(made):
 @pytest.mark.slow
 def test_the_card_of_an_untrained_toy_names_what_it_missed(made):
     numbers = json.loads((made / "seed_0/numbers.json").read_text())
-    missed = [name for name, _, _, ok in card.bars(numbers) if not ok]
+    missed = [bar.name for bar in card.bars(numbers) if not bar.met]
     text = (made / "MODEL_CARD.md").read_text()
 
     assert "two-hop city: right" in missed
