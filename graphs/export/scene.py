@@ -249,7 +249,7 @@ def _make_room(graph: AttributionGraph, names: Sequence[str]) -> tuple[list[int]
     narrowest = np.array(tokens) * (sum(tokens) < 1500)
     bare = place_nodes(graph, narrowest=narrowest)
     most = max(AREA, 1.3 * bare.width * bare.height)
-    fewer = [logits + count for count in (400, 250, 160, 120, 90, 60, 40, 25, 15, 8, 0) if logits + count < len(order)]
+    fewer = [logits + count for count in (400, 250, 160, 120, 90, 60, 40, 25, 15) if logits + count < len(order)]
     for count in (len(order), *fewer):
         room = np.zeros(len(names))
         for row in order[:count]:
@@ -277,7 +277,8 @@ def _labels(
     taken = np.stack([x - radius - 2, y - radius - 1, x + radius + 2, y + radius + 1], axis=1)
     sure = set(reserved)
     texts = []
-    for row in [*reserved, *(row for row in _order_of_labels(graph, names) if row not in sure)]:
+    # What matters little gets no label just because it stands where there is room.
+    for row in [*reserved, *(row for row in _order_of_labels(graph, names)[: len(sure) + CROWD] if row not in sure)]:
         size = _label_size(graph, row)
         colour = colours["ink" if has_name(graph, row) else "quiet"]
         wide = width_of(names[row], size)
@@ -323,7 +324,7 @@ def _shapes(
                 y=float(y[row]),
                 radius=float(radius[row]),
                 fill=colours["error"] if unexplained else _mix(colours["low"], colours["high"], strength[row] ** 1.5),
-                outline=colours["faint"] if unexplained else colours["high"],
+                outline=colours["quiet"] if unexplained else colours["high"],
                 dashed=tested is not None and kind not in ("token", "logit") and not tested[row],
                 row=int(rows[row]),
                 tip=f"{words}: {kind}{level}{where}, {carries}" + (" of the influence" if kind != "logit" else ""),
@@ -364,7 +365,7 @@ def _edges(
     largest = float(carried[chosen].max(initial=0.0)) or 1.0
     curves = []
     for edge in order.tolist():
-        source, target = place[graph.source[edge]], place[graph.target[edge]]
+        source, target = int(place[graph.source[edge]]), int(place[graph.target[edge]])
         size = min(abs(float(share[edge])) / STRONG, 1.0)
         width = 0.5 + 3.0 * size**0.6
         tee = bool(share[edge] < 0)
@@ -481,7 +482,7 @@ def _layer_names(graph: AttributionGraph, layout: Layout, top: float, colours: d
 def _heading(graph: AttributionGraph, title: str | None, colours: dict[str, str]) -> list[Text]:
     words = title if title is not None else prompt_of(graph)
     logits = graph.nodes.where("logit")
-    logits = logits[np.argsort(-graph.goal[logits], kind="stable")]
+    logits = logits[np.argsort(-graph.goal[logits], kind="stable")].tolist()
     answer = ", ".join(f"{_logit_name(graph, row)} {_percent(graph.nodes.activation[row])}" for row in logits[:3])
     more = f" and {len(logits) - 3} more" if len(logits) > 3 else ""
     made = [f"{name} {graph.provenance[name]}" for name in ("model", "transcoders") if name in graph.provenance]
@@ -633,7 +634,7 @@ def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colou
         shape = {"solid": "circle", "dashed": "circle"}.get(sample, sample)
         unexplained = sample in ("diamond", "box")
         fill = colours["error"] if unexplained else middle
-        line = colours["faint"] if unexplained else outline
+        line = colours["quiet"] if unexplained else outline
         legend["shapes"].append(Shape(shape, x + 6, y, 4.5, fill, line, dashed=sample == "dashed"))
 
 
