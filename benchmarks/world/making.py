@@ -35,7 +35,9 @@ class Recipe:
     swaps: weight of the training on exchanged states; 0 leaves it out.
     swap_pairs: pairs of questions exchanged at every step.
     scale: rows of a batch, as a multiple of 186.
+    transcoder_scale: the same for the training of transcoders.
     watch_every: steps between two looks at the held-out prompts.
+    compiled: whether the loss is compiled, which pays off after a few hundred steps.
     """
 
     shape: Shape = field(default_factory=Shape)

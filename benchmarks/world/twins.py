@@ -31,8 +31,8 @@ ASKED = tuple(name for name in ATTRIBUTES if name in ("capital", "code", "hero",
 """What is asked for; the rivers' names serve as hints."""
 
 SHAPE = Shape(layers=3, width=64, heads=4, hidden=192)
-SCHEDULE = Schedule(steps=1000, warm_up=50, decay_from=0.3)
-PLAN = transcoding.Plan(features=256, active=5.0, steps=500)
+SCHEDULE = Schedule(steps=800, warm_up=50, decay_from=0.3)
+PLAN = transcoding.Plan(features=256, active=5.0, steps=400)
 ROWS = {"hinted": 88, "facts": 40}
 _HINT = 2
 """The position of the hint, after `<bos>` and "hint"."""

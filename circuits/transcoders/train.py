@@ -119,7 +119,7 @@ def train(
     report: Callable[[int, dict[str, float]], None] = lambda step, numbers: None,
     every: int = 100,
 ) -> Trained:
-    """Trained for the MLPs of a Hugging Face model; input and output are those of each module in `mlps`.
+    """Transcoders for the MLPs of a Hugging Face model, reading and writing what each module in `mlps` does.
 
     The loss, with σ² the variance of an MLP's output over the first batches:
 
