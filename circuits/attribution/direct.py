@@ -268,38 +268,50 @@ def effects_on(
     targets, sources: rows of the graph's node table.
     window: count a unit's writes only up to so many layers past its own; None counts all, and gives the edges.
     """
-    nodes = graph.nodes
-    places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
-    at = {place: i for i, place in enumerate(places)}
-
-    def active(rows: np.ndarray) -> np.ndarray:
-        columns = (nodes.layer[rows].tolist(), nodes.position[rows].tolist(), nodes.feature[rows].tolist())
-        return np.array([at[place] for place in zip(*columns, strict=True)], dtype=np.int64)
-
+    at = _find_units(run, graph, sources)
     units = np.full(len(run.layer), -1)
-    units[active(sources)] = np.arange(len(sources))
+    units[at] = np.arange(len(sources))
     nowhere = np.full(len(run.tokens), -1)
     errors = np.full((run.frozen.layers, len(run.tokens)), -1)
     scored = Columns(nowhere, units, errors, np.full(len(run.constants), -1))
     written = Sources(run, dictionary, scored, window=window)
+    order = np.argsort(-targets, kind="stable")
+    chunk = read_targets(run, dictionary, graph, targets[order])
+    weight = chunk.vector.new_zeros(len(targets), len(sources))
+    for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=written.pushed):
+        written.score(weight, place, layer, gradient)
+    found = np.empty((len(targets), len(sources)))
+    found[order] = weight.double().cpu().numpy()
+    return found
 
+
+def read_targets(
+    run: Trace, dictionary: Dictionary, graph: AttributionGraph, rows: Int[np.ndarray, "target"]
+) -> Targets:
+    """What a sweep needs to start from these units and logits of a graph, the latest node first.
+
+    run: the trace of the graph's own prompt. rows: of the graph's node table, descending.
+    """
+    nodes = graph.nodes
     logits = nodes.where("logit")
     tokens = nodes.feature[logits].tolist()
     goal = Goal(tokens, list(graph.provenance["against"]), [1.0] * len(tokens), [1.0] * len(tokens), [""] * len(tokens))
-    read_logits, read_units = _read_logits(run, goal).targets, _read_units(run, dictionary).targets
-    is_logit = nodes.kind[targets] == "logit"
-    found = np.zeros((len(targets), len(sources)))
-    for part in (np.flatnonzero(is_logit), np.flatnonzero(~is_logit)[::-1].copy()):
-        if not len(part):
-            continue
-        rows = targets[part]
-        logit = bool(is_logit[part[0]])
-        chunk = read_logits.take(np.searchsorted(logits, rows)) if logit else read_units.take(active(rows))
-        weight = chunk.vector.new_zeros(len(part), len(sources))
-        for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=written.pushed):
-            written.score(weight, place, layer, gradient)
-        found[part] = weight.double().cpu().numpy()
-    return found
+    is_logit = nodes.kind[rows] == "logit"
+    above = _read_logits(run, goal).targets.take(np.searchsorted(logits, rows[is_logit]))
+    below = _read_units(run, dictionary).targets.take(_find_units(run, graph, rows[~is_logit]))
+    return Targets(
+        np.concatenate([above.layer, below.layer]),
+        np.concatenate([above.position, below.position]),
+        torch.cat([above.vector, below.vector]),
+    )
+
+
+def _find_units(run: Trace, graph: AttributionGraph, rows: Int[np.ndarray, "unit"]) -> Int[np.ndarray, "unit"]:
+    """Where the units of a graph stand among a trace's active ones."""
+    places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
+    at = {place: i for i, place in enumerate(places)}
+    columns = (getattr(graph.nodes, name)[rows].tolist() for name in ("layer", "position", "feature"))
+    return np.array([at[place] for place in zip(*columns, strict=True)], dtype=np.int64)
 
 
 # -- the graph --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+"""What the engine is measured on: random models of three families in two sizes, random dictionaries for them, `world`.
+
+Weights are random, so nothing here means anything; sizes, sparsity and architecture are those of real ones. About
+`ACTIVE` features of each layer are active at a position, as in published transcoders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+
+from circuits.model import Model, load_model
+from circuits.tracing import trace
+from circuits.transcoders.loading import load_transcoders
+from circuits.transcoders.transcoders import Transcoders
+
+ACTIVE = 40
+VOCABULARY = 1000
+DALLAS = "the capital of the state containing dallas is"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model, dictionary and prompt.
+
+    family: "llama", "gpt2", "gemma2", or "world" for the shipped model. kind: "per-layer", "skip" or "cross-layer".
+    tokens: how long the prompt is (of `world`: as long as its sentence). units: features a layer.
+    """
+
+    family: str
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    units: int = 2048
+    tokens: int = 16
+    kind: str = "per-layer"
+
+    @property
+    def name(self) -> str:
+        if self.family == "world":
+            return f"world {self.kind}"
+        return f"{self.family} {self.layers}L d{self.width} T{self.tokens} {self.kind}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A case made real."""
+
+    case: Case
+    folder: Path
+    model: Model
+    dictionary: Transcoders
+    tokens: list[int]
+
+
+def make(case: Case, dtype: str = "float32") -> Made:
+    """The model, its dictionary and a prompt; the same ones every time."""
+    if case.family == "world":
+        model = load_model("world", device="cpu", dtype=dtype)
+        name = "world" if case.kind == "per-layer" else "world/cross-layer"
+        dictionary = load_transcoders(name, model)
+        return Made(case, _shipped(), model, dictionary, model.tokenize(DALLAS).tolist())
+    folder = _write_model(case)
+    model = load_model(folder, device="cpu", dtype=dtype)
+    numbers = torch.Generator().manual_seed(5)
+    tokens = torch.randint(0, VOCABULARY, (case.tokens,), generator=numbers).tolist()
+    return Made(case, folder, model, _draw_dictionary(case, model, tokens), tokens)
+
+
+def _shipped() -> Path:
+    from circuits.model import SHIPPED
+
+    return SHIPPED / "world" / "model"
+
+
+def _write_model(case: Case) -> Path:
+    """A random model in Hugging Face layout; every gain and bias random too, so that a forgotten one shows."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    grouped = {
+        "hidden_size": case.width,
+        "intermediate_size": 4 * case.width,
+        "num_hidden_layers": case.layers,
+        "num_attention_heads": case.heads,
+        "num_key_value_heads": case.heads // 2,
+        "head_dim": case.width // case.heads,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+    }
+    plain = {"n_embd": case.width, "n_layer": case.layers, "n_head": case.heads, "n_positions": 256}
+    settings = {
+        "llama": grouped,
+        "gemma2": {**grouped, "query_pre_attn_scalar": case.width // case.heads, "sliding_window": 128},
+        "gpt2": {**plain, "vocab_size": VOCABULARY, "tie_word_embeddings": False},
+    }[case.family]
+    torch.manual_seed(7)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(case.family, **settings))
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 1:
+            is_gain = "weight" in name
+            torch.nn.init.normal_(parameter, mean=float(is_gain and case.family != "gemma2"), std=0.1)
+        else:
+            torch.nn.init.normal_(parameter, std=0.02 if "emb" in name or "wte" in name else case.width**-0.5)
+    folder = Path(mkdtemp(prefix=f"{case.family}-"))
+    network.save_pretrained(folder)
+    _write_tokenizer(folder)
+    return folder
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """A word for each token, so that loaders are content; prompts here are token ids."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(folder)
+
+
+def _draw_dictionary(case: Case, model: Model, tokens: list[int]) -> Transcoders:
+    """Features that fire about as often as trained ones and rebuild something of the size of the MLP's output."""
+    numbers = torch.Generator().manual_seed(11)
+
+    def draw(*shape: int, scale: float) -> torch.Tensor:
+        return (scale * torch.randn(*shape, generator=numbers)).to(model.dtype)
+
+    layers, width = range(case.layers), case.width
+    reach = [case.layers - layer if case.kind == "cross-layer" else 1 for layer in layers]
+    silent = Transcoders(
+        name=case.name,
+        content_hash="random",
+        W_enc=[draw(case.units, width, scale=width**-0.5) for _ in layers],
+        b_enc=[draw(case.units, scale=0.1) for _ in layers],
+        threshold=[torch.full((case.units,), 1e9, dtype=model.dtype) for _ in layers],
+        W_dec=[draw(case.units, written, width, scale=width**-0.5 / 4) for written in reach],
+        b_dec=[draw(width, scale=0.1) for _ in layers],
+        W_skip=[draw(width, width, scale=0.3 * width**-0.5) for _ in layers] if case.kind == "skip" else None,
+        reads="mlp_input",
+        writes="mlp_output",
+        silent_positions=1,
+    )
+    inputs = trace(model, silent, tokens).inputs  # what features read is the real model's, whatever they write
+    share = 1 - ACTIVE / case.units
+    threshold = []
+    for layer in layers:
+        before = inputs[layer][1:] @ silent.W_enc[layer].T + silent.b_enc[layer]
+        level = before.flatten().sort().values[int(share * before.numel())]
+        threshold.append(torch.full((case.units,), float(level), dtype=model.dtype))
+    return replace(silent, threshold=threshold)

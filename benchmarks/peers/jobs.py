@@ -1,0 +1,302 @@
+"""Work handed to circuit-tracer in its own environment through files, and its results read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from benchmarks.peers.cases import Made
+from graphs.graph import AttributionGraph
+
+ROOT = Path(__file__).parent.parent.parent
+PYTHON = ROOT / ".peers/circuit_tracer/bin/python"
+HOOKS = {
+    "mlp_input": "mlp.hook_in",
+    "mlp_normalised": "ln2.hook_normalized",
+    "residual_mid": "hook_resid_mid",
+    "mlp_raw": "mlp.hook_out",
+    "mlp_output": "hook_mlp_out",
+}
+INSTALL = "circuit-tracer is not installed: run benchmarks/peers/circuit_tracer/install"
+
+
+def installed() -> bool:
+    """Whether the peer's environment is there."""
+    return PYTHON.exists() and (PYTHON.parent.parent / "complete").exists()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one piece of work took. cpu, wall: seconds. peak: bytes above what the process held before."""
+
+    cpu: float
+    wall: float
+    peak: int
+
+
+class Peer:
+    """The peer's process, waiting for orders; `with Peer(folder) as peer:` ends it.
+
+    One process keeps its model between orders, so that its runs and ours can take turns.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not installed():
+            raise FileNotFoundError(INSTALL)
+        one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        self._process = subprocess.Popen(
+            [PYTHON, "-W", "ignore", Path(__file__).parent / "circuit_tracer/run.py", folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **one_thread, "HF_HUB_OFFLINE": "1"},
+        )
+        self._answer()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def attribute(self, *, save: Path | None = None, **options: Any) -> Spent:
+        """One attribution, with circuit-tracer's own options."""
+        return self._do("attribute", options=options, save=save)
+
+    def prune(self, nodes: float, edges: float, *, save: Path | None = None) -> Spent:
+        """Prune the job's graph, or the one attributed last."""
+        return self._do("prune", nodes=nodes, edges=edges, save=save)
+
+    def score(self, save: Path) -> None:
+        """Influence, replacement and completeness of the same graph."""
+        self._do("score", save=save)
+
+    def _do(self, what: str, *, save: Path | None, **order: Any) -> Spent:
+        assert self._process.stdin is not None
+        order = {"do": what, "save": None if save is None else str(save), **order}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return Spent(**self._answer())
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"circuit-tracer ended with exit code {self._process.wait()}; its last words are above.")
+
+
+def write_attribution(made: Made, dtype: str = "float32") -> Path:
+    """A job folder with a model, a dictionary and a prompt."""
+    folder = Path(mkdtemp(prefix="job-"))
+    dictionary, layers = made.dictionary, range(made.model.layers)
+    tensors = {
+        f"{name}.{layer}": getattr(dictionary, name)[layer]
+        for name in ("W_enc", "b_enc", "threshold", "W_dec", "b_dec")
+        for layer in layers
+    }
+    if dictionary.W_skip is not None:
+        tensors |= {f"W_skip.{layer}": dictionary.W_skip[layer] for layer in layers}
+    model, weights = _translate(made, getattr(torch, dtype))
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "dictionary.safetensors")
+    save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
+    shape = {
+        "units": dictionary.units,
+        "cross_layer": dictionary.cross_layer,
+        "skip": dictionary.W_skip is not None,
+        "input_hook": HOOKS[dictionary.reads],
+        "output_hook": HOOKS[dictionary.writes],
+    }
+    job = {"dtype": dtype, "threads": 1, "tokens": made.tokens, "model": model, "dictionary": shape}
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return folder
+
+
+def write_graph(graph: AttributionGraph, dtype: str = "float32") -> tuple[Path, np.ndarray]:
+    """A job folder with a graph to prune, its biases left out; and the row of our table that each peer node has."""
+    folder = Path(mkdtemp(prefix="job-"))
+    order = peer_order(graph)
+    place = np.full(len(graph.nodes), -1)
+    place[order[order >= 0]] = np.flatnonzero(order >= 0)
+    drawn = (place[graph.source] >= 0) & (place[graph.target] >= 0)
+    logits = graph.nodes.where("logit")
+    np.savez(
+        folder / "graph.npz",
+        source=place[graph.source[drawn]],
+        target=place[graph.target[drawn]],
+        weight=graph.weight[drawn],
+        logit_probabilities=graph.goal[logits],
+    )
+    job = {
+        "dtype": dtype,
+        "threads": 1,
+        "features": int((graph.nodes.kind == "feature").sum()),
+        "layers": int(graph.nodes.layer[logits[0]]),
+        "tokens": len(graph.tokens),
+    }
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return folder, order
+
+
+def peer_order(graph: AttributionGraph) -> np.ndarray:
+    """For each node of the peer's table the row of ours: features, errors by layer and position, tokens, logits.
+
+    -1 for the errors at positions that the dictionary leaves out, which we do not have.
+    """
+    nodes, length = graph.nodes, len(graph.tokens)
+    logits = nodes.where("logit")
+    errors = np.full((int(nodes.layer[logits[0]]), length), -1)
+    rows = nodes.where("error")
+    errors[nodes.layer[rows], nodes.position[rows]] = rows
+    return np.concatenate([nodes.where("feature"), errors.ravel(), nodes.where("token"), logits])
+
+
+# -- models ---------------------------------------------------------------------------------------------------------
+
+
+def _translate(made: Made, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A Hugging Face model as the settings and weights of a HookedTransformer."""
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(made.folder, dtype=dtype)
+    config = network.config
+    state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    if config.model_type == "gpt2":
+        return _translate_gpt2(config, state)
+    return _translate_rotary(config, state, _rotary(network, config, dtype))
+
+
+def _rotary(network: Any, config: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Its own tables: in float64 they would differ by a float32 rounding, and patterns with them."""
+    position = torch.arange(config.max_position_embeddings)[None]
+    cos, sin = network.model.rotary_emb(torch.zeros(1, dtype=dtype), position)
+    return {"rotary_cos": cos[0], "rotary_sin": sin[0]}
+
+
+def _translate_gpt2(config: Any, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    heads, width = config.n_head, config.n_embd
+    settings = {
+        "n_layers": config.n_layer,
+        "d_model": width,
+        "n_ctx": config.n_positions,
+        "d_head": width // heads,
+        "n_heads": heads,
+        "d_mlp": 4 * width,
+        "d_vocab": config.vocab_size,
+        "act_fn": "gelu_new",
+        "normalization_type": "LN",
+        "eps": config.layer_norm_epsilon,
+    }
+    found = {
+        "embed.W_E": state["transformer.wte.weight"],
+        "pos_embed.W_pos": state["transformer.wpe.weight"],
+        "ln_final.w": state["transformer.ln_f.weight"],
+        "ln_final.b": state["transformer.ln_f.bias"],
+        "unembed.W_U": state["lm_head.weight"].T,
+        "unembed.b_U": state["lm_head.weight"].new_zeros(config.vocab_size),
+    }
+    for layer in range(config.n_layer):
+        ours, theirs = f"transformer.h.{layer}.", f"blocks.{layer}."
+        for norm in ("1", "2"):
+            found[f"{theirs}ln{norm}.w"] = state[f"{ours}ln_{norm}.weight"]
+            found[f"{theirs}ln{norm}.b"] = state[f"{ours}ln_{norm}.bias"]
+        weights = state[f"{ours}attn.c_attn.weight"].chunk(3, dim=1)
+        biases = state[f"{ours}attn.c_attn.bias"].chunk(3)
+        for name, weight, bias in zip("QKV", weights, biases, strict=True):
+            found[f"{theirs}attn.W_{name}"] = weight.unflatten(1, (heads, -1)).transpose(0, 1)
+            found[f"{theirs}attn.b_{name}"] = bias.unflatten(0, (heads, -1))
+        found[f"{theirs}attn.W_O"] = state[f"{ours}attn.c_proj.weight"].unflatten(0, (heads, -1))
+        found[f"{theirs}attn.b_O"] = state[f"{ours}attn.c_proj.bias"]
+        for name, weight in (("in", "c_fc"), ("out", "c_proj")):
+            found[f"{theirs}mlp.W_{name}"] = state[f"{ours}mlp.{weight}.weight"]
+            found[f"{theirs}mlp.b_{name}"] = state[f"{ours}mlp.{weight}.bias"]
+    return settings, found
+
+
+def _translate_rotary(
+    config: Any, state: dict[str, Tensor], rotary: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Llama and Gemma 2: gated, grouped queries, root mean square norms, no biases."""
+    heads, width, layers = config.num_attention_heads, config.hidden_size, config.num_hidden_layers
+    gemma = config.model_type == "gemma2"
+    groups = config.num_key_value_heads
+    grouped = "_" if groups != heads else ""
+    settings = {
+        "n_layers": layers,
+        "d_model": width,
+        "n_ctx": config.max_position_embeddings,
+        "d_head": config.head_dim,
+        "n_heads": heads,
+        "n_key_value_heads": groups if grouped else None,
+        "d_mlp": config.intermediate_size,
+        "d_vocab": config.vocab_size,
+        "act_fn": "gelu_pytorch_tanh" if gemma else config.hidden_act,
+        "normalization_type": "RMS",
+        "positional_embedding_type": "rotary",
+        "rotary_dim": config.head_dim,
+        "gated_mlp": True,
+        "final_rms": True,
+        "eps": config.rms_norm_eps,
+    }
+    if gemma:
+        settings |= {
+            "attn_scale": config.query_pre_attn_scalar**0.5,
+            "attn_scores_soft_cap": config.attn_logit_softcapping,
+            "output_logits_soft_cap": config.final_logit_softcapping,
+            "use_normalization_before_and_after": True,
+            "use_local_attn": True,
+            "window_size": config.sliding_window,
+            "attn_types": ["local" if kind == "sliding_attention" else "global" for kind in config.layer_types],
+        }
+
+    def gain(name: str) -> Tensor:
+        return state[name] + float(gemma)
+
+    embedding = state["model.embed_tokens.weight"]
+    found = {
+        "embed.W_E": embedding * torch.tensor(width**0.5, dtype=embedding.dtype) if gemma else embedding,
+        "ln_final.w": gain("model.norm.weight"),
+        "unembed.W_U": state["lm_head.weight"].T,
+        "unembed.b_U": embedding.new_zeros(config.vocab_size),
+    }
+    norms = {"ln1": "input_layernorm", "ln2": "post_attention_layernorm"}
+    if gemma:
+        norms |= {"ln1_post": "post_attention_layernorm", "ln2": "pre_feedforward_layernorm"}
+        norms |= {"ln2_post": "post_feedforward_layernorm"}
+    for layer in range(layers):
+        ours, theirs = f"model.layers.{layer}.", f"blocks.{layer}."
+        found |= {f"{theirs}{name}.w": gain(f"{ours}{norm}.weight") for name, norm in norms.items()}
+        found |= {f"{theirs}attn.{name}": table for name, table in rotary.items()}
+        for name, count, under in (("Q", heads, ""), ("K", groups, grouped), ("V", groups, grouped)):
+            weight = state[f"{ours}self_attn.{name.lower()}_proj.weight"]
+            found[f"{theirs}attn.{under}W_{name}"] = weight.unflatten(0, (count, -1)).transpose(1, 2)
+            found[f"{theirs}attn.{under}b_{name}"] = weight.new_zeros(count, config.head_dim)
+        found[f"{theirs}attn.W_O"] = state[f"{ours}self_attn.o_proj.weight"].T.unflatten(0, (heads, -1))
+        found[f"{theirs}attn.b_O"] = embedding.new_zeros(width)
+        for name, weight in (("gate", "gate"), ("in", "up"), ("out", "down")):
+            found[f"{theirs}mlp.W_{name}"] = state[f"{ours}mlp.{weight}_proj.weight"].T
+        found[f"{theirs}mlp.b_in"] = embedding.new_zeros(config.intermediate_size)
+        found[f"{theirs}mlp.b_out"] = embedding.new_zeros(width)
+    return settings, found
+
+
+def medians(spent: Iterable[Spent]) -> Spent:
+    """The median of each figure, but the largest peak."""
+    found = list(spent)
+    cpu, wall = (float(np.median([getattr(each, name) for each in found])) for name in ("cpu", "wall"))
+    return Spent(cpu, wall, max(each.peak for each in found))

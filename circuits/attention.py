@@ -1,0 +1,166 @@
+"""Which heads carried an edge: the exact split of its weight over the heads of each layer on the way.
+
+    Σ_head load[layer, head] + bypass[layer] + later[layer] = weight,   for every layer
+
+Each layer is a whole split of its own, a view of the same edge: loads of different layers must not be added up.
+
+Source: METHODS section 3.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.attribution.direct import read_targets
+from circuits.errors import BadOption
+from circuits.frozen import FrozenAttention
+from circuits.sweep import Gradient, sweep_back
+from circuits.tracing import Trace
+from circuits.transcoders.base import Dictionary
+from graphs.graph import AttributionGraph
+
+
+@dataclass(frozen=True, eq=False)
+class HeadLoadings:
+    """The weight of some edges, split at each layer. All in the target's units, float64.
+
+    load: what passed through each head. [edge layer head] bypass: what passed beside the layer's attention.
+    later: what the source writes only after it. [edge layer] Layers that the edge does not cross hold zeros.
+    """
+
+    load: Float[np.ndarray, "edge layer head"]
+    bypass: Float[np.ndarray, "edge layer"]
+    later: Float[np.ndarray, "edge layer"]
+
+
+@torch.no_grad()
+def load_heads(
+    run: Trace, dictionary: Dictionary, graph: AttributionGraph, edges: Int[np.ndarray, "edge"]
+) -> HeadLoadings:
+    """Split these edges of a graph over the heads they went through.
+
+    run: the trace of the graph's own prompt. edges: rows of the graph's edge table; sources may be units, errors and
+    tokens, targets units and logits.
+
+    Takes one pass forward for the sources and one back for the targets, whatever the number of edges.
+
+    Raises:
+        BadOption: an edge comes from a bias.
+    """
+    unknown = np.flatnonzero(~np.isin(graph.nodes.kind[graph.source[edges]], ("feature", "neuron", "error", "token")))
+    if len(unknown):
+        label = graph.nodes.label[graph.source[edges[unknown[0]]]]
+        raise BadOption(f"edges from units, errors and tokens can be split over heads, found one from {label!r}.")
+    layers = run.frozen.layers
+    sources, of_source = np.unique(graph.source[edges], return_inverse=True)
+    targets, of_target = np.unique(graph.target[edges], return_inverse=True)
+    heads = run.frozen.attention[0].weights.heads
+    load, bypass, later = (np.zeros((len(edges), layers, *more)) for more in ((heads,), (), ()))
+
+    chunk = read_targets(run, dictionary, graph, targets[::-1].copy())
+    row = len(targets) - 1 - of_target
+    written = _written(run, dictionary, graph, sources)
+    before, beside = _carry_forward(run, dictionary, written)
+    mlp_gradients: dict[int, Tensor] = {}
+    for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=False):
+        g = _dense(gradient, len(run.tokens))
+        if place == "mlp":
+            mlp_gradients[layer] = g
+        elif place == "attention":
+            crossed = np.flatnonzero((row < gradient.live) & (graph.nodes.layer[graph.source[edges]] < layer))
+            if not len(crossed):
+                continue
+            t, s = (torch.from_numpy(index[crossed]) for index in (row, of_source))
+            split = _through_heads(run.frozen.attention[layer], before[layer], g)
+            load[crossed, layer] = einsum(split[0][s], split[1][t], "n key h e, n key h e -> n h").double().numpy()
+            bypass[crossed, layer] = (beside[layer][s] * g[t]).sum((-1, -2)).double().numpy()
+    for layer in range(layers):
+        for to, vectors in written.items():
+            if to >= layer and to >= 0:
+                g = mlp_gradients[to]
+                reaches = np.flatnonzero((row < len(g)) & (graph.nodes.layer[graph.source[edges]] < layer))
+                t, s = (torch.from_numpy(index[reaches]) for index in (row, of_source))
+                later[reaches, layer] += (vectors[s] * g[t]).sum((-1, -2)).double().numpy()
+    return HeadLoadings(load, bypass, later)
+
+
+def _through_heads(attention: FrozenAttention, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Per head, the values of what comes in, and the gradient of what goes out moved to the keys."""
+    weights = attention.weights
+    value = rearrange(x @ weights.value, "source key (kv e) -> source key kv e", kv=weights.kv_heads)
+    value = value.repeat_interleave(weights.heads // weights.kv_heads, dim=2)
+    z = rearrange(g @ weights.out.T, "target query (h e) -> target query h e", h=weights.heads)
+    return value, einsum(attention.mixing, z, "h key query, target query h e -> target key h e")
+
+
+def _written(
+    run: Trace, dictionary: Dictionary, graph: AttributionGraph, sources: Int[np.ndarray, "source"]
+) -> dict[int, Float[Tensor, "source pos d_model"]]:
+    """What each source puts into the residual stream, by the layer after whose MLP it stands; -1 for embeddings."""
+    nodes = graph.nodes
+    found: dict[int, Tensor] = {}
+
+    def at(layer: int) -> Tensor:
+        nothing = run.residual.new_zeros(len(sources), *run.residual.shape)
+        return found.setdefault(layer, nothing)
+
+    for i, source in enumerate(sources):
+        kind, layer, position = nodes.kind[source], int(nodes.layer[source]), int(nodes.position[source])
+        if kind == "token":
+            at(-1)[i, position] = run.frozen.embedding[position]
+        elif kind == "error" and run.errors is not None:
+            at(layer)[i, position] = run.errors[layer, position]
+        elif kind in ("feature", "neuron"):
+            unit = torch.tensor([int(nodes.feature[source])], device=run.tokens.device)
+            here = torch.tensor([position], device=run.tokens.device)
+            for to in dictionary.written_layers(layer):
+                vector = float(nodes.activation[source]) * dictionary.writing(layer, unit, to)
+                at(to)[i, position] = run.frozen.written(vector, to, here, dictionary.writes)[0]
+    return found
+
+
+def _carry_forward(
+    run: Trace, dictionary: Dictionary, written: dict[int, Tensor]
+) -> tuple[list[Float[Tensor, "source pos d_model"]], list[Float[Tensor, "source pos d_model"]]]:
+    """Each source's part of what every layer's attention reads, and of what goes on beside that attention.
+
+    The two differ in parallel blocks alone, where a skip leads past the attention too.
+    """
+    some = next(iter(written.values()))
+    x = written.get(-1, torch.zeros_like(some))
+    before, beside = [], []
+    for layer, attention in enumerate(run.frozen.attention):
+        attended = torch.stack([attention.forward(each) for each in x])
+        skipped = _skip(run, dictionary, layer, x if run.frozen.parallel else x + attended)
+        before.append(x)
+        beside.append(x + skipped if run.frozen.parallel else x)
+        x = x + attended + skipped
+        if layer in written:
+            x = x + written[layer]
+    return before, beside
+
+
+def _skip(run: Trace, dictionary: Dictionary, layer: int, x: Tensor) -> Float[Tensor, "source pos d_model"]:
+    """What the dictionary's skip makes of parts of the stream before an MLP."""
+    skip = dictionary.skip(layer)
+    if skip is None:
+        return torch.zeros_like(x)
+    norm = run.frozen.mlp_norm[layer]
+    everywhere = torch.arange(x.shape[1], device=x.device)
+    read = {"residual_mid": lambda y: y, "mlp_input": norm.apply, "mlp_normalised": norm.normalise}[dictionary.reads]
+    return torch.stack([run.frozen.written(read(each) @ skip.T, layer, everywhere, dictionary.writes) for each in x])
+
+
+def _dense(gradient: Gradient, length: int) -> Float[Tensor, "live pos d_model"]:
+    """The gradient of the live targets at every position, zero where they have none."""
+    found = gradient.g.new_zeros(gradient.live, length, gradient.g.shape[1])
+    for position in range(length):
+        targets, g = gradient.at(position)
+        found[targets, position] = g
+    return found
