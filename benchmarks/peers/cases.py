@@ -147,6 +147,7 @@ def _draw_dictionary(case: Case, model: Model, tokens: list[int]) -> Transcoders
     threshold = []
     for layer in layers:
         before = inputs[layer][1:] @ silent.W_enc[layer].T + silent.b_enc[layer]
-        level = before.flatten().sort().values[int(share * before.numel())]
+        highest, at = before.flatten().sort().values, int(share * before.numel())
+        level = (highest[at - 1] + highest[at]) / 2  # between two, so that rounding decides about nobody
         threshold.append(torch.full((case.units,), float(level), dtype=model.dtype))
     return replace(silent, threshold=threshold)
