@@ -56,18 +56,30 @@ const nodeMark = range(count).map((row) => svg.querySelector(`#n${row}`));
 const nodeLabel = range(count).map((row) => svg.querySelector(`#l${row}`));
 const edgeMark = range(edges.source.length).map((e) => svg.querySelector(`#e${edges.source[e]}-${edges.target[e]}`));
 const onPicture = nodeMark.filter(Boolean).length;
-const drawnEdges = edgeMark.filter(Boolean).length;
+const waiting = edgeMark.map((mark) => Boolean(mark?.classList.contains("waits")));
+const drawnEdges = edgeMark.filter((mark, e) => mark && !waiting[e]).length;
 const place = nodeMark.map((mark) => {
   if (!mark) return null;
   const box = mark.getBBox();
   return { x: box.x + box.width / 2, y: box.y + box.height / 2, reach: Math.max(box.width, box.height) / 2 };
 });
 const ring = draw("circle", { class: "ring gone" });
+const bed = draw("g", { class: "edges" }); // all edges, dimmed as one: thousands that fade one by one take seconds
+const lit = draw("g", { class: "lit" }); // the edges that are asked about, drawn once more above the others
+const MOST_LIT = 400; // of one node, the strongest
 
 function prepare() {
   svg.setAttribute("role", "group");
   svg.setAttribute("aria-label", `${onPicture} nodes and ${drawnEdges} edges; arrow keys walk along them`);
-  edgeMark.forEach((mark) => mark && mark.classList.add("edge"));
+  edgeMark.forEach((mark, e) => mark && fill(mark, { "data-edge": e }, []).classList.add("edge"));
+  const marks = [...svg.querySelectorAll(".edge")];
+  marks[0]?.before(bed, lit);
+  bed.append(...marks);
+  for (const mark of marks) {
+    // A group that is itself see-through is painted on a sheet of its own; strokes that are need none.
+    for (const name of ["stroke-opacity", "fill-opacity"]) mark.setAttribute(name, mark.getAttribute("opacity") ?? 1);
+    mark.removeAttribute("opacity");
+  }
   nodeLabel.forEach((label, row) => label && fill(label, { "data-row": row }, []).classList.add("label"));
   const hits = draw("g");
   nodeMark.forEach((mark, row) => {
@@ -106,7 +118,7 @@ function prepare() {
 
 function nameEdge(mark) {
   if (!mark || mark.querySelector("title")) return;
-  const e = edgeMark.indexOf(mark);
+  const e = Number(mark.dataset.edge);
   const [s, t] = [edges.source[e], edges.target[e]];
   mark.append(
     draw("title", {}, `${names[s]} → ${names[t]}: ${number(edges.weight[e])}, ${signedPercent(edges.share[e])} of its input`),
@@ -124,8 +136,12 @@ const toPlace = (name, value) => {
 };
 let nodeShown = [];
 let edgeShown = [];
+let sifted = ""; // by which thresholds
 
 function sift() {
+  const now = `${state.least} ${state.share}`;
+  if (now === sifted) return;
+  sifted = now;
   nodeShown = nodes.kind.map((kind, row) => ALWAYS.has(kind) || kind === "bias" || (nodes.influence[row] ?? 0) >= state.least);
   edgeShown = edges.source.map(
     (s, e) => nodeShown[s] && nodeShown[edges.target[e]] && (isBias(e) || Math.abs(edges.share[e]) >= state.share),
@@ -136,10 +152,10 @@ function sift() {
   edgeMark.forEach((mark, e) => mark && mark.classList.toggle("gone", !edgeShown[e]));
 
   for (const name of ["least", "share"]) {
-    document.getElementById(`${name}-said`).textContent = state[name] ? percent(state[name]) : "all";
+    document.getElementById(`${name}-said`).textContent = percent(state[name], 2);
     const slider = document.getElementById(name);
     if (document.activeElement !== slider) slider.value = toPlace(name, state[name]);
-    slider.setAttribute("aria-valuetext", state[name] ? percent(state[name]) : "all");
+    slider.setAttribute("aria-valuetext", percent(state[name], 2));
   }
   sayCounts();
 }
@@ -153,13 +169,12 @@ function sayCounts() {
   const all = range(count);
   const carries = sum(all.filter((row) => nodeShown[row])) / Math.max(sum(all), 1e-12);
   const parts = [`${seen} of ${onPicture} nodes, ${percent(carries, 0)} of what they carry`, `${left} of ${flows} edges`];
-  if (drawnEdges < flows) parts.push(`the ${drawnEdges} strongest of these drawn`);
-  const before = replacement(edges.source.map(() => true));
+  if (drawnEdges < flows) parts.push(`the ${drawnEdges} strongest drawn, others when you ask for a node`);
   const after = replacement(edgeShown);
   parts.push(
     left < flows || seen < onPicture
-      ? `replacement ${before.toFixed(2)} → ${after.toFixed(2)}, what is hidden counted as pruned`
-      : `replacement ${before.toFixed(2)}`,
+      ? `replacement ${unsifted.toFixed(2)} → ${after.toFixed(2)}, what is hidden counted as pruned`
+      : `replacement ${unsifted.toFixed(2)}`,
   );
   document.getElementById("counts").textContent = parts.join(" · ");
 }
@@ -187,35 +202,63 @@ function replacement(shown) {
   }
   return token + lost > 0 ? token / (token + lost) : NaN;
 }
+const unsifted = replacement(edges.source.map(() => true));
 
 // --- what is asked about ---
+
+let litFor = "";
 
 function highlight() {
   const asked = hovered ?? state.node;
   const path = hovered === null && state.path !== null ? graph.paths[state.path] : null;
-  svg.querySelectorAll(".on").forEach((mark) => mark.classList.remove("on"));
   const found = matches();
+  // Under a resting pointer the picture must rest too: what is drawn anew counts as entered anew.
+  const question = JSON.stringify([asked, path, found, state.node, state.least, state.share]);
+  if (question === litFor) return;
+  litFor = question;
+  svg.querySelectorAll(".on").forEach((mark) => mark.classList.remove("on"));
   svg.classList.toggle("asking", asked !== null || path !== null || (hovered === null && found !== null));
   const light = (row) => {
     nodeMark[row]?.classList.add("on");
     nodeLabel[row]?.classList.add("on");
   };
+  let wanted = [];
   if (path) {
     path.nodes.forEach(light);
-    path.nodes.slice(1).forEach((t, i) => edgeMark[inputs[t].find((e) => edges.source[e] === path.nodes[i])]?.classList.add("on"));
+    wanted = path.nodes.slice(1).map((t, i) => inputs[t].find((e) => edges.source[e] === path.nodes[i]));
   } else if (asked !== null) {
     light(asked);
-    for (const e of [...inputs[asked], ...outputs[asked]]) {
-      if (!edgeShown[e]) continue;
-      edgeMark[e]?.classList.add("on");
+    wanted = [...inputs[asked], ...outputs[asked]].filter((e) => edgeShown[e]);
+    for (const e of wanted) {
       light(edges.source[e]);
       light(edges.target[e]);
     }
   } else if (found) found.forEach(light);
+  const size = (e) => Math.abs(edges.share[e]);
+  const strongest = wanted.sort((a, b) => size(b) - size(a)).slice(0, MOST_LIT);
+  lit.replaceChildren(...strongest.reverse().map(copy).filter(Boolean));
   nodeMark.forEach((mark, row) => mark && mark.classList.toggle("found", Boolean(found?.includes(row))));
   const pinned = state.node === null ? null : place[state.node];
   ring.classList.toggle("gone", !pinned || !nodeShown[state.node]);
   if (pinned) fill(ring, { cx: pinned.x, cy: pinned.y, r: pinned.reach + 3.5 }, []);
+}
+
+// The edge as it is drawn, but bright; a plainer curve for one too weak to be among the drawn.
+function copy(e) {
+  if (edgeMark[e]) {
+    const twin = edgeMark[e].cloneNode(true);
+    twin.removeAttribute("id");
+    twin.classList.remove("waits");
+    return fill(twin, { "stroke-opacity": 0.95, "fill-opacity": 0.95 }, []);
+  }
+  const [from, to] = [place[edges.source[e]], place[edges.target[e]]];
+  if (!from || !to) return null;
+  const [start, tip] = [from.y - from.reach, to.y + to.reach];
+  const rise = Math.max(start - tip, 16) * 0.42;
+  const head = edges.share[e] < 0 ? `M${to.x - 3} ${tip}h6` : `M${to.x - 2} ${tip + 4}L${to.x} ${tip}l2 4`;
+  const d = `M${from.x} ${start}C${from.x} ${start - rise} ${to.x} ${tip + rise} ${to.x} ${tip}${head}`;
+  const kind = edges.share[e] < 0 ? "lower" : "raise";
+  return draw("g", { class: "edge", "data-edge": e }, draw("path", { class: `weak ${kind}`, d }));
 }
 
 function pin(row) {
@@ -225,9 +268,15 @@ function pin(row) {
   if (state.node !== null) panel.scrollTop = 0;
 }
 
+let sought = { words: "", found: null };
+
 function matches() {
   const words = state.find.trim().toLowerCase();
-  if (!words) return null;
+  if (words !== sought.words) sought = { words, found: words ? search(words) : null };
+  return sought.found;
+}
+
+function search(words) {
   return range(count).filter((row) => {
     const unit = `${nodes.layer[row]}/${nodes.feature[row]}`;
     const token = nodes.kind[row] === "token" ? "" : graph.tokens[nodes.position[row]] ?? "";
@@ -257,7 +306,7 @@ function overview() {
   if (graph.paths.length) {
     const sum = graph.paths.reduce((total, path) => total + path.influence, 0);
     parts.push(make("h3", {}, `The ${graph.paths.length} strongest paths from a token to the answer carry ${percent(sum, 0)}`));
-    parts.push(make("ol", {}, ...graph.paths.map(pathLine)));
+    parts.push(make("table", {}, ...graph.paths.map(pathLine)));
   }
   const strongest = range(count)
     .filter((row) => !ALWAYS.has(nodes.kind[row]) && nodes.influence[row] > 0)
@@ -303,19 +352,17 @@ function peek(row) {
 }
 
 function pathLine(path, index) {
-  const words = path.nodes.map((row, i) => {
-    const hop = i === 0 ? "" : ` ${path.shares[i - 1] < 0 ? "⊣" : "→"} `;
-    return `${hop}${names[row]}`;
-  });
-  const show = () => {
+  const words = path.nodes.map((row, i) => [
+    i === 0 ? "" : make("span", { class: path.shares[i - 1] < 0 ? "lower" : "raise" }, path.shares[i - 1] < 0 ? " ⊣ " : " ▸ "),
+    names[row],
+  ]);
+  const show = (event) => {
+    event.stopPropagation();
     state.path = state.path === index ? null : index;
     refresh();
   };
-  return make(
-    "li",
-    { class: "go" },
-    make("button", { type: "button", click: show, "aria-pressed": String(state.path === index) }, `${percent(path.influence)}  ${words.join("")}`),
-  );
+  const button = make("button", { type: "button", click: show, "aria-pressed": String(state.path === index) }, ...words);
+  return make("tr", { class: state.path === index ? "go chosen" : "go", click: show }, figure(percent(path.influence)), make("td", {}, button));
 }
 
 function made() {
@@ -372,6 +419,7 @@ function noted(note) {
   ];
 }
 
+let dots = []; // of the scatter: {node, mark}
 const measurement = new Map((assay?.ablations ?? []).map((each) => [each.node, each]));
 
 function tested(row) {
@@ -509,14 +557,15 @@ function scatter() {
     draw("text", { x: left + size / 2, y: size + 30, "text-anchor": "middle" }, "predicted change, logits"),
     draw("text", { x: 12, y: size / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${size / 2})` }, "measured change"),
   );
-  for (const each of [...pairs].sort((a, b) => (a.node === state.node) - (b.node === state.node))) {
+  dots = pairs.map((each) => {
     const words = `${names[each.node]}: predicted ${number(each.predicted)}, measured ${number(measuredNow(each))}`;
-    picture.append(
-      draw("circle", { class: each.node === state.node ? "dot on" : "dot", cx: x(each.predicted), cy: y(measuredNow(each)), r: 4.5, role: "button", "aria-label": words, click: () => pin(each.node), pointerenter: () => peek(each.node), pointerleave: () => peek(null) }, draw("title", {}, words)),
-    );
-  }
+    const attributes = { class: "dot", cx: x(each.predicted), cy: y(measuredNow(each)), r: 4.5, role: "button", "aria-label": words };
+    const heard = { click: () => pin(each.node), pointerenter: () => peek(each.node), pointerleave: () => peek(null) };
+    return { node: each.node, mark: draw("circle", { ...attributes, ...heard }, draw("title", {}, words)) };
+  });
+  picture.append(...dots.map((dot) => dot.mark));
   const choose = (held, words) =>
-    make("label", {}, make("input", { type: "radio", name: "held", checked: state.held === held, change: () => { state.held = held; refresh(); } }), ` ${words}  `);
+    make("label", {}, make("input", { type: "radio", name: "held", checked: state.held === held, change: () => { state.held = held; showAssay(); refresh(); } }), ` ${words}  `);
   const end = state.held ? "_frozen" : "";
   const found = assay.statistics;
   const said = [["slope", "slope"], ["sign_agreement", "signs right"], ["spearman_kl", "Spearman with KL"]]
@@ -599,7 +648,9 @@ function listen() {
     refresh();
   });
   find.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && matches()?.length) pin(matches()[0]);
+    if (event.key !== "Enter" || !matches()?.length) return;
+    find.blur(); // so that the arrow keys walk on from here
+    pin(matches().find((row) => nodeMark[row]) ?? matches()[0]);
   });
   for (const name of ["least", "share"]) {
     document.getElementById(name).addEventListener("input", (event) => {
@@ -626,13 +677,14 @@ function listen() {
     else if (event.key === "/") {
       event.preventDefault();
       find.focus();
-    } else if (event.key.startsWith("Arrow") && svg.parentElement.offsetParent !== undefined) {
+    } else if (event.key.startsWith("Arrow")) {
       event.preventDefault();
       pin(walk(event.key));
     }
   });
   window.addEventListener("hashchange", () => {
     readAddress();
+    showAssay();
     refresh();
   });
   new ResizeObserver(() => {
@@ -678,11 +730,11 @@ function refresh() {
   sift();
   highlight();
   showPanel();
-  showAssay();
   writeAddress();
 }
 
 prepare();
 readAddress();
 listen();
+showAssay();
 refresh();
