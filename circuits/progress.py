@@ -36,6 +36,11 @@ class Bars:
             self._bar = tqdm(desc=name, total=total, delay=PATIENCE, leave=False, file=sys.stderr)
         self._bar.update(done - self._bar.n)
 
+    def note(self, what: str) -> None:
+        """One line about something that takes a while and cannot be counted."""
+        if not self._silent:
+            print(f"{what} …", file=sys.stderr, flush=True)
+
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()

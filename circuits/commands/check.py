@@ -34,9 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(folder)
     made = graph.provenance
     name = arguments.model or made.get("model", "")
+    bars = Bars(quiet=arguments.quiet)
+    bars.note(f"loading {name}")
     model = load_model(name, device=arguments.device, dtype=arguments.dtype or made.get("dtype", "float32"))
     transcoders = load_transcoders(arguments.transcoders or made.get("transcoders", ""), model)
-    with Bars(quiet=arguments.quiet) as bars:
+    with bars:
         result = assay(
             model,
             transcoders,

@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(*lines, sep="\n", flush=True)
 
     with Bars(quiet=arguments.quiet) as bars:
+        bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
         model.tokenize(prompt)  # a bad prompt is told before anything else is loaded
         transcoders = load_transcoders(flags.transcoders_for(arguments), model)
