@@ -12,8 +12,8 @@ from graphs.graph import AttributionGraph
 
 STEP = 18.0  # from one node to the next in its row; nodes are drawn smaller than that
 ROW = 20.0  # from one row of a cell to the next
-GAPS = (10.0, 30.0)  # between layers, for edges to be seen: the least of a deep model, the most of a shallow one
-TALL = 260.0  # what all gaps together may take before they shrink
+GAPS = (10.0, 40.0)  # between layers, for edges to be seen: the least of a deep model, the most of a shallow one
+TALL = 300.0  # what all gaps together may take before they shrink
 EMPTY = 7.0  # the height of a layer without nodes
 BETWEEN = 14.0  # between columns
 NARROWEST = 26.0  # a column without nodes

@@ -167,7 +167,7 @@ def compose(
 
     heading = _heading(graph, title, colours)
     left, top = MARGIN + NAMES, MARGIN + LINE * 2 + 12
-    width = max(layout.width + left + MARGIN, 640.0, *(text.box[2] + MARGIN for text in heading))
+    width = max(layout.width + left + MARGIN, 720.0, *(text.box[2] + MARGIN for text in heading))
     left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
     x, y = layout.x + left, layout.y + top
 

@@ -30,7 +30,7 @@ def small(**parts):
     #   <bos> 0 --1--> feature 2 --2--> logit 5;  dallas 1 --3--> feature 2, --(-4)--> feature 3 --1--> logit 5
     #   bias 4 --9--> logit 5
     graph = graph_of(
-        [(0, 2, 1), (1, 2, 3), (1, 3, -4), (2, 5, 2), (3, 5, 1), (4, 5, 9)], "token token feature feature bias logit"
+        [(0, 2, 1), (1, 2, 3), (1, 3, -4), (2, 5, 2), (3, 5, 1), (4, 5, 9)], "token token feature neuron bias logit"
     )
     nodes = graph.nodes.with_columns(
         position=np.array([0, 1, 1, 1, -1, 1]),
@@ -124,6 +124,18 @@ def test_a_large_graph_is_drawn_with_its_most_influential_labels():
     # The named nodes that can have a label; the fifteen first have one in any case.
     order = sorted(graph.nodes.where("feature"), key=lambda row: -influence[row])
     assert set(order[:15]) <= set(features) <= set(order[:200])
+
+
+def test_in_a_crowd_of_units_without_names_only_those_are_numbered_that_have_room_beside_them():
+    scene = compose(layered(120, layers=4, positions=6))
+
+    labels = [text for text in scene.texts if text.row is not None and text.words.startswith("L")]
+    assert 0 < len(labels) < 60
+    for i, text in enumerate(labels):
+        assert not any(overlap(text.box, other.box) for other in labels[:i])
+        for shape in scene.shapes:
+            r = shape.radius
+            assert not overlap(text.box, (shape.x - r, shape.y - r, shape.x + r, shape.y + r))
 
 
 def test_the_same_graph_gives_the_same_bytes_in_another_process(tmp_path):
