@@ -22,27 +22,19 @@ from graphs.export.picture import to_svg
 from graphs.export.scene import THEMES, Scene, compose, first_token, prompt_of
 from graphs.graph import AttributionGraph
 
-MOST_EDGES = 5000  # more make a browser stutter; the lists beside the picture hold every edge in any case
 DIGITS = 7  # of every number in the page
 PATHS = 5
 
 
-def write_html(
-    graph: AttributionGraph,
-    path: Path,
-    *,
-    assay: Assay | None = None,
-    most_edges: int = MOST_EDGES,
-    **options: Any,
-) -> None:
+def write_html(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
     """A page that opens from disk: hover, click, search and sift the picture of `compose(graph, **options)`.
 
     Light or dark as the reader's system is. Nothing is loaded from anywhere, and a policy in the page forbids it. Every
     text from the graph is put on the page as text, never as markup.
 
-    most_edges: only so many are drawn, those that carry most.
+    Edges too weak to be drawn appear when a node is asked about, and stand in its lists.
     """
-    Path(path).write_text(to_html(graph, assay=assay, most_edges=most_edges, **options), encoding="utf-8")
+    Path(path).write_text(to_html(graph, assay=assay, **options), encoding="utf-8")
 
 
 def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: Any) -> str:

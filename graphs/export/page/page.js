@@ -1,6 +1,12 @@
 "use strict";
 // The picture on the page, made to answer questions. Every text from the graph goes in as a text node, never as markup.
 
+window.addEventListener("error", (event) => {
+  const fault = document.getElementById("fault");
+  fault.hidden = false;
+  fault.textContent = `A fault of this page, not of the graph: ${event.message} (line ${event.lineno} of its script).`;
+});
+
 const graph = JSON.parse(document.getElementById("graph").textContent);
 const { nodes, edges, goal, names, assay } = graph;
 const svg = document.querySelector("#picture svg");
@@ -56,8 +62,7 @@ const nodeMark = range(count).map((row) => svg.querySelector(`#n${row}`));
 const nodeLabel = range(count).map((row) => svg.querySelector(`#l${row}`));
 const edgeMark = range(edges.source.length).map((e) => svg.querySelector(`#e${edges.source[e]}-${edges.target[e]}`));
 const onPicture = nodeMark.filter(Boolean).length;
-const waiting = edgeMark.map((mark) => Boolean(mark?.classList.contains("waits")));
-const drawnEdges = edgeMark.filter((mark, e) => mark && !waiting[e]).length;
+const drawnEdges = edgeMark.filter(Boolean).length;
 const place = nodeMark.map((mark) => {
   if (!mark) return null;
   const box = mark.getBBox();
@@ -237,7 +242,9 @@ function highlight() {
   const size = (e) => Math.abs(edges.share[e]);
   const strongest = wanted.sort((a, b) => size(b) - size(a)).slice(0, MOST_LIT);
   lit.replaceChildren(...strongest.reverse().map(copy).filter(Boolean));
-  nodeMark.forEach((mark, row) => mark && mark.classList.toggle("found", Boolean(found?.includes(row))));
+  svg.querySelectorAll(".found").forEach((mark) => mark.classList.remove("found"));
+  found?.forEach((row) => nodeMark[row]?.classList.add("found"));
+  for (const dot of dots) dot.mark.classList.toggle("on", dot.node === asked);
   const pinned = state.node === null ? null : place[state.node];
   ring.classList.toggle("gone", !pinned || !nodeShown[state.node]);
   if (pinned) fill(ring, { cx: pinned.x, cy: pinned.y, r: pinned.reach + 3.5 }, []);
@@ -248,7 +255,6 @@ function copy(e) {
   if (edgeMark[e]) {
     const twin = edgeMark[e].cloneNode(true);
     twin.removeAttribute("id");
-    twin.classList.remove("waits");
     return fill(twin, { "stroke-opacity": 0.95, "fill-opacity": 0.95 }, []);
   }
   const [from, to] = [place[edges.source[e]], place[edges.target[e]]];
@@ -470,9 +476,12 @@ function ledger(row) {
       closing.push(make("tr", { class: "rest" }, make("td"), make("td", { class: "quiet" }, `pruned away, ${percent(gone)} of the sizes`), figure(exactly(rest)), figure("")));
     closing.push(make("tr", { class: "sum" }, make("td"), make("td", {}, "value"), figure(exactly(value)), figure("")));
   }
+  // Of a long list the weakest are summed up, so that the figures on view add up too.
+  const tail = rows.slice(FEW);
+  const summed = make("tr", {}, make("td"), make("td", { class: "quiet" }, `${tail.length} more`), figure(exactly(tail.reduce((total, e) => total + edges.weight[e], 0))), figure(""));
   return [
     make("h3", {}, `Inputs (${rows.length})`),
-    table(head([""], ["from"], ["weight", "figure"], ["share", "figure"]), rows.map((e) => () => entry(e)), closing),
+    table(head([""], ["from"], ["weight", "figure"], ["share", "figure"]), rows.map((e) => () => entry(e)), closing, summed),
     make("p", { class: "quiet" }, "Share: of the sizes of everything that came in, in the whole trace, constants left out."),
   ];
 }
@@ -492,9 +501,10 @@ function flowsOn(row) {
   ];
 }
 
-function table(top, rows, closing) {
-  const body = make("table", {}, top, ...rows.slice(0, FEW).map((row) => row()), ...closing);
-  if (rows.length <= FEW) return make("div", { class: "scroll" }, body);
+function table(top, rows, closing, summed = null) {
+  const few = rows.length <= FEW;
+  const body = make("table", {}, top, ...rows.slice(0, FEW).map((row) => row()), few ? null : summed, ...closing);
+  if (few) return make("div", { class: "scroll" }, body);
   const all = () => {
     body.replaceChildren(top, ...rows.map((row) => row()), ...closing);
     more.remove();
@@ -557,6 +567,7 @@ function scatter() {
     draw("text", { x: left + size / 2, y: size + 30, "text-anchor": "middle" }, "predicted change, logits"),
     draw("text", { x: 12, y: size / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${size / 2})` }, "measured change"),
   );
+  litFor = ""; // new dots want lighting
   dots = pairs.map((each) => {
     const words = `${names[each.node]}: predicted ${number(each.predicted)}, measured ${number(measuredNow(each))}`;
     const attributes = { class: "dot", cx: x(each.predicted), cy: y(measuredNow(each)), r: 4.5, role: "button", "aria-label": words };
