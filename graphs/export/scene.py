@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -485,7 +486,9 @@ def _heading(graph: AttributionGraph, title: str | None, colours: dict[str, str]
     logits = logits[np.argsort(-graph.goal[logits], kind="stable")].tolist()
     answer = ", ".join(f"{_logit_name(graph, row)} {_percent(graph.nodes.activation[row])}" for row in logits[:3])
     more = f" and {len(logits) - 3} more" if len(logits) > 3 else ""
-    made = [f"{name} {graph.provenance[name]}" for name in ("model", "transcoders") if name in graph.provenance]
+    # A picture is shown around: of a folder on someone's disk it says the last name only.
+    sources = {name: str(graph.provenance[name]) for name in ("model", "transcoders") if name in graph.provenance}
+    made = [f"{name} {os.path.basename(at.rstrip('/')) if os.path.isabs(at) else at}" for name, at in sources.items()]
     return [
         Text(MARGIN, MARGIN + 6, shorten(readable(words), 110), colours["ink"], size=15.0, bold=True),
         Text(MARGIN, MARGIN + 25, readable(" · ".join([f"→ {answer}{more}", *made])), colours["quiet"], size=11.0),

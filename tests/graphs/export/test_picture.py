@@ -291,6 +291,14 @@ def test_a_title_takes_the_place_of_the_prompt():
     assert compose(small()).texts[0].words == "dallas"
 
 
+def test_a_model_from_a_folder_is_called_by_the_last_name_of_its_path():
+    words = compose(
+        small(provenance={"model": "/home/someone/models/tiny/", "transcoders": "world/cross-layer"})
+    ).texts[1]
+
+    assert words.words.endswith("model tiny · transcoders world/cross-layer")
+
+
 def test_without_graphviz_the_user_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
