@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -35,6 +37,13 @@ INSTALL = "circuit-tracer is not installed: run benchmarks/peers/circuit_tracer/
 def installed() -> bool:
     """Whether the peer's environment is there."""
     return PYTHON.exists() and (PYTHON.parent.parent / "complete").exists()
+
+
+@contextmanager
+def without_float32() -> Iterator[None]:
+    """Run a float64 model in float64 throughout: transformers casts norms, softmax and rotations to float32."""
+    with patch.object(torch, "float32", torch.float64), patch.object(Tensor, "float", Tensor.double):
+        yield
 
 
 @dataclass(frozen=True)
@@ -184,7 +193,8 @@ def _translate(made: Made, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str
 def _rotary(network: Any, config: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     """Its own tables: in float64 they would differ by a float32 rounding, and patterns with them."""
     position = torch.arange(config.max_position_embeddings)[None]
-    cos, sin = network.model.rotary_emb(torch.zeros(1, dtype=dtype), position)
+    with without_float32() if dtype == torch.float64 else nullcontext():
+        cos, sin = network.model.rotary_emb(torch.zeros(1, dtype=dtype), position)
     return {"rotary_cos": cos[0], "rotary_sin": sin[0]}
 
 

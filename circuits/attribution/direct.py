@@ -32,7 +32,7 @@ from graphs.paths import influence
 
 CONSERVED = {torch.float32: 1e-5, torch.float64: 1e-12}  # |residual| / gross of any target: METHODS 2.4
 CHUNK = {"cpu": 2**24, "cuda": 2**29}  # numbers in one gradient, 64 MB in float32 on the CPU
-ROUNDS = 20  # under a budget, influence is estimated anew this many times
+ROUND = 2048  # under a budget, units traced before influence is estimated anew; the peer's four batches of 512
 
 Progress = Callable[[int, int], None]
 
@@ -46,6 +46,7 @@ def attribute_directly(
     max_logits: int = 10,
     logit_mass: float = 0.95,
     max_features: int | None = None,
+    round_size: int = ROUND,
     progress: Progress | None = None,
 ) -> AttributionGraph:
     """The whole feature graph of one prompt.
@@ -53,6 +54,7 @@ def attribute_directly(
     targets, max_logits, logit_mass: see `choose_goal`.
     max_features: trace the inputs of at most this many units, the most influential; the others are summed into one
         `unselected` node per layer and position. None traces all.
+    round_size: under such a budget, how many are traced before influence is estimated anew.
     progress: called with (targets done, targets in all).
 
     Raises:
@@ -61,9 +63,13 @@ def attribute_directly(
     """
     if max_features is not None and max_features < 1:
         raise BadOption(f"max_features must be at least 1 or left out, found {max_features}.")
+    if round_size < 1:
+        raise BadOption(f"round_size must be at least 1, found {round_size}.")
     run = trace(model, dictionary, prompt)
     goal = choose_goal(model, run.logits[-1], targets, max_logits=max_logits, logit_mass=logit_mass)
-    return attribute_trace(run, dictionary, goal, max_features=max_features, progress=progress)
+    return attribute_trace(
+        run, dictionary, goal, max_features=max_features, round_size=round_size, progress=progress
+    )
 
 
 @torch.no_grad()
@@ -73,6 +79,7 @@ def attribute_trace(
     goal: Goal,
     *,
     max_features: int | None = None,
+    round_size: int = ROUND,
     progress: Progress | None = None,
 ) -> AttributionGraph:
     """`attribute_directly` for a prompt that is already traced."""
@@ -85,7 +92,7 @@ def attribute_trace(
     found: list[Rows] = []
     value = np.full(len(table.nodes), np.nan)
     worst, done = 0.0, 0
-    for reading, at in _in_order(table, goal, units, logits, at_logits, found, budget):
+    for reading, at in _in_order(table, goal, units, logits, at_logits, found, budget, round_size):
         value[at] = reading.value.double().cpu().numpy()
         for rows, missing in _score(run, dictionary, table, sources, reading, at):
             found.append(rows)
@@ -172,6 +179,7 @@ def _in_order(
     at_logits: Int[np.ndarray, "logit"],
     found: list[Rows],
     budget: int,
+    round_size: int,
 ) -> Iterator[tuple[Reading, Int[np.ndarray, "_"]]]:
     """What to trace next, with the node rows of it: all at once, or under a budget the logits and then by influence.
 
@@ -197,7 +205,7 @@ def _in_order(
         rows = stack(found)
         carry(rows, reached, rows.size - rows.bias)
         estimate = np.where(seen, -1.0, reached[table.columns.units])
-        size = min(left, max(1, -(-budget // ROUNDS)))
+        size = min(left, round_size)
         chosen = np.sort(np.argsort(-estimate, kind="stable")[:size])[::-1].copy()
         seen[chosen] = True
         left -= size

@@ -1,0 +1,171 @@
+"""Whether our graphs are circuit-tracer's: `python -m benchmarks.agreement`.
+
+For models of three families, per-layer, skip and cross-layer dictionaries and the shipped model: the same adjacency
+(float64: 1e-10 of each row's largest; float32: 1e-4 of the edge and 5e-5 of the row's largest), the same features
+chosen under a budget, the same nodes and edges after pruning by its rule, the same influence and scores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.cases import Case, make
+from benchmarks.peers.jobs import INSTALL, Peer, installed, peer_order, without_float32, write_attribution
+from circuits.attribution.direct import attribute_directly
+from graphs.graph import AttributionGraph
+from graphs.paths import influence
+from graphs.pruning import prune
+from graphs.scores import scores
+
+SMALL = {"width": 64, "units": 512, "tokens": 8}
+CASES = [
+    *(Case(family, **SMALL, kind=kind) for family in ("llama", "gpt2") for kind in ("per-layer", "skip")),
+    *(Case(family, **SMALL, kind="cross-layer") for family in ("llama", "gpt2")),
+    *(Case("gemma2", **SMALL, kind=kind) for kind in ("per-layer", "skip")),
+    Case("world"),
+    Case("world", kind="cross-layer"),
+]
+BATCH, INTERVAL = 16, 4  # the peer's rounds under a budget are of 64 features
+BUDGET = 0.4  # of the active features
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two graphs of one prompt are apart.
+
+    features: both found the same active ones. edges: the largest |difference| over its row's largest weight.
+    excess: the largest |difference| over 1e-4 |edge| + 5e-5 of the row's largest; at most 1 is wanted in float32.
+    chosen: features that only one side chose, under a budget. budgeted: `edges` of that graph.
+    nodes, kept: nodes and edges that only one side keeps, each pruning its own graph. None is wanted in float64; in
+        float32 the peer's long sums lose an edge or two.
+    influence, scores: the largest differences.
+    """
+
+    case: str
+    dtype: str
+    features: bool
+    edges: float
+    excess: float
+    chosen: int
+    budgeted: float
+    nodes: int
+    kept: int
+    influence: float
+    scores: float
+
+    @property
+    def holds(self) -> bool:
+        exact = self.dtype == "float64"
+        same = self.features and self.chosen == 0 and (not exact or self.nodes == self.kept == 0)
+        near = max(self.edges, self.budgeted) <= 1e-10 if exact else self.excess <= 1
+        return same and near and max(self.influence, self.scores) <= (1e-10 if exact else 1e-4)
+
+
+def compare(case: Case, dtype: str) -> Agreement:
+    """One case, attributed, chosen from, pruned and scored by both."""
+    made = make(case, dtype)
+    folder = write_attribution(made, dtype)
+    with without_float32() if dtype == "float64" else nullcontext():
+        graph = attribute_directly(made.model, made.dictionary, made.tokens)
+        budget = max(1, int(BUDGET * graph.provenance["active"]))
+        rounds = {"max_features": budget, "round_size": BATCH * INTERVAL}
+        small = attribute_directly(made.model, made.dictionary, made.tokens, **rounds)
+    with Peer(folder) as peer:
+        options = {"batch_size": BATCH, "update_interval": INTERVAL, "max_feature_nodes": budget}
+        peer.attribute(**options, save=folder / "small.npz")
+        peer.attribute(batch_size=BATCH, save=folder / "whole.npz")
+        peer.prune(0.8, 0.98, save=folder / "pruned.npz")
+        peer.score(folder / "scores.npz")
+    whole, fewer = np.load(folder / "whole.npz"), np.load(folder / "small.npz")
+    edges, excess = _apart(graph, whole["adjacency"])
+    same_chosen = set(_places(small)) ^ {tuple(place) for place in fewer["active"][fewer["selected"]].tolist()}
+    return Agreement(
+        case=case.name,
+        dtype=dtype,
+        features=_places(graph) == [tuple(place) for place in whole["active"].tolist()],
+        edges=edges,
+        excess=excess,
+        chosen=len(same_chosen),
+        budgeted=_apart(small, fewer["adjacency"])[0] if not same_chosen else float("nan"),
+        **_compare_pruning(graph, folder),
+    )
+
+
+def _places(graph: AttributionGraph) -> list[tuple[int, int, int]]:
+    nodes, rows = graph.nodes, graph.nodes.where("feature")
+    columns = (nodes.layer[rows].tolist(), nodes.position[rows].tolist(), nodes.feature[rows].tolist())
+    return list(zip(*columns, strict=True))
+
+
+def _apart(graph: AttributionGraph, theirs: np.ndarray) -> tuple[float, float]:
+    order = peer_order(graph)
+    ours = np.pad(graph.to_dense(), (0, 1))[np.ix_(order, order)]  # the row and column of -1: a node we do not have
+    if ours.shape != theirs.shape:
+        return float("inf"), float("inf")
+    apart, largest = np.abs(ours - theirs), np.abs(theirs).max(axis=1, keepdims=True)
+    relative = apart / np.where(largest > 0, largest, 1)
+    allowed = 1e-4 * np.abs(theirs) + 5e-5 * largest
+    return float(relative.max()), float((apart / np.where(allowed > 0, allowed, 1)).max())
+
+
+def _compare_pruning(graph: AttributionGraph, folder: Path) -> dict[str, float]:
+    order = peer_order(graph)
+    theirs, scored = np.load(folder / "pruned.npz"), np.load(folder / "scores.npz")
+    drawn = order >= 0
+    row = np.full(len(graph.nodes), -1)
+    row[order[drawn]] = np.flatnonzero(drawn)
+
+    small = prune(graph, nodes=0.8, edges=0.98, renormalise=True)
+    nodes = np.zeros(len(order), dtype=bool)
+    edges = np.zeros((len(order), len(order)), dtype=bool)
+    back = {place: at for at, place in enumerate(_identities(graph))}
+    stays = row[[back[place] for place in _identities(small)]]
+    nodes[stays[stays >= 0]] = True
+    target, source = stays[small.target], stays[small.source]
+    inner = (target >= 0) & (source >= 0)
+    edges[target[inner], source[inner]] = True
+
+    carried = np.pad(influence(graph), (0, 1))[order]
+    figures = scores(graph)
+    apart = (figures.replacement - scored["replacement"], figures.completeness - scored["completeness"])
+    return {
+        "nodes": int((nodes != theirs["nodes"]).sum()),
+        "kept": int((edges != theirs["edges"]).sum()),
+        "influence": float(np.abs(carried - scored["influence"]).max()),
+        "scores": float(np.abs(apart).max()),
+    }
+
+
+def _identities(graph: AttributionGraph) -> list[tuple]:
+    nodes = graph.nodes
+    columns = (nodes.kind, nodes.layer, nodes.position, nodes.feature, nodes.label)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a line for each case; exit code 1 if any is apart. Arguments: words that a case's name must hold."""
+    if not installed():
+        print(INSTALL, file=sys.stderr)
+        return 2
+    names = [field.name for field in fields(Agreement)]
+    print(" | ".join(names))
+    apart = 0
+    for case in CASES:
+        for dtype in ("float64", "float32"):
+            if all(word in f"{case.name} {dtype}" for word in arguments):
+                found = compare(case, dtype)
+                apart += not found.holds
+                shown = (getattr(found, name) for name in names)
+                cells = [f"{each:.1e}" if isinstance(each, float) else str(each) for each in shown]
+                print(" | ".join(cells), "" if found.holds else "  <- apart", flush=True)
+    return 1 if apart else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
