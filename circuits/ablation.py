@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.interventions import batches
+from circuits.interventions import ROWS, batches
 from circuits.model import Edit, Model, Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
@@ -42,7 +42,7 @@ def ablate_sets(
     layers = range(run.frozen.layers)
     length = len(run.tokens)
     marks = sum(length * len(_fill(dictionary, fill, layer, run)) for layer in layers)
-    for some in batches(sets, run, per_row=marks * 2**22 // BOOLS):
+    for some in batches(sets, run, per_row=marks * ROWS // BOOLS):
         kept = [torch.full((len(some), length, len(_fill(dictionary, fill, layer, run))), not keep) for layer in layers]
         for row, units in enumerate(some):
             for layer in layers:

@@ -16,7 +16,7 @@ from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary, written_within
 
 ATTENTION = ("live", "frozen")
-ROWS = 2**22  # numbers in one [row pos vocab] output, the largest tensor of a batch for most models
+ROWS = 2**25  # numbers in one [row pos vocab] output, the largest tensor of a batch for most models
 
 
 @dataclass(frozen=True)

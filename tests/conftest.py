@@ -1,8 +1,14 @@
 """How the tests run everywhere: shapes are checked (pyproject's --jaxtyping-packages), draws by lot are repeatable."""
 
+import os
+
 from hypothesis import settings
 
 from tests import checker  # noqa: F401  by now, so that the shape checker's hook finds it
+
+# The worlds are small: more threads would only wait for each other. Before anything loads torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is fetched
 
 # No deadline: numba compiles in the middle of somebody's first example.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)

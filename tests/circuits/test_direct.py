@@ -13,7 +13,7 @@ from circuits.model import Model
 from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
-from tests.circuits.worlds import FAMILIES, KINDS, dictionary_of, model_of
+from tests.circuits.worlds import ALIKE, FAMILIES, KINDS, dictionary_of, model_of
 
 PROMPT = "a red fox runs"
 SITES = [("mlp_input", "mlp_output"), ("mlp_normalised", "mlp_raw"), ("residual_mid", "mlp_raw")]
@@ -37,7 +37,7 @@ def test_every_edge_is_what_autograd_gives_at_other_sites(family: str, kind: str
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *ALIKE])
 def test_the_inputs_of_every_target_sum_to_its_value(family: str, kind: str, dtype: str):
     model = model_of(family, dtype)
 
@@ -102,7 +102,7 @@ def check_against_autograd(model: Model, dictionary: Dictionary) -> None:
             here = inputs[layer][0, position]
             vector, constant = dictionary.reading(layer, run.inputs[layer][position, None], torch.tensor([unit]))
             value = (here * vector[0]).sum() + constant[0]
-        np.testing.assert_allclose(float(value), graph.nodes.value[row], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(value.item(), graph.nodes.value[row], rtol=1e-6, atol=1e-6)
         leaves = [embedding, *outputs]
         gradients = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
         gradients = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, gradients, strict=True)]

@@ -35,6 +35,7 @@ FAMILIES = {
         **_ROPE,
     },
 }
+ALIKE = {"mistral": dict(_WIDE), "qwen2": {**_WIDE, "layer_types": ["full_attention"] * 3}}  # read as llama is
 KINDS = ("neurons", "per-layer", "skip", "cross-layer")
 
 
@@ -42,7 +43,7 @@ KINDS = ("neurons", "per-layer", "skip", "cross-layer")
 def folder_of(family: str) -> Path:
     """A folder with a random model of the family and a word-level tokenizer, in Hugging Face layout."""
     torch.manual_seed(7)
-    config = AutoConfig.for_model(family, **FAMILIES[family])
+    config = AutoConfig.for_model(family, **(FAMILIES | ALIKE)[family])
     model = AutoModelForCausalLM.from_config(config)
     for name, parameter in model.named_parameters():
         # Everything random, biases and gains too: a forgotten one must show.
