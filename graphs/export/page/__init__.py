@@ -148,4 +148,7 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
+    if value is None or isinstance(value, int):
+        return value
+    # Half a character, which a byte-level tokenizer may leave, stops a browser that writes the page out again.
+    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

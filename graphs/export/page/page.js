@@ -134,7 +134,9 @@ function nameEdge(mark) {
 
 const largest = Math.max(1e-9, ...range(count).filter((row) => !ALWAYS.has(nodes.kind[row])).map((row) => nodes.influence[row] ?? 0));
 const SCALES = { least: [largest / 1000, largest], share: [0.001, 0.5] };
-const toValue = (name, at) => (at <= 0 ? 0 : SCALES[name][0] * (SCALES[name][1] / SCALES[name][0]) ** (at / 100));
+// Three digits, as in the address: a page that is opened again shows the same.
+const rounded = (value) => Number(value.toPrecision(3));
+const toValue = (name, at) => (at <= 0 ? 0 : rounded(SCALES[name][0] * (SCALES[name][1] / SCALES[name][0]) ** (at / 100)));
 const toPlace = (name, value) => {
   const [low, high] = SCALES[name];
   return value <= 0 ? 0 : Math.max(1, Math.min(100, (100 * Math.log(value / low)) / Math.log(high / low)));
@@ -729,7 +731,7 @@ function writeAddress() {
   const said = new URLSearchParams();
   if (state.node !== null) said.set("node", state.node);
   if (state.path !== null) said.set("path", state.path + 1);
-  for (const name of ["least", "share", "zoom"]) if (state[name]) said.set(name, Number(state[name].toPrecision(3)));
+  for (const name of ["least", "share", "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
   if (state.find) said.set("find", state.find);
   if (state.held) said.set("attention", "held");
   const words = said.toString();

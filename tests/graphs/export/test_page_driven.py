@@ -1,0 +1,221 @@
+"""The page driven in Chromium: hovered, clicked, walked with keys, searched and sifted. Skipped where there is none."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graphs.assays import Ablation, Assay, Subset, Verdict
+from graphs.export.page import to_html
+from graphs.paths import influence, signed_share
+from graphs.pruning import prune
+from graphs.scores import scores
+from tests.worlds import graph_of, layered
+
+NASTY = '</script><!--<script>alert("&amp;")</script>\u2028\x00\ud800<img src=x onerror=alert(1)>{{data}}'
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page was not driven")
+
+
+def fact(label="texas", token="dallas", **parts):
+    #   dallas 1 --3--> texas 2 --2--> austin 6;  dallas 1 --(-4)--> L1/3 3 --1--> austin 6
+    #   <bos> 0 --1--> texas 2;  bias 4 --9--> austin 6;  error 5 --(-0.5)--> austin 6
+    graph = graph_of(
+        [(0, 2, 1), (1, 2, 3), (1, 3, -4), (2, 6, 2), (3, 6, 1), (4, 6, 9), (5, 6, -0.5)],
+        "token token feature feature bias error logit",
+    )
+    nodes = graph.nodes.with_columns(
+        position=np.array([0, 1, 1, 1, -1, 1, 1]),
+        layer=np.array([-1, -1, 0, 1, 1, 1, 2]),
+        influence=np.array([0.15, 0.71, 0.57, 0.29, 0.0, 0.14, 0.0]),
+        label=np.array(["<bos>", token, label, "L1/3", "decoder bias L1", "error L1", "austin"], dtype=object),
+    )
+    notes = {
+        "0/2": {"label": label, "fires_on": [token], "context": ["state"], "promotes": [label], "density": 0.01},
+        "9/9": {"label": "of another prompt"},
+    }
+    made = {"prompt": f"the state of {token}", "model": "world", "feature_notes": notes}
+    return replace(graph, nodes=nodes, token_ids=(1, 2), tokens=("<bos>", token), provenance=made, **parts)
+
+
+def assayed(claim="signs are right"):
+    nan = float("nan")
+    return Assay(
+        registration={"hash": "c0ffee", "metric": "logit of austin"},
+        conservation=1e-7,
+        ablations=[Ablation(2, 0.7, -2.5, -1.25, 0.1, -1.5, 0.2), Ablation(3, 0.3, 1.0, 0.5, 0.1, nan, nan)],
+        statistics={"slope": 0.5, "sign_agreement": 1.0, "spearman_kl": nan},
+        subsets=[Subset("mean", 0.75, 0.25, [0.1, 0.2, nan], [1.0, 1.1], 0.25, 0.5)],
+        verdicts=[
+            Verdict("inputs sum", "supported", 1e-7, "≤ 1e-5", "a law"),
+            Verdict(claim, "not supported", 0.4, "80% of signs", "1000 shuffles"),
+            Verdict("doses are right", "untested", nan, "slope", "none"),
+        ],
+    )
+
+
+def test_every_colour_on_the_page_has_a_value_in_light_and_in_dark():
+    document = to_html(fact(), assay=assayed())
+    used = set(re.findall(r"var\((--\w+)\)", document))
+    light, dark = document.split("@media (prefers-color-scheme: dark)", 1)
+
+    assert used
+    for name in used:
+        assert f"{name}:" in light and f"{name}:" in dark, name
+
+
+LISTEN = """
+window.wrong = [];
+addEventListener("error", (event) => wrong.push(event.message));
+document.addEventListener("securitypolicyviolation", (event) => wrong.push(event.violatedDirective));
+window.alert = () => wrong.push("a text ran as a script");
+"""
+TOOLS = """
+const text = (where) => document.querySelector(where).textContent.replace(/\\s+/g, " ");
+const key = (name) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+const dot = (row) => document.querySelector(`.hit[data-row="${row}"]`);
+const event = (element, kind) => element.dispatchEvent(new Event(kind, { bubbles: true }));
+const enter = (id, words) => {
+  document.getElementById(id).value = words;
+  event(document.getElementById(id), "input");
+};
+"""
+SAY = 'document.title = Array.from(new TextEncoder().encode(JSON.stringify({ found, wrong }))).join(" ");'
+
+
+def drive(document, folder, script, address=""):
+    """What a script returns that runs in the page after its own, in a browser of its own without a network."""
+    first = LISTEN
+    attempt = f"try {{ found = (() => {{ {script} }})(); }} catch (fault) {{ wrong.push(String(fault)); }}"
+    last = f"{TOOLS} let found; {attempt} {SAY}"
+    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in (first, last)]
+    hashes = " ".join(f"'sha256-{each}'" for each in digests)
+    document = document.replace("script-src ", f"script-src {hashes} ", 1)
+    document = document.replace("<title>", f"<script>{first}</script><title>", 1)
+    document = document.replace("</body>", f"<script>{last}</script></body>")
+    (folder / "page.html").write_text(document, encoding="utf-8")
+    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
+    command = [CHROMIUM, *(f"--{flag}" for flag in flags.split()), "--disable-sync", "--window-size=1300,900"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder}/page.html{address}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    answer = json.loads(bytes(map(int, re.search("<title>([0-9 ]+)</title>", done.stdout).group(1).split())))
+    assert answer["wrong"] == []
+    return answer["found"]
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_hovering_clicking_keys_search_and_address_work(tmp_path):
+    found = drive(
+        to_html(fact(), assay=assayed()),
+        tmp_path,
+        """
+        const said = {};
+        said.opened = [text("#panel h2"), location.hash];
+        key("Escape");
+        said.closed = location.hash;
+        event(dot(2), "pointerover");
+        said.lit = [...document.querySelectorAll(".lit .edge")].map((mark) => Number(mark.dataset.edge)).sort();
+        event(document.querySelector("#picture svg"), "pointerleave");
+        event(dot(6), "click");
+        said.austin = [text("#panel h2"), text("#panel")];
+        key("ArrowDown");
+        said.down = text("#panel h2");
+        key("ArrowDown");
+        said.below = text("#panel h2");
+        key("ArrowUp");
+        said.back = text("#panel h2");
+        said.texas = text("#panel");
+        key("Escape");
+        enter("find", "BIAS");
+        said.sought = text("#panel h2");
+        document.querySelector("#panel li button").click();
+        said.bias = text("#panel");
+        said.claims = text("#assay");
+        said.dots = document.querySelectorAll(".dot").length;
+        return said;
+        """,
+        address="#node=2",
+    )
+
+    assert found["opened"] == ["texas L0 @dallas", "#node=2"]
+    assert found["closed"] == ""
+    # Edges 0 and 1 come into texas, 3 goes out: sorted by target, then source.
+    assert found["lit"] == [0, 1, 3]
+    title, panel = found["austin"]
+    assert title == "austin"
+    for words in ("+2.000+57.1%", "+1.000+28.6%", "−0.500−14.3%", "+9.000constant", "value+11.500"):
+        assert words in panel
+    assert "pruned away" not in panel
+    assert (found["down"], found["below"], found["back"]) == ("texas L0 @dallas", "dallas", "texas L0 @dallas")
+    for words in ("fires ondallas", "active on1.00% of tokens", "predicts−2.500", "live−1.250", "held−1.500"):
+        assert words in found["texas"], words
+    assert found["sought"] == "1 node with “BIAS”"
+    assert "Not drawn" in found["bias"]
+    assert "✗ not supportedsigns are right0.480% of signs" in found["claims"]
+    assert found["dots"] == 2
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_what_the_sliders_hide_counts_as_pruned(tmp_path):
+    graph = layered(60, layers=4, positions=5)
+    graph = replace(graph, nodes=graph.nodes.with_columns(influence=influence(graph)))
+    graph = prune(graph, nodes=0.9, edges=0.95)
+    least, share = 0.05, 0.03
+    found = drive(
+        to_html(graph),
+        tmp_path,
+        """
+        const said = { sifted: text("#counts"), hash: location.hash };
+        enter("least", 0); enter("share", 0);
+        said.all = text("#counts");
+        const pruned = [...document.querySelectorAll(".hit")].map((hit) => {
+            event(hit, "click");
+            const rows = [...document.querySelectorAll("#panel tr")].map((row) => row.textContent);
+            return rows.some((row) => row.startsWith("pruned away"));
+        });
+        said.pruned = pruned.filter(Boolean).length;
+        return said;
+        """,
+        address=f"#least={least}&share={share}",
+    )
+
+    stay = np.flatnonzero(np.isin(graph.nodes.kind, ("token", "logit")) | (graph.nodes.influence >= least))
+    rest = graph.select(stay, np.abs(signed_share(graph)) >= share)
+    before, after = scores(graph).replacement, scores(rest).replacement
+    assert len(rest.source) < len(graph.source) and len(stay) < len(graph.nodes)
+    assert f"{len(stay)} of {len(graph.nodes)} nodes" in found["sifted"]
+    assert f"{len(rest.source)} of {len(graph.source)} edges" in found["sifted"]
+    assert f"replacement {before:.2f} → {after:.2f}" in found["sifted"]
+    assert found["all"].endswith(f"replacement {before:.2f}")
+    assert found["hash"] == f"#least={least}&share={share}"
+    lost = 1 - np.bincount(graph.target, np.abs(signed_share(graph)), minlength=len(graph.nodes))
+    assert found["pruned"] == np.count_nonzero((lost > 1e-5) & (graph.nodes.gross > 0))
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_nothing_a_graph_says_runs_or_becomes_an_element(tmp_path):
+    found = drive(
+        to_html(fact(label=NASTY, token=NASTY), assay=assayed(claim=NASTY)),
+        tmp_path,
+        """
+        enter("find", "script");
+        for (const row of [1, 2, 3, 6]) { event(dot(row), "pointerover"); event(dot(row), "click"); }
+        event(dot(2), "click");
+        return [document.querySelectorAll("img, #panel script, #assay script").length, text("#panel"), text("#assay")];
+        """,
+    )
+
+    elements, panel, claims = found
+    assert elements == 0
+    assert "<img src=x onerror=alert(1)>" in panel and "<img src=x onerror=alert(1)>" in claims
