@@ -69,39 +69,40 @@ def carry(rows: Rows, reached: Float[np.ndarray, "node"], gross: Float[np.ndarra
     _carry(rows.target, rows.start, rows.source, rows.weight, gross, reached)
 
 
-@njit(cache=True)
+# Sums may be taken in any order, so that several are taken at once; what is not finite must stay so.
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
 @no_type_check
 def _measure(weight, is_bias):
     rows, nodes = weight.shape
     start = np.zeros(rows + 1, dtype=np.int64)
     total, size, bias = np.zeros(rows), np.zeros(rows), np.zeros(rows)
     for row in range(rows):
-        found = 0
+        found, summed, sized, biased = 0, 0.0, 0.0, 0.0
         for node in range(nodes):
-            value = weight[row, node]
-            if value != 0:
-                found += 1
-                total[row] += value
-                size[row] += abs(value)
-                if is_bias[node]:
-                    bias[row] += abs(value)
+            value = np.float64(weight[row, node])
+            found += value != 0
+            summed += value
+            sized += abs(value)
+            biased += abs(value) * is_bias[node]
         start[row + 1] = start[row] + found
+        total[row], size[row], bias[row] = summed, sized, biased
     return start, total, size, bias
 
 
 @njit(cache=True)
 @no_type_check
 def _fill(weight, start):
-    source = np.empty(start[-1], dtype=np.int32)
-    packed = np.empty(start[-1], dtype=weight.dtype)
+    source = np.empty(start[-1] + 1, dtype=np.int32)
+    packed = np.empty(start[-1] + 1, dtype=weight.dtype)
+    edge = 0
     for row in range(len(weight)):
-        edge = start[row]
         for node in range(weight.shape[1]):
-            if weight[row, node] != 0:
-                source[edge] = node
-                packed[edge] = weight[row, node]
-                edge += 1
-    return source, packed
+            # Written in any case and overwritten by the next: no branch to guess wrongly.
+            value = weight[row, node]
+            source[edge] = node
+            packed[edge] = value
+            edge += value != 0
+    return source[:-1], packed[:-1]
 
 
 @njit(cache=True)

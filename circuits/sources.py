@@ -46,7 +46,7 @@ class Sources:
         cell = (run.layer * length + run.position).cpu().numpy()
         self._first = np.searchsorted(cell, np.arange(layers * length + 1))
         self.pushed = not run.frozen.parallel and length * length * run.residual.shape[1] <= PUSHED
-        self._carried = run.frozen.attention[0].spread_each(run.frozen.embedding) if self.pushed else None
+        self._embedded = self._embed()
 
     def score(self, weight: Float[Tensor, "target column"], place: str, layer: int, gradient: Gradient) -> None:
         """Add to each target's row what every source written at this place gives, by the gradient there."""
@@ -91,7 +91,7 @@ class Sources:
             if place == "mlp" and run.errors is not None and columns.errors[layer, position] >= 0:
                 written.append((columns.errors[layer, position : position + 1], run.errors[layer, position, None]))
             if embeddings:
-                written += self._embedded(position)
+                written += self._embedded[position]
             yield [entry for entry in written if len(entry[0])]
 
     def _units(self, layer: int) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray]]:
@@ -106,23 +106,23 @@ class Sources:
             vectors = run.frozen.written(vectors, layer, run.position[here], self._dictionary.writes)
             yield self._columns.units[here], vectors, first - first[0]
 
-    def _embedded(self, position: int) -> list[tuple[np.ndarray, Tensor]]:
-        """Embeddings as they stand at a position: their own, or all to the left carried through the first attention."""
-        run, columns = self._run, self._columns
-        positional = [
-            (columns.constants[i : i + 1], self._position_vector(constant.vectors, position))
-            for i, constant in enumerate(run.constants)
-            if constant.place == "embedding" and columns.constants[i] >= 0 and self.pushed
-        ]
-        own = run.frozen.embedding[position]
-        if self._carried is None:
-            found = [(columns.tokens[position : position + 1], own[None])]
-        else:
-            vectors = self._carried[position, : position + 1].clone()
-            vectors[position] += own
-            found = [(columns.tokens[: position + 1], vectors)]
-        return [entry for entry in [*found, *positional] if (entry[0] >= 0).all()]
+    def _embed(self) -> list[list[tuple[np.ndarray, Tensor]]]:
+        """For each position, embeddings as they stand there: its own, or all to the left carried through attention 0.
 
-    def _position_vector(self, vectors: Tensor, position: int) -> Tensor:
-        """What position embeddings put into the stream after the first attention."""
-        return (vectors + self._run.frozen.attention[0].forward(vectors))[position, None]
+        Where they are carried, position embeddings are too; else they are constants like any other.
+        """
+        run, columns = self._run, self._columns
+        embedding, length = run.frozen.embedding, len(run.tokens)
+        if not self.pushed:
+            found = [[(columns.tokens[at : at + 1], embedding[at, None])] for at in range(length)]
+        else:
+            attention = run.frozen.attention[0]
+            carried = attention.spread_each(embedding)
+            carried.diagonal().add_(embedding.T)
+            found = [[(columns.tokens[: at + 1], carried[at, : at + 1])] for at in range(length)]
+            for i, constant in enumerate(run.constants):
+                if constant.place == "embedding":
+                    vectors = constant.vectors + attention.forward(constant.vectors)
+                    for at, entries in enumerate(found):
+                        entries.append((columns.constants[i : i + 1], vectors[at, None]))
+        return [[entry for entry in entries if (entry[0] >= 0).all()] for entries in found]

@@ -51,31 +51,56 @@ class Targets:
         return Targets(self.layer[rows], self.position[rows], self.vector[at])
 
 
+class Reach:
+    """Which rows of g stand at each position, for targets of these positions; made once for a whole sweep."""
+
+    def __init__(self, position: Int[np.ndarray, "target"], start: Int[np.ndarray, "_"], device: torch.device) -> None:
+        everywhere = range(int(position.max(initial=-1)) + 1)
+        self._device = device
+        self._past = [np.flatnonzero(position >= at) for at in everywhere]
+        self._here = [np.flatnonzero(position == at) for at in everywhere]
+        self._targets = [torch.from_numpy(each).to(device) for each in self._past]
+        self._rows = [torch.from_numpy(start[each] + at).to(device) for at, each in enumerate(self._past)]
+
+    def whole(self, position: int, full: int) -> tuple[Tensor, Tensor]:
+        """Of the first `full` targets, those with a row at a position; and these rows."""
+        if position >= len(self._past):
+            nothing = torch.empty(0, dtype=torch.int64, device=self._device)
+            return nothing, nothing
+        count = int(np.searchsorted(self._past[position], full))
+        return self._targets[position][:count], self._rows[position][:count]
+
+    def single(self, position: int, full: int, live: int) -> Tensor:
+        """The targets from `full` to `live` that read at a position."""
+        if position >= len(self._here):
+            return torch.empty(0, dtype=torch.int64, device=self._device)
+        here = self._here[position]
+        first, last = np.searchsorted(here, (full, live))
+        return torch.from_numpy(here[first:last]).to(self._device)
+
+
 @dataclass(frozen=True, eq=False)
 class Gradient:
     """The gradient of the live targets at one place.
 
-    full: how many targets, the first ones, have all their rows. start [target + 1]: where each one's rows begin in g.
+    full: how many targets, the first ones, have all their rows in g.
     live: how many there are in all; those from `full` on are still one vector, in `vector`. [target d_model]
     """
 
     g: Float[Tensor, "row d_model"]
-    start: Int[np.ndarray, "_"]
-    position: Int[np.ndarray, "target"]
     vector: Float[Tensor, "target d_model"]
+    reach: Reach
     full: int
     live: int
 
     def at(self, position: int) -> tuple[Tensor, Float[Tensor, "_ d_model"]]:
         """Which targets have a gradient at a position, and what it is."""
-        whole = np.flatnonzero(self.position[: self.full] >= position)
-        single = self.full + np.flatnonzero(self.position[self.full : self.live] == position)
-        device = self.g.device
-        found = self.g.index_select(0, torch.from_numpy(self.start[whole] + position).to(device))
+        targets, rows = self.reach.whole(position, self.full)
+        found = self.g.index_select(0, rows)
+        single = self.reach.single(position, self.full, self.live)
         if not len(single):
-            return torch.from_numpy(whole).to(device), found
-        single = torch.from_numpy(single).to(device)
-        return torch.cat([torch.from_numpy(whole).to(device), single]), torch.cat([found, self.vector[single]])
+            return targets, found
+        return torch.cat([targets, single]), torch.cat([found, self.vector[single]])
 
 
 def sweep_back(
@@ -92,18 +117,21 @@ def sweep_back(
     start = np.concatenate([[0], np.cumsum(length)])
     g = targets.vector.new_empty(int(start[-1]), targets.vector.shape[1])
     vector = targets.vector.clone()
+    reach = Reach(targets.position, start, g.device)
     full, live = 0, int((targets.layer >= frozen.layers).sum())
     for layer in reversed(range(frozen.layers)):
         rows, single = g[: start[full]], vector[full:live]
-        yield "mlp", layer, Gradient(g, start, targets.position, vector, full, live)
-        skipped = _through_skip(frozen, dictionary, layer, rows, _positions(length[:full], g))
-        skipped_single = _through_skip(frozen, dictionary, layer, single, _as_index(targets.position[full:live], g))
+        yield "mlp", layer, Gradient(g, vector, reach, full, live)
+        skipped = skipped_single = None
+        if dictionary.skip(layer) is not None:
+            skipped = _through_skip(frozen, dictionary, layer, rows, _positions(length[:full], g))
+            skipped_single = _through_skip(frozen, dictionary, layer, single, _as_index(targets.position[full:live], g))
         if not frozen.parallel:
             if skipped is not None and skipped_single is not None:
                 rows += skipped
                 single += skipped_single
             live = int((targets.layer >= layer).sum())
-        yield "attention", layer, Gradient(g, start, targets.position, vector, full, live)
+        yield "attention", layer, Gradient(g, vector, reach, full, live)
         if layer == 0 and stop_early:
             return
         _open(frozen.attention[layer], g, vector, start, targets.position, full, live)
@@ -115,7 +143,7 @@ def sweep_back(
             full, live = live, int((targets.layer >= layer).sum())
         else:
             full = live
-    yield "embedding", -1, Gradient(g, start, targets.position, vector, full, live)
+    yield "embedding", -1, Gradient(g, vector, reach, full, live)
 
 
 def _pass(attention: FrozenAttention, g: Tensor, start: np.ndarray, length: np.ndarray, full: int) -> None:

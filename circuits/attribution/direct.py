@@ -10,7 +10,7 @@ Source: Ameisen et al. 2025, "Circuit Tracing"; METHODS sections 2.3, 2.4, 3.2 a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
-from graphs.paths import influence
 
 CONSERVED = {torch.float32: 1e-5, torch.float64: 1e-12}  # |residual| / gross of any target: METHODS 2.4
 CHUNK = {"cpu": 2**24, "cuda": 2**29}  # numbers in one gradient, 64 MB in float32 on the CPU
@@ -67,9 +66,7 @@ def attribute_directly(
         raise BadOption(f"round_size must be at least 1, found {round_size}.")
     run = trace(model, dictionary, prompt)
     goal = choose_goal(model, run.logits[-1], targets, max_logits=max_logits, logit_mass=logit_mass)
-    return attribute_trace(
-        run, dictionary, goal, max_features=max_features, round_size=round_size, progress=progress
-    )
+    return attribute_trace(run, dictionary, goal, max_features=max_features, round_size=round_size, progress=progress)
 
 
 @torch.no_grad()
@@ -345,8 +342,12 @@ def _assemble(
     rows = stack(found, place)
     goal_of = np.zeros(len(nodes))
     goal_of[-len(goal.weight) :] = goal.weight
-    graph = AttributionGraph(
-        nodes=nodes,
+    # The same as `graphs.influence`, before there is a graph: making one copies and checks every edge.
+    carried = goal_of.copy()
+    carry(rows, carried, rows.size - rows.bias)
+    carried[np.isin(nodes.kind, ("bias", "logit"))] = 0
+    return AttributionGraph(
+        nodes=nodes.with_columns(influence=carried),
         source=rows.source,
         target=np.repeat(rows.target, np.diff(rows.start)),
         weight=rows.weight,
@@ -355,7 +356,6 @@ def _assemble(
         tokens=tuple(run.texts),
         provenance=provenance,
     )
-    return replace(graph, nodes=nodes.with_columns(influence=influence(graph)))
 
 
 def _merge_untraced(nodes: Nodes, untraced: np.ndarray) -> tuple[Nodes, np.ndarray]:
