@@ -25,19 +25,27 @@ def mix(
 
     start, length: the rows of target j are z[start[j] : start[j] + length[j]], for positions 0 to length[j] - 1.
     """
-    heads = len(mixing)
-    out = z.new_zeros(len(z), z.shape[1] // heads * kv_heads)
-    if z.device.type == "cpu":
-        _mix_rows(mixing.numpy(), z.numpy(), start, length, kv_heads, out.numpy())
-        return out
+    kernel = _on_cpu if z.device.type == "cpu" else _padded
+    return kernel(mixing, z, start, length, kv_heads)
+
+
+def _on_cpu(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int) -> Tensor:
+    out = z.new_zeros(len(z), z.shape[1] // len(mixing) * kv_heads)
+    _mix_rows(mixing.numpy(), z.numpy(), start, length, kv_heads, out.numpy())
+    return out
+
+
+def _padded(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int) -> Tensor:
+    """One batched product over all targets, each filled up with zeros to the longest."""
     longest, targets = int(length.max()), len(start)
     place = torch.from_numpy(start[:, None] + np.arange(longest)).to(z.device)
     inside = torch.from_numpy(np.arange(longest) < length[:, None]).to(z.device)
     padded = z.new_zeros(targets, longest, z.shape[1])
     padded[inside] = z[place[inside]]
-    padded = padded.view(targets, longest, kv_heads, heads // kv_heads, -1)
+    padded = padded.view(targets, longest, kv_heads, len(mixing) // kv_heads, -1)
     grouped = mixing[:, :longest, :longest].unflatten(0, (kv_heads, -1))
     moved = torch.einsum("vgkq,tqvge->tkve", grouped, padded).flatten(2)
+    out = z.new_zeros(len(z), moved.shape[2])
     out[place[inside]] = moved[inside]
     return out
 
