@@ -46,7 +46,7 @@ def ablate_sets(
         kept = [torch.full((len(some), length, len(_fill(dictionary, fill, layer, run))), not keep) for layer in layers]
         for row, units in enumerate(some):
             for layer in layers:
-                here = units[units[:, 0] == layer]
+                here = units[units[:, 0] == layer].cpu()
                 kept[layer][row, here[:, 1], here[:, 2]] = keep
         for layer in layers:
             kept[layer][:, : dictionary.silent_positions] = True

@@ -78,15 +78,17 @@ def load_heads(
                 continue
             t, s = (torch.from_numpy(index[crossed]) for index in (row, of_source))
             split = _through_heads(run.frozen.attention[layer], before[layer], g)
-            load[crossed, layer] = einsum(split[0][s], split[1][t], "n key h e, n key h e -> n h").double().numpy()
-            bypass[crossed, layer] = (beside[layer][s] * g[t]).sum((-1, -2)).double().numpy()
+            load[crossed, layer] = (
+                einsum(split[0][s], split[1][t], "n key h e, n key h e -> n h").double().cpu().numpy()
+            )
+            bypass[crossed, layer] = (beside[layer][s] * g[t]).sum((-1, -2)).double().cpu().numpy()
     for layer in range(layers):
         for to, vectors in written.items():
             if to >= layer and to >= 0:
                 g = mlp_gradients[to]
                 reaches = np.flatnonzero((row < len(g)) & (graph.nodes.layer[graph.source[edges]] < layer))
                 t, s = (torch.from_numpy(index[reaches]) for index in (row, of_source))
-                later[reaches, layer] += (vectors[s] * g[t]).sum((-1, -2)).double().numpy()
+                later[reaches, layer] += (vectors[s] * g[t]).sum((-1, -2)).double().cpu().numpy()
     return HeadLoadings(load, bypass, later)
 
 
