@@ -13,7 +13,13 @@ from graphs.graph import AttributionGraph
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', 'Noto Sans', 'Noto Sans CJK SC', sans-serif"
 INCH = 72.0
-EXTENTS = {"circle": (1.0, 1.0), "square": (0.92, 0.92), "diamond": (1.12, 1.12), "box": (1.1, 0.65)}  # of the radius
+EXTENTS = {  # half the width and half the height, in radii
+    "circle": (1.0, 1.0),
+    "square": (0.92, 0.92),
+    "diamond": (1.12, 1.12),
+    "box": (1.1, 0.65),
+    "plus": (1.15, 1.15),
+}
 
 
 def write_svg(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
@@ -106,15 +112,18 @@ def _svg_shape(shape: Shape) -> str:
     if shape.shape == "diamond":
         corners = " ".join(_point(p) for p in ((x, y - high), (x + wide, y), (x, y + high), (x - wide, y)))
         return f'<polygon points="{corners}"{style}>{tip}</polygon>'
+    if shape.shape == "plus":
+        w = wide / 3.2
+        turns = ((w, high), (w, w), (wide, w), (wide, -w), (w, -w), (w, -high))
+        corners = [(x + dx, y + dy) for dx, dy in (*turns, *((-dx, -dy) for dx, dy in turns))]
+        return f'<polygon points="{" ".join(map(_point, corners))}"{style}>{tip}</polygon>'
     size = f'x="{_number(x - wide)}" y="{_number(y - high)}" width="{_number(2 * wide)}" height="{_number(2 * high)}"'
     return f"<rect {size}{style}>{tip}</rect>"
 
 
 def _extent(shape: Shape) -> tuple[float, float]:
     """Half the width and half the height."""
-    wide, high = {"circle": (1.0, 1.0), "square": (0.92, 0.92), "diamond": (1.12, 1.12), "box": (1.1, 0.65)}[
-        shape.shape
-    ]
+    wide, high = EXTENTS[shape.shape]
     return shape.radius * wide, shape.radius * high
 
 
@@ -190,6 +199,10 @@ def _dot_curve(number: int, curve: Curve, high: float) -> list[str]:
 def _dot_shape(name: str, shape: Shape, high: float) -> str:
     wide, tall = _extent(shape)
     form = "box" if shape.shape in ("square", "box") else shape.shape
+    if shape.shape == "plus":  # Graphviz has none
+        size = _number(3.4 * shape.radius)
+        look = f'shape=none label="+" fontsize={size} fontcolor="{shape.outline}" tooltip={_quote(shape.tip)}'
+        return f'{name} [pos="{_flip((shape.x, shape.y), high)}" width=0 height=0 {look}];'
     style = "filled,dotted" if shape.dashed else "filled"  # Graphviz' dashes are too long for so small a round
     return (
         f'{name} [pos="{_flip((shape.x, shape.y), high)}" shape={form} width={_inches(2 * wide)} '

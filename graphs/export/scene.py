@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ THEMES = {
         "error": "#4a515c",
     },
 }
-SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box"}
+SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box", "bias": "plus"}
+CHOICES = {"bos": ("grey", "draw", "hide"), "errors": ("grey", "hide")}
 STRONG = 0.4  # the share of a target's input at which an edge is as wide and as dark as edges get
 LETTER = 10.0
 SMALL = 8.5  # for units that have a number only
@@ -87,7 +89,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Shape:
-    """A node: circle, square, diamond or box, its middle, half its width. row: in the graph; none in the legend."""
+    """A node: circle, square, diamond, box or plus; its middle, half its width; its row, none in the legend."""
 
     shape: str
     x: float
@@ -141,33 +143,45 @@ def compose(
     assay: Assay | None = None,
     theme: str = "light",
     most_edges: int = 700,
+    biases: bool = False,
+    bos: str = "grey",
+    errors: str = "grey",
+    labels: bool = True,
     title: str | None = None,
+    bare: bool = False,
 ) -> Scene:
-    """The picture of a graph, made of marks.
-
-    Biases are not drawn: the caption says how many there are and what they carry. Everything else is.
+    """The picture of a graph, made of marks. What it leaves out, the caption says with its figures.
 
     assay: what was measured; marks the nodes that were ablated, and adds the verdicts to the caption.
     theme: "light" or "dark".
     most_edges: only so many edges are drawn, those that carry most; the caption says how many.
+    biases: draw the constants too, which have no share of their targets' input: lines as wide as if they had.
+    bos: what comes from the mark that opens the prompt: "grey", "draw" it like anything else, or "hide" it.
+    errors: nodes for what the features miss: "grey", or "hide" them and what comes from them.
+    labels: say what nodes are, where there is room. Without, only logits are called by name.
     title: instead of the prompt.
+    bare: leave heading and caption to the page around the picture, which then must say the same.
 
     Raises:
-        BadOption: there is no such theme, or a negative number of edges.
+        BadOption: there is no such theme or choice, or a negative number of edges.
     """
     if theme not in THEMES:
         raise BadOption(f"a picture's theme is {' or '.join(THEMES)}, not {theme!r}.")
     if most_edges < 0:
         raise BadOption(f"most_edges must be 0 or more, not {most_edges}.")
+    for name, found in (("bos", bos), ("errors", errors)):
+        if found not in CHOICES[name]:
+            raise BadOption(f"{name} is {', '.join(CHOICES[name])}; found {found!r}.")
     colours = THEMES[theme]
-    rows = np.flatnonzero(graph.nodes.kind != "bias")
+    hidden = [kind for kind, away in (("bias", not biases), ("error", errors == "hide")) if away]
+    rows = np.flatnonzero(~np.isin(graph.nodes.kind, hidden))
     shown = graph.select(rows)
-    names = [label_of(shown, row) for row in range(len(rows))]
+    names = [label_of(shown, row) if labels or shown.nodes.kind[row] == "logit" else "" for row in range(len(rows))]
     reserved, layout = _make_room(shown, names)
     tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
 
-    heading = _heading(graph, title, colours)
-    left, top = MARGIN + NAMES, MARGIN + LINE * 2 + 12
+    heading = [] if bare else _heading(graph, title, colours)
+    left, top = MARGIN + NAMES, MARGIN + (LINE * 2 + 12) * (not bare)
     width = max(layout.width + left + MARGIN, 720.0, *(text.box[2] + MARGIN for text in heading))
     left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
     x, y = layout.x + left, layout.y + top
@@ -176,10 +190,10 @@ def compose(
     radius = _radii(shown)
     labels = _labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
     strength = _carried(graph)
-    curves, counts = _edges(graph, rows, x, y, radius, strength, most_edges, colours)
+    curves, counts = _edges(graph, rows, x, y, radius, strength, most_edges, bos, colours)
     bottom = top + layout.height + depth
-    caption, height = _caption(graph, assay, counts, width, bottom + 16, colours)
-    legend, height = _legend(graph, assay, counts, width, height + 4, colours)
+    caption, height = ([], bottom + 16) if bare else _caption(graph, assay, counts, width, bottom + 16, colours)
+    legend, height = _legend(shown, assay, counts, width, height + 4, colours)
     return Scene(
         width=width,
         height=height + MARGIN * 0.6,
@@ -314,6 +328,7 @@ def _shapes(
     for row in range(len(nodes)):
         kind = str(nodes.kind[row])
         unexplained = kind in ("error", "unselected")
+        untestable = kind in ("token", "logit", "bias")
         words = readable(str(nodes.label[row])) or kind
         where = f" at {readable(graph.tokens[nodes.position[row]])}" if nodes.position[row] >= 0 else ""
         level = f" in layer {nodes.layer[row]}" if kind not in ("token", "logit") else ""
@@ -326,7 +341,7 @@ def _shapes(
                 radius=float(radius[row]),
                 fill=colours["error"] if unexplained else _mix(colours["low"], colours["high"], strength[row] ** 1.5),
                 outline=colours["quiet"] if unexplained else colours["high"],
-                dashed=tested is not None and kind not in ("token", "logit") and not tested[row],
+                dashed=tested is not None and not untestable and not tested[row],
                 row=int(rows[row]),
                 tip=f"{words}: {kind}{level}{where}, {carries}" + (" of the influence" if kind != "logit" else ""),
             )
@@ -349,20 +364,27 @@ def _edges(
     radius: np.ndarray,
     carried: np.ndarray,
     most: int,
+    bos: str,
     colours: dict[str, str],
-) -> tuple[list[Curve], dict[str, float]]:
+) -> tuple[list[Curve], dict[str, Any]]:
     """The edges to draw, weakest first, and how many there were."""
-    from graphs.paths import is_bias, signed_share
+    from graphs.paths import is_bias, received
 
     place = np.full(len(graph.nodes), -1)
     place[rows] = np.arange(len(rows))
-    flows = np.flatnonzero(~is_bias(graph)[graph.source])
-    chosen = flows[np.argsort(-carried[flows], kind="stable")[:most]]
-    share = signed_share(graph)
+    gross = received(graph)[graph.target]
+    share = np.divide(graph.weight, gross, out=np.zeros_like(graph.weight), where=gross > 0)
     first = first_token(graph)
     fan = (graph.source == first) if first is not None else np.zeros(len(graph.source), dtype=bool)
-    # The fan lies below everything else.
-    order = chosen[np.lexsort((carried[chosen], ~fan[chosen]))]
+    constant = is_bias(graph)[graph.source]
+    hidden = (place[graph.source] < 0) | (fan & (bos == "hide"))
+    flows = np.flatnonzero(~constant)
+    free = np.flatnonzero(~constant & ~hidden)
+    chosen = free[np.argsort(-carried[free], kind="stable")[:most]]
+    grey = fan & (bos == "grey")
+    drawn = np.concatenate([np.flatnonzero(constant & ~hidden), chosen])
+    # What is grey lies below everything else, constants above that.
+    order = drawn[np.lexsort((carried[drawn], ~grey[drawn]))]
     largest = float(carried[chosen].max(initial=0.0)) or 1.0
     curves = []
     for edge in order.tolist():
@@ -370,7 +392,7 @@ def _edges(
         size = min(abs(float(share[edge])) / STRONG, 1.0)
         width = 0.5 + 3.0 * size**0.6
         tee = bool(share[edge] < 0)
-        colour = colours["faint"] if fan[edge] else colours["lower" if tee else "raise"]
+        colour = colours["faint"] if grey[edge] else colours["lower" if tee else "raise"]
         points = _bend(
             (float(x[source]), float(y[source]) - radius[source]),
             (float(x[target]), float(y[target]) + radius[target]),
@@ -378,16 +400,18 @@ def _edges(
             tee,
             blocked=_blocked(source, target, x, y),
         )
-        opacity = 0.45 if fan[edge] else 0.14 + 0.78 * (float(carried[edge]) / largest) ** 0.45
+        opacity = 0.45 if grey[edge] or constant[edge] else 0.14 + 0.78 * (float(carried[edge]) / largest) ** 0.45
         ends = (int(graph.source[edge]), int(graph.target[edge]))
-        curves.append(Curve(points, colour, opacity, min(width, 1.6) if fan[edge] else width, tee, ends))
+        curves.append(Curve(points, colour, opacity, min(width, 1.6) if grey[edge] else width, tee, ends))
     whole = float(carried[flows].sum())
     counts = {
         "drawn": len(chosen),
         "edges": len(flows),
         "share": float(carried[chosen].sum()) / whole if whole > 0 else 1.0,
-        "fan": int(fan[chosen].sum()),
-        "left_out": len(graph.source) - len(flows),
+        "free": len(free),
+        "bos": bos,
+        "biases": int((~np.isin(np.flatnonzero(graph.nodes.kind == "bias"), rows)).sum()),
+        "errors": int((~np.isin(np.flatnonzero(graph.nodes.kind == "error"), rows)).sum()),
     }
     return curves, counts
 
@@ -508,7 +532,7 @@ def prompt_of(graph: AttributionGraph) -> str:
 def _caption(
     graph: AttributionGraph,
     assay: Assay | None,
-    counts: dict[str, float],
+    counts: dict[str, Any],
     width: float,
     top: float,
     colours: dict[str, str],
@@ -529,10 +553,12 @@ def _caption(
     return texts, top
 
 
-def caption_lines(graph: AttributionGraph, counts: dict[str, float]) -> list[str]:
+def caption_lines(graph: AttributionGraph, counts: dict[str, Any]) -> list[str]:
     """What was kept, what it explains, and what the picture leaves out, each in a sentence with figures.
 
-    counts: drawn and all edges (`drawn`, `edges`), the share they carry (`share`), grey ones (`fan`).
+    counts: of edges that come from no bias, those drawn, those that no choice hides, and all (`drawn`, `free`,
+        `edges`), and the share that the drawn carry (`share`); what is done with the opening mark (`bos`); how many
+        nodes for biases and errors are not drawn (`biases`, `errors`).
     """
     from graphs.scores import scores
     from graphs.wording import kept_in_words, scores_in_words
@@ -541,23 +567,25 @@ def caption_lines(graph: AttributionGraph, counts: dict[str, float]) -> list[str
     drawn = f"drawn: all {counts['edges']:,.0f} edges that come from no bias"
     if counts["drawn"] < counts["edges"]:
         drawn = (
-            f"drawn: the {counts['drawn']:,.0f} strongest of {counts['edges']:,.0f} edges, "
+            f"drawn: {'the ' if counts['drawn'] < counts['free'] else ''}{counts['drawn']:,.0f}"
+            f"{' strongest' if counts['drawn'] < counts['free'] else ''} of {counts['edges']:,.0f} edges, "
             f"{counts['share']:.0%} of what they carry"
         )
-    biases = int((graph.nodes.kind == "bias").sum())
     lines = [f"{kept_in_words(graph)}; {drawn}"]
     figures = scores_in_words(found, graph.kept)
     lines.append(f"{figures[0]}; {figures[1]}")
-    if biases:
-        lines[-1] += f"; {biases} bias nodes are not drawn"
+    for kind, words in (("biases", "bias"), ("errors", "error")):
+        if counts[kind]:
+            lines[-1] += f"; {counts[kind]} {words} nodes are not drawn"
     first = first_token(graph)
-    if first is not None:
+    if first is not None and counts["bos"] != "draw":
         from graphs.paths import influence
 
         carried = influence(graph)
         tokens = float(carried[graph.nodes.where("token")].sum())
         share = float(carried[first]) / tokens if tokens > 0 else 0.0
-        lines.append(f"grey: what comes from {graph.tokens[0].strip()}, {share:.0%} of what ends in tokens")
+        how = "grey" if counts["bos"] == "grey" else "not drawn"
+        lines.append(f"{how}: what comes from {graph.tokens[0].strip()}, {share:.0%} of what ends in tokens")
     return lines
 
 
@@ -576,7 +604,7 @@ def verdicts_in_short(assay: Assay) -> str:
 def _legend(
     graph: AttributionGraph,
     assay: Assay | None,
-    counts: dict[str, float],
+    counts: dict[str, Any],
     width: float,
     top: float,
     colours: dict[str, str],
@@ -592,6 +620,8 @@ def _legend(
         samples.append(("diamond", "error: what the features miss"))
     if "unselected" in found:
         samples.append(("box", "unselected: features not traced"))
+    if "bias" in found:
+        samples.append(("plus", "bias: a constant of the model"))
     samples += [("raise", "raises its target"), ("lower", "lowers it")]
     samples.append(("width", "5%, 20%, 40% of its target's input; darker: carries more"))
     samples.append(("size", "larger: more influence"))

@@ -1,0 +1,108 @@
+"""What a picture's options draw, grey or hide: nothing disappears without being counted in the caption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from graphs.errors import BadOption
+from graphs.export.picture import to_dot, to_svg
+from graphs.export.scene import THEMES, compose
+from tests.worlds import graph_of, graphs
+
+
+def world():
+    #   <bos> 0 --1--> texas 3 --2--> austin 6;  dallas 1 --3--> texas 3;  error 2 --(-1)--> texas 3
+    #   bias 4 --6--> austin 6;  error 5 --1--> austin 6;  <bos> 0 --1--> austin 6
+    graph = graph_of(
+        [(0, 3, 1), (1, 3, 3), (2, 3, -1), (3, 6, 2), (4, 6, 6), (5, 6, 1), (0, 6, 1)],
+        "token token error feature bias error logit",
+    )
+    nodes = graph.nodes.with_columns(
+        position=np.array([0, 1, 1, 1, -1, 1, 1]),
+        layer=np.array([-1, -1, 0, 1, 1, 1, 2]),
+        influence=np.array([0.35, 0.3, 0.1, 0.5, 0.0, 0.25, 0.0]),
+        label=np.array(["<bos>", "dallas", "error L0", "texas", "decoder bias L1", "error L1", "austin"], dtype=object),
+    )
+    return replace(graph, nodes=nodes, token_ids=(1, 2), tokens=("<bos>", "dallas"))
+
+
+def rows_of(scene):
+    return {shape.row for shape in scene.shapes if shape.row is not None}
+
+
+def edges_of(scene):
+    return {curve.ends: curve for curve in scene.curves if curve.ends}
+
+
+def words_of(scene):
+    return " ".join(text.words for text in scene.texts)
+
+
+def test_biases_are_left_out_and_counted_unless_they_are_asked_for():
+    without, with_them = compose(world()), compose(world(), biases=True)
+
+    assert 4 not in rows_of(without) and (4, 6) not in edges_of(without)
+    assert "1 bias nodes are not drawn" in words_of(without) and "decoder bias" not in words_of(without)
+    assert rows_of(with_them) == set(range(7)) and len(edges_of(with_them)) == 7
+    assert "not drawn" not in words_of(with_them) and "bias: a constant of the model" in words_of(with_them)
+    (plus,) = (shape for shape in with_them.shapes if shape.row == 4)
+    assert plus.shape == "plus"
+    assert 'id="n4"' in to_svg(with_them) and "n4 [" in to_dot(with_them) and "n4 -> n6" in to_dot(with_them)
+
+
+def test_the_fan_of_the_opening_mark_is_grey_drawn_or_hidden_and_its_share_said():
+    grey, drawn, hidden = (compose(world(), bos=how) for how in ("grey", "draw", "hide"))
+
+    faint = THEMES["light"]["faint"]
+    assert edges_of(grey)[0, 3].colour == edges_of(grey)[0, 6].colour == faint != edges_of(grey)[1, 3].colour
+    assert faint not in {curve.colour for curve in edges_of(drawn).values()}
+    assert {(0, 3), (0, 6)} & set(edges_of(hidden)) == set() and 0 in rows_of(hidden)
+    # <bos> carries 1/4 straight and 1/5 of texas' half, dallas 3/5 of that half: .35 of .65.
+    assert "grey: what comes from <bos>, 54% of what ends in tokens" in words_of(grey)
+    assert "not drawn: what comes from <bos>, 54% of what ends in tokens" in words_of(hidden)
+    assert "drawn: 4 of 6 edges" in words_of(hidden)
+    assert "<bos>," not in words_of(drawn)
+
+
+def test_hidden_errors_are_counted_with_their_edges():
+    scene = compose(world(), errors="hide")
+
+    assert rows_of(scene) == {0, 1, 3, 6}
+    # Of 1.5 that all edges carry, the error's to texas has .1, the one to austin .25.
+    assert "drawn: 4 of 6 edges, 77% of what they carry" in words_of(scene)
+    assert "2 error nodes are not drawn" in words_of(scene)
+    assert "what the features miss" not in words_of(scene)
+
+
+def test_the_strongest_of_what_is_not_hidden_are_drawn():
+    scene = compose(world(), errors="hide", most_edges=2)
+
+    assert set(edges_of(scene)) == {(3, 6), (1, 3)}
+    assert "drawn: the 2 strongest of 6 edges" in words_of(scene)
+
+
+def test_without_labels_only_logits_are_called_by_name():
+    called = {text.row for text in compose(world(), labels=False).texts if text.row is not None}
+
+    assert called == {6}
+
+
+@pytest.mark.parametrize("choice", [{"bos": "gray"}, {"errors": "draw"}])
+def test_an_unknown_choice_is_refused(choice):
+    with pytest.raises(BadOption, match=r"grey, .*found '(gray|draw)'"):
+        compose(world(), **choice)
+
+
+@settings(deadline=None, max_examples=25)
+@given(graphs())
+def test_whatever_is_chosen_every_node_is_drawn_or_counted(graph):
+    kinds = graph.nodes.kind
+    for choice, kind in (({"biases": False}, "bias"), ({"biases": True, "errors": "hide"}, "error")):
+        scene = compose(graph, **choice)
+        missing = set(range(len(kinds))) - rows_of(scene)
+        assert missing == set(np.flatnonzero(kinds == kind).tolist())
+        assert not missing or f"{len(missing)} {kind} nodes are not drawn" in words_of(scene)
