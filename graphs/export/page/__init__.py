@@ -39,7 +39,7 @@ def write_html(graph: AttributionGraph, path: Path, *, assay: Assay | None = Non
 
 def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: Any) -> str:
     """The page as one document. Options are those of `compose`, but for the theme: the page has both."""
-    scenes = {theme: compose(graph, assay=assay, theme=theme, **options) for theme in THEMES}
+    scenes = {theme: compose(graph, assay=assay, theme=theme, bare=True, **options) for theme in THEMES}
     scene, palette = _in_every_theme(scenes)
     script = _part("page.js")
     prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
@@ -49,7 +49,7 @@ def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: A
         "palette": palette,
         "style": _part("page.css"),
         "picture": to_svg(scene),
-        "data": _as_script(contents(graph, assay)),
+        "data": _as_script(contents(graph, assay) | {"bos": options.get("bos", "grey")}),
         "script": script,
     }
     # In one pass, so that what is filled in is never itself searched for places to fill.

@@ -15,6 +15,12 @@ const count = nodes.kind.length;
 const FEW = 12; // rows of a table before the rest is asked for
 const ALWAYS = new Set(["token", "logit"]); // shown whatever they carry
 
+// A comma alone is no name, unless it is quoted.
+const speaks = (words) => /[\p{L}\p{N}]/u.test(words);
+names.forEach((name, row) => {
+  if (!speaks(name)) names[row] = `"${name}"`;
+});
+
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 const inputs = range(count).map(() => []); // edges by target, and by source
 const outputs = range(count).map(() => []);
@@ -90,6 +96,7 @@ function prepare() {
   nodeMark.forEach((mark, row) => {
     if (!mark) return;
     mark.classList.add("node");
+    if (measurement.has(row) && isWrong(measurement.get(row), measurement.get(row).measured)) mark.classList.add("wrong");
     // A finger or a mouse wants more than a small dot; nodes stand far enough apart for this.
     const tip = draw("title", {}, mark.querySelector("title")?.textContent ?? names[row]);
     mark.querySelector("title")?.remove();
@@ -187,8 +194,7 @@ function sayCounts() {
 }
 
 // Of the influence that ends anywhere, the share that ends in tokens; what came through hidden edges ends nowhere.
-function replacement(shown) {
-  const carried = new Float64Array(count);
+function replacement(shown, carried = new Float64Array(count)) {
   let token = 0;
   let lost = 0;
   for (let t = count - 1; t >= 0; t--) {
@@ -428,6 +434,9 @@ function noted(note) {
 }
 
 let dots = []; // of the scatter: {node, mark}
+// Predicted to move the target by as much as the assay counts, and moved it the other way.
+const counts = (assay?.registration.thresholds?.sizeable ?? 0.05) * Math.abs(assay?.statistics.clean ?? NaN);
+const isWrong = (each, measured) => Math.abs(each.predicted) >= counts && each.predicted * measured < 0;
 const measurement = new Map((assay?.ablations ?? []).map((each) => [each.node, each]));
 
 function tested(row) {
@@ -439,7 +448,9 @@ function measured(row) {
   if (!assay || ALWAYS.has(nodes.kind[row]) || nodes.kind[row] === "bias") return [];
   const found = measurement.get(row);
   if (!found) return [make("h3", {}, "Ablated alone"), make("p", { class: "quiet" }, "Not tested.")];
-  const cells = (name, change, kl) => make("tr", {}, make("td", {}, name), figure(exactly(change)), figure(kl === null ? "" : number(kl)));
+  const cells = (name, change, kl) =>
+    make("tr", {}, make("td", {}, name), figure(exactly(change), change !== null && isWrong(found, change) ? "failed" : ""), figure(kl === null ? "" : number(kl)));
+  const wrong = [["live", found.measured], ["held", found.measured_frozen]].filter(([, change]) => isWrong(found, change)).map(([mode]) => mode);
   return [
     make("h3", {}, "Ablated alone, the target changes by"),
     make("table", {},
@@ -448,6 +459,7 @@ function measured(row) {
       cells("measured, attention live", found.measured, found.kl),
       cells("measured, attention held", found.measured_frozen, found.kl_frozen),
     ),
+    wrong.length ? make("p", { class: "failed" }, `✗ not supported: the target moves the other way, attention ${wrong.join(" and ")}.`) : "",
   ];
 }
 
@@ -515,6 +527,55 @@ function table(top, rows, closing, summed = null) {
   return make("div", { class: "scroll" }, body, more);
 }
 
+// --- above the picture ---
+
+function showFacts() {
+  const { scores, kept } = graph;
+  const said = (x) => (x === null ? "undefined" : x.toFixed(2));
+  const change = (name) => {
+    const before = kept[`${name}_before`];
+    return before === undefined ? `${name} ${said(scores[name])}` : `${name} ${said(before)} → ${said(scores[name])} after pruning`;
+  };
+  const whole = (words) => words.toLocaleString("en");
+  const logits = range(count).filter((row) => nodes.kind[row] === "logit").sort((a, b) => nodes.activation[b] - nodes.activation[a]);
+  const answers = logits.slice(0, 5).map((row) => make("span", {}, goTo(row, answer(row)), ` ${percent(nodes.activation[row])}`));
+  if (logits.length > 5) answers.push(make("span", { class: "quiet" }, `and ${logits.length - 5} more`));
+  const ends = [["tokens", scores.replacement], ["errors", scores.error], ["untraced", scores.unselected], ["pruned", scores.pruned]];
+  const called = { tokens: "tokens", errors: "errors of the features", untraced: "features not traced", pruned: "what was pruned away" };
+  const size = kept.nodes_before === undefined
+    ? `whole graph: ${whole(count)} nodes, ${whole(edges.source.length)} edges`
+    : `kept ${whole(count)} of ${whole(kept.nodes_before)} nodes and ${whole(edges.source.length)} of ${whole(kept.edges_before)} edges, carrying ${percent(kept.influence, 0)} of the influence`;
+  const aside = [];
+  const away = (kind) => range(count).filter((row) => nodes.kind[row] === kind && !nodeMark[row]).length;
+  if (away("bias")) aside.push(`${away("bias")} bias nodes are listed, not drawn; if counted, ${percent(scores.bias, 0)} of the influence ends in them`);
+  if (away("error")) aside.push(`${away("error")} error nodes are listed, not drawn`);
+  const fan = { grey: "grey", hide: "not drawn" }[graph.bos];
+  if (fan && graph.opening !== null) {
+    const carried = new Float64Array(count);
+    replacement(edges.source.map(() => true), carried);
+    const all = range(count).reduce((total, row) => total + (nodes.kind[row] === "token" ? carried[row] : 0), 0);
+    if (all > 0) aside.push(`${fan}: from ${names[graph.opening]}, ${percent(carried[graph.opening] / all, 0)} of what ends in tokens`);
+  }
+  const made = ["model", "transcoders"].filter((name) => graph.made[name]).map((name) => `${name} ${String(graph.made[name]).split("/").pop()}`);
+  const bar = make("span", { class: "ends", "aria-hidden": "true" }, ...ends.map(([name, share]) => make("span", { class: name, style: `width:${(100 * (share ?? 0)).toFixed(2)}%` })));
+  const keys = ends.filter(([, share]) => share).map(([name, share]) => make("span", {}, make("span", { class: `key ${name}` }), `${called[name]} ${percent(share, 0)}`));
+  document.getElementById("facts").replaceChildren(
+    make("p", { class: "row" }, make("span", { class: "quiet" }, "→"), ...answers, make("span", { class: "quiet" }, made.join(" · "))),
+    make("p", {}, `${size}; ${change("replacement")}; ${change("completeness")}`, verdictsInShort()),
+    make("p", { class: "row quiet" }, make("span", {}, "Influence ends in"), bar, ...keys, make("span", {}, aside.join("; "))),
+  );
+}
+
+const answer = (row) => (speaks(nodes.label[row]) ? nodes.label[row].trim() : `"${nodes.label[row]}"`);
+
+function verdictsInShort() {
+  const below = (words, kind) => make("button", { type: "button", class: kind, click: () => document.getElementById("assay").scrollIntoView() }, words);
+  if (!assay) return ["; ", below("not tested by ablation", "quiet")];
+  const many = (verdict) => assay.verdicts.filter((each) => each.verdict === verdict).length;
+  const failed = many("not supported");
+  return [`; assay on this prompt: ${many("supported")} supported, `, below(`${failed} not supported`, failed ? "failed" : ""), `, ${many("untested")} untested`];
+}
+
 // --- the assay ---
 
 function showAssay() {
@@ -531,6 +592,7 @@ function showAssay() {
     make("p", { class: "quiet" }, about.filter(Boolean).join(" ")),
     verdictTable(),
     make("div", { class: "charts" }, assay.ablations.length ? scatter() : null, ...strips()),
+    make("details", {}, make("summary", { class: "quiet" }, "everything that was registered"), make("pre", {}, JSON.stringify(registered, null, 1))),
   );
 }
 
@@ -572,7 +634,7 @@ function scatter() {
   litFor = ""; // new dots want lighting
   dots = pairs.map((each) => {
     const words = `${names[each.node]}: predicted ${number(each.predicted)}, measured ${number(measuredNow(each))}`;
-    const attributes = { class: "dot", cx: x(each.predicted), cy: y(measuredNow(each)), r: 4.5, role: "button", "aria-label": words };
+    const attributes = { class: isWrong(each, measuredNow(each)) ? "dot wrong" : "dot", cx: x(each.predicted), cy: y(measuredNow(each)), r: 4.5, role: "button", "aria-label": words };
     const heard = { click: () => pin(each.node), pointerenter: () => peek(each.node), pointerleave: () => peek(null) };
     return { node: each.node, mark: draw("circle", { ...attributes, ...heard }, draw("title", {}, words)) };
   });
@@ -584,7 +646,7 @@ function scatter() {
   const said = [["slope", "slope"], ["sign_agreement", "signs right"], ["spearman_kl", "Spearman with KL"]]
     .filter(([key]) => found[key + end] !== undefined && found[key + end] !== null)
     .map(([key, words]) => `${words} ${key === "sign_agreement" ? percent(found[key + end], 0) : number(found[key + end])}`);
-  chart.append(make("h3", {}, "Nodes ablated one by one"), make("p", {}, choose(false, "attention live"), choose(true, "attention held")), picture, make("p", { class: "quiet" }, said.join(" · ")), make("p", { class: "quiet" }, "On the dashed line: as predicted."));
+  chart.append(make("h3", {}, "Nodes ablated one by one"), make("p", {}, choose(false, "attention live"), choose(true, "attention held")), picture, make("p", { class: "quiet" }, said.join(" · ")), make("p", { class: "quiet" }, "On the dashed line: as predicted. Red, here and in the picture: moved the other way."));
   return chart;
 }
 
@@ -598,9 +660,10 @@ function ticks(from, to) {
 }
 
 function strips() {
+  const faithful = assay.registration.thresholds?.faithful ?? null;
   const rows = assay.subsets.flatMap((each) => [
-    { title: `only the graph's features are left (${each.ablation} ablation of the others): high is good`, graph: each.faithfulness, controls: each.random_faithfulness, p: each.p_faithfulness },
-    { title: `only the graph's features are taken (${each.ablation} ablation): low is good`, graph: each.complement, controls: each.random_complement, p: each.p_complement },
+    { title: `only the graph's features are left (${each.ablation} ablation of the others): high is good`, graph: each.faithfulness, controls: each.random_faithfulness, p: each.p_faithfulness, wanted: faithful },
+    { title: `only the graph's features are taken (${each.ablation} ablation): low is good`, graph: each.complement, controls: each.random_complement, p: each.p_complement, wanted: faithful === null ? null : 1 - faithful },
   ]);
   if (!rows.length) return [];
   const known = rows.flatMap((row) => [row.graph, ...row.controls]).filter((x) => x !== null);
@@ -615,6 +678,7 @@ function strips() {
     for (const value of [0, 0.5, 1]) {
       picture.append(draw("path", { class: "axis", d: `M${x(value)} 22V30` }), draw("text", { x: x(value), y: 43, "text-anchor": "middle" }, percent(value, 0)));
     }
+    if (row.wanted !== null) picture.append(draw("path", { class: "same", d: `M${x(row.wanted)} 13V39` }));
     row.controls.forEach((value, i) => value !== null && picture.append(draw("circle", { class: "control", cx: x(value), cy: 26 + ((i * 7) % 11) - 5, r: 3 })));
     if (row.graph !== null) {
       const at = x(row.graph);
@@ -623,7 +687,7 @@ function strips() {
     }
     chart.append(make("p", {}, row.title, spaced(`p = ${row.p === null ? "undefined" : row.p.toFixed(3)}`)), picture);
   }
-  chart.append(make("p", { class: "quiet" }, "Diamond: the graph. Dots: random sets of features, as many at each layer and position."));
+  chart.append(make("p", { class: "quiet" }, "Diamond: the graph. Dots: random sets of features, as many at each layer and position. Dashed: what was wanted."));
   return [chart];
 }
 
@@ -749,5 +813,6 @@ function refresh() {
 prepare();
 readAddress();
 listen();
+showFacts();
 showAssay();
 refresh();

@@ -187,6 +187,12 @@ def test_in_a_browser_the_page_shows_the_node_that_its_address_names(tmp_path):
     words = opened(path, "node=2", tmp_path / "fresh")
 
     assert words("fault") == ""
+    assert words("facts").startswith(
+        "→ austin 100.0% whole graph: 6 nodes, 6 edges; replacement 1.00; completeness 1.00;"
+    )
+    assert "assay on this prompt: 1 supported, 1 not supported , 1 untested" in words("facts")
+    # Two thirds of what moves the logit come through texas, a quarter of that from <bos>.
+    assert "grey: from <bos>, 17% of what ends in tokens" in words("facts")
     panel = words("panel")
     assert panel.startswith("× texas L0 @dallas")
     assert "fires on houston" in panel and "promotes longhorn" in panel and "50.00% of tokens" in panel
