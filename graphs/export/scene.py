@@ -180,7 +180,7 @@ def compose(
     reserved, layout = _make_room(shown, names)
     tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
 
-    heading = [] if bare else _heading(graph, title, colours)
+    heading = [] if bare else _heading(graph, title, max(110, int(layout.width / 9)), colours)
     left, top = MARGIN + NAMES, MARGIN + (LINE * 2 + 12) * (not bare)
     width = max(layout.width + left + MARGIN, 720.0, *(text.box[2] + MARGIN for text in heading))
     left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
@@ -504,7 +504,7 @@ def _layer_names(graph: AttributionGraph, layout: Layout, top: float, colours: d
     return texts
 
 
-def _heading(graph: AttributionGraph, title: str | None, colours: dict[str, str]) -> list[Text]:
+def _heading(graph: AttributionGraph, title: str | None, most: int, colours: dict[str, str]) -> list[Text]:
     words = title if title is not None else prompt_of(graph)
     logits = graph.nodes.where("logit")
     logits = logits[np.argsort(-graph.goal[logits], kind="stable")].tolist()
@@ -514,7 +514,7 @@ def _heading(graph: AttributionGraph, title: str | None, colours: dict[str, str]
     sources = {name: str(graph.provenance[name]) for name in ("model", "transcoders") if name in graph.provenance}
     made = [f"{name} {os.path.basename(at.rstrip('/')) if os.path.isabs(at) else at}" for name, at in sources.items()]
     return [
-        Text(MARGIN, MARGIN + 6, shorten(readable(words), 110), colours["ink"], size=15.0, bold=True),
+        Text(MARGIN, MARGIN + 6, shorten(readable(words), most), colours["ink"], size=15.0, bold=True),
         Text(MARGIN, MARGIN + 25, readable(" · ".join([f"→ {answer}{more}", *made])), colours["quiet"], size=11.0),
     ]
 
@@ -576,7 +576,7 @@ def caption_lines(graph: AttributionGraph, counts: dict[str, Any]) -> list[str]:
     lines.append(f"{figures[0]}; {figures[1]}")
     for kind, words in (("biases", "bias"), ("errors", "error")):
         if counts[kind]:
-            lines[-1] += f"; {counts[kind]} {words} nodes are not drawn"
+            lines[-1] += f"; {counts[kind]} {words} node{'s are' if counts[kind] > 1 else ' is'} not drawn"
     first = first_token(graph)
     if first is not None and counts["bos"] != "draw":
         from graphs.paths import influence

@@ -238,7 +238,7 @@ def test_biases_are_counted_not_drawn_and_the_fan_of_the_opening_mark_is_grey():
     curves = {curve.ends: curve for curve in scene.curves if curve.ends}
 
     assert (4, 5) not in curves and len(curves) == 5
-    assert "1 bias nodes are not drawn" in words_of(scene)
+    assert "1 bias node is not drawn" in words_of(scene)
     assert curves[0, 2].colour == THEMES["light"]["faint"]
     # Of the goal, 2/3 comes through feature 2 and 1/4 of that from <bos>; all else from dallas.
     assert "grey: what comes from <bos>, 17% of what ends in tokens" in words_of(scene)

@@ -46,7 +46,7 @@ def test_biases_are_left_out_and_counted_unless_they_are_asked_for():
     without, with_them = compose(world()), compose(world(), biases=True)
 
     assert 4 not in rows_of(without) and (4, 6) not in edges_of(without)
-    assert "1 bias nodes are not drawn" in words_of(without) and "decoder bias" not in words_of(without)
+    assert "1 bias node is not drawn" in words_of(without) and "decoder bias" not in words_of(without)
     assert rows_of(with_them) == set(range(7)) and len(edges_of(with_them)) == 7
     assert "not drawn" not in words_of(with_them) and "bias: a constant of the model" in words_of(with_them)
     (plus,) = (shape for shape in with_them.shapes if shape.row == 4)
@@ -105,4 +105,4 @@ def test_whatever_is_chosen_every_node_is_drawn_or_counted(graph):
         scene = compose(graph, **choice)
         missing = set(range(len(kinds))) - rows_of(scene)
         assert missing == set(np.flatnonzero(kinds == kind).tolist())
-        assert not missing or f"{len(missing)} {kind} nodes are not drawn" in words_of(scene)
+        assert not missing or f"{len(missing)} {kind} node" in words_of(scene)
