@@ -445,7 +445,7 @@ function tested(row) {
 }
 
 function measured(row) {
-  if (!assay || ALWAYS.has(nodes.kind[row]) || nodes.kind[row] === "bias") return [];
+  if (ALWAYS.has(nodes.kind[row]) || nodes.kind[row] === "bias") return [];
   const found = measurement.get(row);
   if (!found) return [make("h3", {}, "Ablated alone"), make("p", { class: "quiet" }, "Not tested.")];
   const cells = (name, change, kl) =>
@@ -582,7 +582,7 @@ function showAssay() {
   const section = document.getElementById("assay");
   const name = make("h2", { id: "assay-name" }, "Assay: the graph put to the test in the real model");
   if (!assay) {
-    section.replaceChildren(name, make("p", { class: "quiet" }, "Not tested. What the picture says is what attribution predicts; `circuits check` ablates it in the model."));
+    section.replaceChildren(name, make("p", { class: "quiet" }, "Not tested by ablation. What the picture says is what attribution predicts; `circuits check ID` ablates the stored graph in the model."));
     return;
   }
   const registered = assay.registration;
