@@ -736,12 +736,15 @@ function listen() {
     });
   }
   const zoom = (factor) => () => {
-    state.zoom = factor === null ? null : Math.min(6, Math.max(0.2, scale() * factor));
+    state.zoom = Math.min(6, Math.max(0.2, scale() * factor));
     refresh();
   };
   document.getElementById("smaller").addEventListener("click", zoom(1 / 1.25));
   document.getElementById("larger").addEventListener("click", zoom(1.25));
-  document.getElementById("fit").addEventListener("click", zoom(null));
+  document.getElementById("fit").addEventListener("click", () => {
+    state.zoom = rounded(svg.parentElement.clientWidth / natural);
+    refresh();
+  });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches?.("input");
     if (event.key === "Escape") {
@@ -771,10 +774,12 @@ function listen() {
 }
 
 const natural = Number(svg.getAttribute("width"));
+const LEGIBLE = 0.62;
 const scale = () => svg.getBoundingClientRect().width / natural;
 
 function resize() {
-  svg.style.width = state.zoom === null ? `min(100%, ${natural * 1.35}px)` : `${natural * state.zoom}px`;
+  // At first as wide as there is room, within what can be read: a wide picture is scrolled.
+  svg.style.width = state.zoom === null ? `clamp(${natural * LEGIBLE}px, 100%, ${natural * 1.35}px)` : `${natural * state.zoom}px`;
 }
 
 function readAddress() {
