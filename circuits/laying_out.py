@@ -38,7 +38,8 @@ def lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> Table:
     unit_layer, position, unit = (column.cpu().numpy() for column in (run.layer, run.position, run.unit))
     kinds = np.full(len(unit), dictionary.kind, dtype=object)
     names = [f"{at}/{number}" for at, number in zip(unit_layer.tolist(), unit.tolist(), strict=True)]
-    labels = [dictionary.notes.get(name, {}).get("label") or f"L{name}" for name in names]
+    notes = dictionary.notes
+    labels = [(name in notes and notes[name].get("label")) or f"L{name}" for name in names]
     inner = [kinds, unit_layer, position, unit, run.activation.double().cpu().numpy(), np.array(labels, dtype=object)]
     errors = np.full((layers, length), -1)
     if run.errors is not None:

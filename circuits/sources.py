@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary, written_within
 
 PUSHED = 2**26  # numbers in the embeddings carried through the first attention, at most
+KEPT = 2**25  # numbers in the vectors kept from one sweep to the next, at most; more are gathered anew each time
+RUNS = 4  # stretches of neighbouring columns that are worth adding one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,17 @@ class Columns:
     units: Int[np.ndarray, "active"]
     errors: Int[np.ndarray, "layer pos"]
     constants: Int[np.ndarray, "constant"]
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What is written at one place and position.
+
+    vectors: [source d_model]. parts: (first, last, columns): where the scores of vectors[first:last] belong.
+    """
+
+    vectors: Float[Tensor, "source d_model"]
+    parts: list[tuple[int, int, slice | Tensor]]
 
 
 class Sources:
@@ -47,29 +61,41 @@ class Sources:
         self._first = np.searchsorted(cell, np.arange(layers * length + 1))
         self.pushed = not run.frozen.parallel and length * length * run.residual.shape[1] <= PUSHED
         self._embedded = self._embed()
+        writes = sum(
+            int(self._first[(source + 1) * length] - self._first[source * length])
+            * len(written_within(dictionary, source, window))
+            for source in range(layers)
+        )
+        self._room = writes * run.residual.shape[1] <= KEPT
+        self._kept: dict[tuple[str, int], list[Written | None]] = {}
 
     def score(self, weight: Float[Tensor, "target column"], place: str, layer: int, gradient: Gradient) -> None:
         """Add to each target's row what every source written at this place gives, by the gradient there."""
         if gradient.live == 0:
             return
         for position, written in enumerate(self._written(place, layer)):
-            if not written:
+            if written is None:
                 continue
             targets, g = gradient.at(position)
-            if not len(targets):
+            if targets.shape[0] == 0:
                 continue
-            scores = g @ torch.cat([vectors for _, vectors in written]).T
-            done = 0
-            for columns, vectors in written:
-                part = scores[:, done : done + len(vectors)]
-                if len(columns) and columns[-1] - columns[0] == len(columns) - 1:
-                    weight[:, columns[0] : columns[-1] + 1].index_add_(0, targets, part)
+            scores = g @ written.vectors.T
+            for first, last, columns in written.parts:
+                if isinstance(columns, slice):
+                    weight[:, columns].index_add_(0, targets, scores[:, first:last])
                 else:
-                    at = torch.from_numpy(columns).to(weight.device)
-                    weight.index_put_((targets[:, None], at), part, accumulate=True)
-                done += len(vectors)
+                    weight.index_put_((targets[:, None], columns), scores[:, first:last], accumulate=True)
 
-    def _written(self, place: str, layer: int) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
+    def _written(self, place: str, layer: int) -> list[Written | None]:
+        """For each position what is written there; kept for the next sweep if there is room for all of it."""
+        if (place, layer) in self._kept:
+            return self._kept[(place, layer)]
+        found = [_join(entries, self._run.residual.device) for entries in self._entries(place, layer)]
+        if self._room:
+            self._kept[(place, layer)] = found
+        return found
+
+    def _entries(self, place: str, layer: int) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
         """For each position, (columns, vectors) of what is written there. Columns of one entry differ."""
         run, columns = self._run, self._columns
         constants = [
@@ -126,3 +152,16 @@ class Sources:
                     for at, entries in enumerate(found):
                         entries.append((columns.constants[i : i + 1], vectors[at, None]))
         return [[entry for entry in entries if (entry[0] >= 0).all()] for entries in found]
+
+
+def _join(entries: list[tuple[np.ndarray, Tensor]], device: torch.device) -> Written | None:
+    """Entries in one matrix, for one product; columns that are neighbours go to their place in one piece."""
+    if not entries:
+        return None
+    columns = np.concatenate([columns for columns, _ in entries])
+    vectors = torch.cat([vectors for _, vectors in entries])
+    ends = [0, *(np.flatnonzero(np.diff(columns) != 1) + 1).tolist(), len(columns)]
+    if len(ends) - 1 > max(RUNS, len(columns) // 8):
+        return Written(vectors, [(0, len(columns), torch.from_numpy(columns).to(device))])
+    runs = [(first, last, slice(int(columns[first]), int(columns[last - 1]) + 1)) for first, last in pairwise(ends)]
+    return Written(vectors, runs)

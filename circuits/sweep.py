@@ -67,7 +67,7 @@ class Reach:
         if position >= len(self._past):
             nothing = torch.empty(0, dtype=torch.int64, device=self._device)
             return nothing, nothing
-        count = int(np.searchsorted(self._past[position], full))
+        count = int(self._past[position].searchsorted(full))
         return self._targets[position][:count], self._rows[position][:count]
 
     def single(self, position: int, full: int, live: int) -> Tensor:
@@ -75,7 +75,7 @@ class Reach:
         if position >= len(self._here):
             return torch.empty(0, dtype=torch.int64, device=self._device)
         here = self._here[position]
-        first, last = np.searchsorted(here, (full, live))
+        first, last = here.searchsorted(full), here.searchsorted(live)
         return torch.from_numpy(here[first:last]).to(self._device)
 
 
@@ -98,7 +98,7 @@ class Gradient:
         targets, rows = self.reach.whole(position, self.full)
         found = self.g.index_select(0, rows)
         single = self.reach.single(position, self.full, self.live)
-        if not len(single):
+        if single.shape[0] == 0:
             return targets, found
         return torch.cat([targets, single]), torch.cat([found, self.vector[single]])
 

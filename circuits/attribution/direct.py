@@ -30,7 +30,7 @@ from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 
 CONSERVED = {torch.float32: 1e-5, torch.float64: 1e-12}  # |residual| / gross of any target: METHODS 2.4
-CHUNK = {"cpu": 2**24, "cuda": 2**29}  # numbers in one gradient, 64 MB in float32 on the CPU
+CHUNK = {"cpu": 2**22, "cuda": 2**29}  # numbers in one gradient; 16 MB on the CPU, which malloc hands out again
 ROUND = 2048  # under a budget, units traced before influence is estimated anew; the peer's four batches of 512
 
 Progress = Callable[[int, int], None]
