@@ -1,7 +1,7 @@
 """What the engine is measured on: random models of three families in two sizes, random dictionaries for them, `world`.
 
-Weights are random, so nothing here means anything; sizes, sparsity and architecture are those of real ones. About
-`ACTIVE` features of each layer are active at a position, as in published transcoders.
+Weights are random, so nothing here means anything; sizes, sparsity and architecture are those of real ones. Some
+dozens of features of each layer are active at a position, as in published transcoders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from circuits.tracing import trace
 from circuits.transcoders.loading import load_transcoders
 from circuits.transcoders.transcoders import Transcoders
 
-ACTIVE = 40
 VOCABULARY = 1000
 DALLAS = "the capital of the state containing dallas is"
 
@@ -36,6 +35,7 @@ class Case:
     heads: int = 4
     units: int = 2048
     tokens: int = 16
+    active: int = 40
     kind: str = "per-layer"
 
     @property
@@ -143,7 +143,7 @@ def _draw_dictionary(case: Case, model: Model, tokens: list[int]) -> Transcoders
         silent_positions=1,
     )
     inputs = trace(model, silent, tokens).inputs  # what features read is the real model's, whatever they write
-    share = 1 - ACTIVE / case.units
+    share = 1 - case.active / case.units
     threshold = []
     for layer in layers:
         before = inputs[layer][1:] @ silent.W_enc[layer].T + silent.b_enc[layer]

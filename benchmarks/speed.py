@@ -1,0 +1,364 @@
+"""How fast we are beside circuit-tracer, and how near the floor: `python -m benchmarks.speed [part ...]`.
+
+Both sides take turns in one run, on one thread each, the peer at its best batch size. What counts is CPU time: wall
+time is given too, and means little on a busy machine. Results go to benchmarks/results/speed.json, and from there to
+speed.md; parts that are not run again keep what they had.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"  # before torch is loaded
+
+import numpy as np
+import torch
+
+from benchmarks.peers.cases import Case, Made, make
+from benchmarks.peers.jobs import INSTALL, Peer, Spent, installed, medians, write_attribution, write_graph
+from circuits import assay, attribute
+from circuits.attribution.direct import attribute_directly
+from circuits.tracing import trace
+from graphs.graph import AttributionGraph
+from graphs.nodes import Nodes
+from graphs.pruning import prune
+from graphs.scores import scores
+
+RESULTS = Path(__file__).parent / "results"
+ROUND = 256  # features between two rankings, on both sides
+SMALL, LARGE = Case("llama"), Case("gpt2", layers=12, width=768, heads=12, units=8192, tokens=32)
+
+# name: case, rows (None: all), batch sizes to choose the peer's best from, repeats
+ATTRIBUTIONS: dict[str, tuple[Case, int | None, tuple[int, ...], int]] = {
+    "world": (Case("world"), None, (16, 32), 7),
+    "world-cross": (Case("world", kind="cross-layer"), None, (16, 32), 7),
+    "A16": (SMALL, None, (16, 32), 5),
+    "A16-skip": (replace(SMALL, kind="skip"), None, (16, 32), 5),
+    "A16-cross": (replace(SMALL, kind="cross-layer"), None, (16, 32), 5),
+    "A16-gemma2": (replace(SMALL, family="gemma2"), None, (16, 32), 5),
+    "A64-2000": (replace(SMALL, tokens=64), 2000, (16, 32), 5),
+    "B32-512": (LARGE, 512, (16,), 5),
+    "B32-1024": (LARGE, 1024, (16,), 3),
+}
+PRUNINGS = {2000: 5, 5000: 5, 10000: 3}
+GROWTH = {
+    "rows": [(replace(SMALL, tokens=32), rows) for rows in (250, 500, 1000, 2000)],
+    "tokens": [(replace(SMALL, tokens=tokens), 1000) for tokens in (16, 32, 64, 128)],
+    "layers": [(replace(SMALL, layers=layers), 500) for layers in (2, 4, 8, 16)],
+    "features": [(replace(SMALL, active=active), 400) for active in (20, 40, 80, 160)],
+}
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+def spend(work: Callable[[], Any]) -> Spent:
+    """What one run of ours takes. Memory that was freed before goes back to the system first."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _memory("VmRSS")
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Spent(time.process_time() - cpu, time.perf_counter() - wall, _memory("VmHWM") - before)
+
+
+def _memory(name: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def gemm_rate() -> float:
+    """FLOP per second of this machine's float32 matrix product on one thread, now: the best of ten."""
+    a, b = torch.randn(1024, 768), torch.randn(768, 768)
+    best = float("inf")
+    for _ in range(10):
+        start = time.process_time()
+        for _ in range(10):
+            a @ b
+        best = min(best, (time.process_time() - start) / 10)
+    return 2 * a.shape[0] * b.shape[0] * b.shape[1] / best
+
+
+def floor_of(made: Made, graph: AttributionGraph) -> dict[str, float]:
+    """The floating-point operations that the rows of a graph need at least, and those of the prompt's own pass."""
+    run = trace(made.model, made.dictionary, made.tokens)
+    width, attention = made.model.d_model, run.frozen.attention[0].weights
+    paths = attention.out.shape[0] + attention.value.shape[1]
+    nodes = graph.nodes
+    targets = nodes.where("feature", "logit")
+    layer, position = nodes.layer[targets].astype(float), nodes.position[targets].astype(float)
+    through = np.maximum(layer - 1, 0) * (position + 1)
+    units = np.zeros((made.model.layers + 1, len(made.tokens) + 1))
+    np.add.at(units, (run.layer.numpy() + 1, run.position.numpy() + 1), 1)
+    below = units.cumsum(0).cumsum(1)[nodes.layer[targets], nodes.position[targets] + 1]
+    rows = through.sum() * 2 * width * paths + (through * (position + 2)).sum() * attention.out.shape[0]
+    rows += 2 * width * below.sum() + ((position + 1) * (position + 2)).sum() * width
+    weights = sum(weight.numel() for weight in _weights(made)) + sum(weight.numel() for weight in made.dictionary.W_enc)
+    return {"rows": float(rows), "prompt": 2.0 * len(made.tokens) * weights}
+
+
+def _weights(made: Made) -> list[torch.Tensor]:
+    blocks = made.model.blocks
+    attention = [weight for block in blocks for weight in (block.W_V, block.W_V, block.W_O, block.W_O)]
+    mlp = [weight for block in blocks for weight in (block.W_gate, block.W_in, block.W_out) if weight is not None]
+    return [*attention, *mlp, made.model.W_U]
+
+
+# -- the parts --------------------------------------------------------------------------------------------------------
+
+
+def compare_attribution(name: str) -> dict[str, Any]:
+    case, rows, batches, repeats = ATTRIBUTIONS[name]
+    made = make(case)
+
+    def ours() -> AttributionGraph:
+        return attribute_directly(made.model, made.dictionary, made.tokens, max_features=rows, round_size=ROUND)
+
+    first = spend(ours)
+    graph = ours()
+    with Peer(write_attribution(made)) as peer:
+
+        def theirs(batch: int) -> Spent:
+            budget = {} if rows is None else {"max_feature_nodes": rows, "update_interval": ROUND // batch}
+            return peer.attribute(batch_size=batch, **budget)
+
+        peak = theirs(batches[0]).peak
+        tried = {batch: theirs(batch).cpu for batch in batches} if len(batches) > 1 else {batches[0]: 0.0}
+        best = min(tried, key=lambda batch: tried[batch])
+        pairs = [(theirs(best), spend(ours)) for _ in range(repeats)]
+    peer_spent, our_spent = medians(pair[0] for pair in pairs), medians(pair[1] for pair in pairs)
+    found: dict[str, Any] = {
+        "case": case.name,
+        "active": graph.provenance["active"],
+        "rows": graph.provenance["traced"],
+        "edges": len(graph.source),
+        "repeats": repeats,
+        "peer batch": best,
+        "peer": asdict(peer_spent) | {"peak": max(peak, peer_spent.peak)},
+        "ours": asdict(our_spent) | {"peak": max(first.peak, our_spent.peak)},
+        "ratio cpu": float(np.median([theirs.cpu / ours.cpu for theirs, ours in pairs])),
+        "ratio wall": float(np.median([theirs.wall / ours.wall for theirs, ours in pairs])),
+    }
+    if case.kind == "per-layer":
+        needed, rate = floor_of(made, graph), gemm_rate()
+        found["floor"] = {**needed, "rate": rate, "seconds": sum(needed.values()) / rate}
+        found["over floor"] = our_spent.cpu / found["floor"]["seconds"]
+    return found
+
+
+def compare_pruning(features: int) -> dict[str, Any]:
+    graph = draw_graph(features)
+    prune(graph, renormalise=True)  # numba compiles
+    with Peer(write_graph(graph)[0]) as peer:
+        pairs = [
+            (peer.prune(0.8, 0.98), spend(lambda: prune(graph, renormalise=True))) for _ in range(PRUNINGS[features])
+        ]
+    own = medians(spend(lambda: prune(graph)) for _ in range(PRUNINGS[features]))
+    peer_spent, our_spent = medians(pair[0] for pair in pairs), medians(pair[1] for pair in pairs)
+    return {
+        "edges": len(graph.source),
+        "repeats": PRUNINGS[features],
+        "peer": asdict(peer_spent),
+        "ours, the peer's rule": asdict(our_spent),
+        "ours, our rule": asdict(own),
+        "ratio cpu": float(np.median([theirs.cpu / ours.cpu for theirs, ours in pairs])),
+    }
+
+
+def draw_graph(features: int, layers: int = 12, length: int = 32) -> AttributionGraph:
+    """Features at random places; an edge wherever one can be, its size spread over decades."""
+    numbers = np.random.default_rng(3)
+    layer = np.concatenate(
+        [np.full(length, -1), np.repeat(np.arange(layers), length - 1), numbers.integers(0, layers, features)]
+    )
+    position = np.concatenate(
+        [np.arange(length), np.tile(np.arange(1, length), layers), numbers.integers(1, length, features)]
+    )
+    kind = np.array(["token"] * length + ["error"] * (layers * (length - 1)) + ["feature"] * features)
+    order = np.lexsort((kind == "error", position, layer))
+    layer, position = np.append(layer[order], [layers] * 10), np.append(position[order], [length - 1] * 10)
+    kind = np.append(kind[order], ["logit"] * 10)
+    count = len(kind)
+    feature = np.where(kind == "feature", np.arange(count), -1)
+    sources, lengths, gross = [], np.zeros(count, dtype=np.int64), np.zeros(count)
+    weights = []
+    for row in np.flatnonzero((kind == "feature") | (kind == "logit")):
+        source = np.flatnonzero((layer[:row] < layer[row]) & (position[:row] <= position[row]))
+        weight = numbers.standard_normal(len(source)) * np.exp(numbers.standard_normal(len(source)))
+        sources.append(source.astype(np.int32))
+        weights.append(weight.astype(np.float32))
+        lengths[row], gross[row] = len(source), np.abs(weights[-1].astype(float)).sum()
+    goal = np.where(kind == "logit", 0.09, 0.0)
+    nothing = np.zeros(count)
+    label = np.array([str(i) for i in range(count)], dtype=object)
+    nodes = Nodes(kind, layer, position, feature, np.ones(count), nothing, gross, nothing, label)
+    target = np.repeat(np.arange(count), lengths)
+    prompt = tuple(range(length))
+    return AttributionGraph(
+        nodes, np.concatenate(sources), target, np.concatenate(weights), goal, prompt, tuple(map(str, prompt))
+    )
+
+
+def measure_growth(along: str) -> dict[str, Any]:
+    """CPU seconds along one axis and the power that fits them: of everything, and of what the prompt alone costs not."""
+    found = []
+    for case, rows in GROWTH[along]:
+        made = make(case)
+
+        def ours(rows: int = rows, made: Made = made) -> AttributionGraph:
+            return attribute_directly(made.model, made.dictionary, made.tokens, max_features=rows, round_size=10**6)
+
+        active = ours().provenance["active"]
+        whole = min(spend(ours).cpu for _ in range(5))
+        prompt = min(spend(lambda made=made: trace(made.model, made.dictionary, made.tokens)).cpu for _ in range(5))
+        at = {"rows": rows, "tokens": case.tokens, "layers": case.layers, "features": active}[along]
+        found.append({"at": at, "cpu": whole, "prompt": prompt})
+    at = np.log([each["at"] for each in found])
+    whole = np.log([each["cpu"] for each in found])
+    beyond = np.log([max(each["cpu"] - each["prompt"], 1e-4) for each in found])
+    powers = {"whole": float(np.polyfit(at, whole, 1)[0]), "beyond the prompt": float(np.polyfit(at, beyond, 1)[0])}
+    return {"points": found, "exponent": powers}
+
+
+def measure_prompt() -> dict[str, Any]:
+    """`world` on one prompt: everything but imports and loading, and the assay apart."""
+    made = make(Case("world"))
+    sentence = "the capital of the state containing dallas is"
+
+    def whole() -> AttributionGraph:
+        small = prune(attribute(made.model, made.dictionary, sentence))
+        scores(small)
+        return small
+
+    small = whole()
+    assay(made.model, made.dictionary, small)
+    graph = medians(spend(whole) for _ in range(7))
+    checked = medians(spend(lambda: assay(made.model, made.dictionary, small)) for _ in range(5))
+    return {"attribute, prune, score": asdict(graph), "assay": asdict(checked)}
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were taken on, and how busy it was."""
+    cpu = [
+        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return {
+        "cpu": cpu[0] if cpu else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "peer": "circuit-tracer 0.5.0, transformer-lens 3.2.1, torch 2.13.0",
+    }
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as tables."""
+    lines = [
+        "# Beside circuit-tracer",
+        "",
+        "Made by `python -m benchmarks.speed`. Models and dictionaries are random",
+        "",
+    ]
+    lines[2] += " but for `world`; sizes and sparsity are those of real ones. One thread each, turns taken in one run,"
+    lines[2] += " medians; CPU seconds. Other work ran on the machine meanwhile: trust the ratios, not the seconds."
+    for part, where in sorted({str(sorted(v["machine"].items())): v["machine"] for v in results.values()}.items())[:1]:
+        del part
+        shown = ", ".join(f"{key} {value}" for key, value in where.items() if key != "load")
+        lines += [f"Machine: {shown}.", ""]
+    head = ["", "rows", "active", "peer batch", "peer s", "ours s", "ratio", "wall ratio", "over floor"]
+    head += ["peer MB", "ours MB", "repeats"]
+    lines += ["## Attribution", "", *_header(head)]
+    for name in ATTRIBUTIONS:
+        if name in results:
+            r = results[name]
+            cells = [f"{name}: {r['case']}", r["rows"], r["active"], r["peer batch"], f"{r['peer']['cpu']:.3f}"]
+            cells += [f"{r['ours']['cpu']:.3f}", f"{r['ratio cpu']:.1f}", f"{r['ratio wall']:.1f}"]
+            cells += [f"{r['over floor']:.1f}" if "over floor" in r else "", f"{r['peer']['peak'] / 1e6:.0f}"]
+            lines.append(_row([*cells, f"{r['ours']['peak'] / 1e6:.0f}", r["repeats"]]))
+    lines += [
+        "",
+        "`over floor`: our CPU time over that of the fewest floating-point operations the rows and the prompt need,",
+    ]
+    lines += [
+        "at the rate of this machine's matrix product, measured in the same run. MB: peak above what was loaded.",
+        "",
+    ]
+    head = ["features", "edges", "peer s", "ours s", "ratio", "our own rule s", "peer MB", "ours MB", "repeats"]
+    lines += ["## Pruning", "", *_header(head)]
+    for features in PRUNINGS:
+        if f"prune-{features}" in results:
+            r = results[f"prune-{features}"]
+            ours = r["ours, the peer's rule"]
+            cells = [features, r["edges"], f"{r['peer']['cpu']:.3f}", f"{ours['cpu']:.4f}", f"{r['ratio cpu']:.0f}"]
+            cells += [f"{r['ours, our rule']['cpu']:.4f}", f"{r['peer']['peak'] / 1e6:.0f}"]
+            lines.append(_row([*cells, f"{ours['peak'] / 1e6:.0f}", r["repeats"]]))
+    lines += ["", "## Growth", "", "CPU seconds of ours on the small model, and the power that fits them.", ""]
+    lines += _header(["along", "points", "CPU s", "exponent", "exponent without the prompt's own pass"])
+    for along in GROWTH:
+        if f"growth-{along}" in results:
+            r = results[f"growth-{along}"]
+            at = ", ".join(str(each["at"]) for each in r["points"])
+            cpu = ", ".join(f"{each['cpu']:.3f}" for each in r["points"])
+            powers = r["exponent"]
+            lines.append(_row([along, at, cpu, f"{powers['whole']:.2f}", f"{powers['beyond the prompt']:.2f}"]))
+    if "prompt" in results:
+        r = results["prompt"]
+        lines += ["", "## One prompt of `world`, loaded", "", *_header(["", "CPU s", "wall s"])]
+        for name in ("attribute, prune, score", "assay"):
+            lines.append(_row([name, f"{r[name]['cpu']:.3f}", f"{r[name]['wall']:.3f}"]))
+    return "\n".join([*lines, ""])
+
+
+def _header(cells: Sequence[str]) -> list[str]:
+    return [_row(cells), _row(["---"] * len(cells))]
+
+
+def _row(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the parts asked for, or all; keep what was measured of the others."""
+    parts: dict[str, Callable[[], dict[str, Any]]] = {"prompt": measure_prompt}
+    parts |= {name: lambda name=name: compare_attribution(name) for name in ATTRIBUTIONS}
+    parts |= {f"prune-{size}": lambda size=size: compare_pruning(size) for size in PRUNINGS}
+    parts |= {f"growth-{along}": lambda along=along: measure_growth(along) for along in GROWTH}
+    strange = [each for each in arguments if each not in parts]
+    if strange:
+        print(f"there is no part {strange[0]!r}; there are {', '.join(parts)}.", file=sys.stderr)
+        return 2
+    if not installed():
+        print(INSTALL, file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / "speed.json"
+    for name in arguments or parts:
+        found = {**parts[name](), "machine": machine()}
+        results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        results[name] = found
+        file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (RESULTS / "speed.md").write_text(report(results), encoding="utf-8")
+        print(name, json.dumps(found), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
