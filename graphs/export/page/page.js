@@ -279,7 +279,20 @@ function pin(row) {
   state.node = row !== null && row >= 0 && row < count ? row : null;
   state.path = null;
   refresh();
-  if (state.node !== null) panel.scrollTop = 0;
+  if (state.node === null) return;
+  panel.scrollTop = 0;
+  reveal(state.node);
+}
+
+// A node that was chosen elsewhere than in the picture may lie outside of what is seen of it.
+function reveal(row) {
+  const mark = nodeMark[row];
+  if (!mark) return;
+  const [box, around] = [mark.getBoundingClientRect(), svg.parentElement.getBoundingClientRect()];
+  const middle = (area) => area.left + area.width / 2;
+  if (box.left < around.left + 20 || box.right > around.right - 20) svg.parentElement.scrollLeft += middle(box) - middle(around);
+  const top = document.getElementById("tools").getBoundingClientRect().bottom;
+  if (box.top < top || box.bottom > innerHeight) scrollBy(0, box.top - (top + innerHeight) / 2);
 }
 
 let sought = { words: "", found: null };
@@ -821,3 +834,4 @@ listen();
 showFacts();
 showAssay();
 refresh();
+if (state.node !== null) reveal(state.node);
