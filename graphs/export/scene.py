@@ -179,6 +179,7 @@ def compose(
     names = [label_of(shown, row) if labels or shown.nodes.kind[row] == "logit" else "" for row in range(len(rows))]
     reserved, layout = _make_room(shown, names)
     tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
+    wrong = np.isin(rows, [] if assay is None else moved_the_other_way(assay))
 
     heading = [] if bare else _heading(graph, title, max(110, int(layout.width / 9)), colours)
     left, top = MARGIN + NAMES, MARGIN + (LINE * 2 + 12) * (not bare)
@@ -200,7 +201,7 @@ def compose(
         colours=colours,
         lines=(*_layer_lines(layout, left, top, width, colours), *legend["lines"]),
         curves=(*curves, *legend["curves"]),
-        shapes=(*_shapes(shown, rows, x, y, radius, tested, colours), *legend["shapes"]),
+        shapes=(*_shapes(shown, rows, x, y, radius, tested, wrong, colours), *legend["shapes"]),
         texts=(
             *heading,
             *_layer_names(shown, layout, top, colours),
@@ -210,6 +211,15 @@ def compose(
             *legend["texts"],
         ),
     )
+
+
+def moved_the_other_way(assay: Assay) -> list[int]:
+    """The nodes that, ablated with attention live, moved the target against a prediction large enough to count."""
+    share = assay.registration.get("thresholds", {}).get("sizeable", 0.05)
+    least = share * abs(assay.statistics.get("clean", float("nan")))
+    return [
+        each.node for each in assay.ablations if abs(each.predicted) >= least and each.predicted * each.measured < 0
+    ]
 
 
 def label_of(graph: AttributionGraph, row: int) -> str:
@@ -320,6 +330,7 @@ def _shapes(
     y: np.ndarray,
     radius: np.ndarray,
     tested: np.ndarray | None,
+    wrong: np.ndarray,
     colours: dict[str, str],
 ) -> list[Shape]:
     nodes = graph.nodes
@@ -340,7 +351,7 @@ def _shapes(
                 y=float(y[row]),
                 radius=float(radius[row]),
                 fill=colours["error"] if unexplained else _mix(colours["low"], colours["high"], strength[row] ** 1.5),
-                outline=colours["quiet"] if unexplained else colours["high"],
+                outline=colours["failed" if wrong[row] else "quiet" if unexplained else "high"],
                 dashed=tested is not None and not untestable and not tested[row],
                 row=int(rows[row]),
                 tip=f"{words}: {kind}{level}{where}, {carries}" + (" of the influence" if kind != "logit" else ""),
@@ -627,6 +638,8 @@ def _legend(
     samples.append(("size", "larger: more influence"))
     if assay is not None:
         samples += [("solid", "ablated alone and measured"), ("dashed", "not ablated alone")]
+        if moved_the_other_way(assay):
+            samples.append(("wrong", "moved the target against the prediction"))
     legend: dict[str, list] = {"lines": [], "curves": [], "shapes": [], "texts": []}
     x, y = MARGIN, top
     for sample, words in samples:
@@ -664,10 +677,10 @@ def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colou
         legend["shapes"].append(Shape("circle", x + 4, y, 3.6, colours["low"], outline))
         legend["shapes"].append(Shape("circle", x + 16, y, 6.0, colours["high"], outline))
     else:
-        shape = {"solid": "circle", "dashed": "circle"}.get(sample, sample)
+        shape = "circle" if sample in ("solid", "dashed", "wrong") else sample
         unexplained = sample in ("diamond", "box")
         fill = colours["error"] if unexplained else middle
-        line = colours["quiet"] if unexplained else outline
+        line = colours["failed"] if sample == "wrong" else colours["quiet"] if unexplained else outline
         legend["shapes"].append(Shape(shape, x + 6, y, 4.5, fill, line, dashed=sample == "dashed"))
 
 

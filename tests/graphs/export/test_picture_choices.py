@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from graphs.assays import Ablation, Assay
 from graphs.errors import BadOption
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.scene import THEMES, compose
@@ -106,3 +107,19 @@ def test_whatever_is_chosen_every_node_is_drawn_or_counted(graph):
         missing = set(range(len(kinds))) - rows_of(scene)
         assert missing == set(np.flatnonzero(kinds == kind).tolist())
         assert not missing or f"{len(missing)} {kind} node" in words_of(scene)
+
+
+def test_a_node_that_moved_the_target_against_a_prediction_that_counts_is_red():
+    def outline(predicted, measured):
+        tried = Ablation(3, 0.5, predicted, measured, 0.1, predicted, 0.1)
+        scene = compose(
+            world(), assay=Assay({"thresholds": {"sizeable": 0.1}}, 1e-7, [tried], {"clean": -20.0}, [], [])
+        )
+        said = "moved the target against the prediction" in words_of(scene)
+        (shape,) = (shape for shape in scene.shapes if shape.row == 3)
+        assert said == (shape.outline == THEMES["light"]["failed"])
+        return said
+
+    assert outline(-2.5, 0.1) and outline(2.0, -3.0)
+    assert not outline(-2.5, -0.1)
+    assert not outline(-1.9, 0.1)  # too small a promise to be held to
