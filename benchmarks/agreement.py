@@ -154,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
         print(INSTALL, file=sys.stderr)
         return 2
     names = [field.name for field in fields(Agreement)]
-    print(" | ".join(names))
+    print(" | ".join(names), flush=True)
     apart = 0
     for case in CASES:
         for dtype in ("float64", "float32"):

@@ -26,7 +26,8 @@ class Case:
     """One model, dictionary and prompt.
 
     family: "llama", "gpt2", "gemma2", or "world" for the shipped model. kind: "per-layer", "skip" or "cross-layer".
-    tokens: how long the prompt is (of `world`: as long as its sentence). units: features a layer.
+    tokens: how long the prompt is (of `world`: as long as its sentence). units: features a layer; active: how many
+    of them at a position.
     """
 
     family: str
