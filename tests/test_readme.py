@@ -1,0 +1,27 @@
+"""What README shows is what happens."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_ten_lines_of_python_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+
+    exec(code, {})
+
+    assert (tmp_path / "dallas.svg").stat().st_size > 1000
+    assert "supported" in capsys.readouterr().out
+
+
+def test_every_file_it_names_is_there():
+    named = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert named
+    for path in named:
+        assert (Path(__file__).parents[1] / path).exists(), path
