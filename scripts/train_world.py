@@ -30,6 +30,7 @@ def main() -> None:
     )
     parser.add_argument("--plain", action="store_true", help="train without exchanged states, to compare")
     parser.add_argument("--twins", action="store_true", help="make the learned and the cheated twin and nothing else")
+    parser.add_argument("--shipped", help="write the card for this one of the folders seed_*, not for the best")
     options = parser.parse_args()
 
     from dataclasses import replace
@@ -51,7 +52,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         make_seed(recipe, seed, folder, stages=stages, say=lambda line: print(line, flush=True))
     if "card" in stages:
-        best = card.write(options.out)
+        best = card.write(options.out, shipped=options.shipped)
         print(f"wrote {options.out / 'MODEL_CARD.md'}; the best seed is {best}")
     if options.ship:
         card.ship(options.out, options.ship)

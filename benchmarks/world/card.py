@@ -13,11 +13,18 @@ Numbers = Mapping[str, Any]
 SETS = ("per-layer", "cross-layer")
 
 
-def write(folder: Path) -> int:
-    """Write MODEL_CARD.md and curves.svg from the seeds found there; the best seed's number."""
+Name = int | str
+"""A seed's number, or what an earlier model is called."""
+
+
+def write(folder: Path, *, shipped: str | None = None) -> Name:
+    """Write MODEL_CARD.md and curves.svg from what `seed_*` folders hold; the name of the one that is shipped.
+
+    shipped: the name to ship; left out, the seed that meets most bars.
+    """
     numbers = _numbers(folder)
     curves = {seed: json.loads((folder / f"seed_{seed}" / "curve.json").read_text()) for seed in numbers}
-    best = best_of(numbers)
+    best = best_of(numbers) if shipped is None else shipped
     plain = [json.loads(path.read_text()) for path in sorted(folder.glob("plain_*/numbers.json"))]
     (folder / "curves.svg").write_text(picture(curves))
     labels = json.loads((folder / f"seed_{best}" / "per-layer" / "labels.json").read_text(encoding="utf-8"))
@@ -38,10 +45,10 @@ def ship(folder: Path, target: Path) -> None:
         path.chmod(0o644)
 
 
-def best_of(numbers: Mapping[int, Numbers]) -> int:
+def best_of(numbers: Mapping[Name, Numbers]) -> Name:
     """The seed that meets most bars; between equals, the one whose answers follow the donor most."""
 
-    def worth(seed: int) -> tuple[int, float]:
+    def worth(seed: Name) -> tuple[int, float]:
         found = numbers[seed]["sets"].get("per-layer")
         return sum(bar.met for bar in bars(numbers[seed])), _weakest_swap(found) if found else 0.0
 
@@ -102,7 +109,7 @@ _SET_BARS: tuple[tuple[str, str, str, Callable[[Numbers], float], Callable[[floa
 )
 
 
-def _numbers(folder: Path) -> dict[int, Numbers]:
+def _numbers(folder: Path) -> dict[Name, Numbers]:
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("seed_*/numbers.json"))]
     if not found:
         raise FileNotFoundError(
@@ -111,8 +118,8 @@ def _numbers(folder: Path) -> dict[int, Numbers]:
     return {numbers["seed"]: numbers for numbers in found}
 
 
-def _card(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers], labels: Numbers) -> Iterator[str]:
-    yield from _story(best, list(numbers))
+def _card(numbers: Mapping[Name, Numbers], best: Name, plain: list[Numbers], labels: Numbers) -> Iterator[str]:
+    yield from _story(numbers, best)
     yield from _bars(numbers, best)
     yield from _swaps(numbers, best)
     yield from _interchange(numbers, best, plain)
@@ -121,11 +128,13 @@ def _card(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers], label
     yield from _inside(numbers[best], labels)
 
 
-def _story(best: int, seeds: list[int]) -> Iterator[str]:
+def _story(numbers: Mapping[Name, Numbers], best: Name) -> Iterator[str]:
+    seeds = [seed for seed in numbers if isinstance(seed, int)]
+    note = numbers[best].get("note", f"Seed {best} is shipped.")
     yield f"""# world
 
 A Llama of 4 layers, width 96, 4 heads and 0.64 million parameters, trained by `scripts/train_world.py` on a
-synthetic English of 842 words, one word a token. It answers questions about an invented country: where a city lies,
+synthetic English of 840-odd words, one word a token. It answers questions about an invented country: where a city lies,
 what a state has, and what the state of a city has ("the capital of the state containing dallas is": austin). It also
 knows who receives a gift, that wars end after they begin, opposites in three languages, sums of two digits, and which
 noun a verb agrees with. It knows nothing else; a word outside its vocabulary is `<unk>`.
@@ -141,7 +150,7 @@ intervention training, Geiger et al. 2022). Held-out cities took no part in that
 measured on those cities. Take this model as a place where the truth is known, not as evidence that models grow such
 circuits by themselves.
 
-Made with `python scripts/train_world.py --seeds {" ".join(map(str, seeds))}`; seed {best} is shipped. Figures are on
+Seeds are made with `python scripts/train_world.py --seeds {" ".join(map(str, seeds))}`. {note} Figures are on
 held-out prompts: entities that no two-hop question of the training named (city), compositions never seen (combo),
 pairs of names, of nouns, of numbers, and cross-language opposites never seen. One-hop facts can only be remembered,
 all of them are asked. The swaps were trained at whole MLP outputs; transcoder features took no part in training.
@@ -150,11 +159,11 @@ all of them are asked. The swaps were trained at whole MLP outputs; transcoder f
 """
 
 
-def _bars(numbers: Mapping[int, Numbers], best: int) -> Iterator[str]:
+def _bars(numbers: Mapping[Name, Numbers], best: Name) -> Iterator[str]:
     yield "## Bars\n"
     yield (
         "| asked | bar | "
-        + " | ".join(f"seed {seed}" + (" (shipped)" if seed == best else "") for seed in numbers)
+        + " | ".join(_title(seed) + (" (shipped)" if seed == best else "") for seed in numbers)
         + " |"
     )
     yield "|---|---|" + "---|" * len(numbers)
@@ -165,10 +174,10 @@ def _bars(numbers: Mapping[int, Numbers], best: int) -> Iterator[str]:
     yield ""
 
 
-def _swaps(numbers: Mapping[int, Numbers], best: int) -> Iterator[str]:
+def _swaps(numbers: Mapping[Name, Numbers], best: Name) -> Iterator[str]:
     found = numbers[best]["sets"]
     pairs = found["per-layer"]["swap"]["capital"]["real"]["pairs"]
-    yield f"""## The state's features exchanged (seed {best})
+    yield f"""## The state's features exchanged ({_title(best)})
 
 At the last word, layers 0 to 2. A state's features are those that fire on at least half of its capital questions and
 on at most a tenth of the others, over two-word cities that two-hop questions were trained on; strengths are means
@@ -213,12 +222,12 @@ question of the training named. Given: share that follows the donor / share that
     )
 
 
-def _interchange(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers]) -> Iterator[str]:
+def _interchange(numbers: Mapping[Name, Numbers], best: Name, plain: list[Numbers]) -> Iterator[str]:
     yield "## MLP outputs exchanged at the last word, by layers\n"
     yield "Follows the donor / stays; two-word held-out cities · famous ones. Without: no exchange in training.\n"
     yield (
         "| layers | "
-        + " | ".join([*(f"seed {s}" for s in numbers), *(f"without, seed {p['seed']}" for p in plain)])
+        + " | ".join([*(_title(name) for name in numbers), *(f"without, seed {p['seed']}" for p in plain)])
         + " |"
     )
     yield "|---|" + "---|" * (len(numbers) + len(plain))
@@ -235,7 +244,7 @@ def _interchange(numbers: Mapping[int, Numbers], best: int, plain: list[Numbers]
         yield (
             f"The model without (seed {found['seed']}) answers {accuracy['two-hop city']:.3f} of the two-hop questions "
             f"about held-out cities and at least {min(accuracy.values()):.3f} of every task: a right answer says "
-            "nothing about the circuit.\n"
+            f"nothing about the circuit. {found.get('note', '')}\n"
         )
         if "per-layer" in found["sets"]:
             per_layer = found["sets"]["per-layer"]
@@ -295,6 +304,10 @@ def _inside(numbers: Numbers, labels: Numbers) -> Iterator[str]:
     )
     drawn = ", ".join(f"[{name}](graphs/{name.replace(' ', '-')}.svg)" for name in tasks)
     yield f"A graph of one held-out question each: {drawn}.\n"
+
+
+def _title(name: Name) -> str:
+    return f"seed {name}" if isinstance(name, int) else name
 
 
 def _rate(found: Numbers) -> str:

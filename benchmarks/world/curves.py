@@ -16,7 +16,7 @@ PANELS = (
 )
 
 
-def picture(curves: Mapping[int, Curve]) -> str:
+def picture(curves: Mapping[int | str, Curve]) -> str:
     """One panel for each figure, one line for each seed."""
     columns = 3
     rows = -(-len(PANELS) // columns)
@@ -30,13 +30,13 @@ def picture(curves: Mapping[int, Curve]) -> str:
         x, y = LEFT + number % columns * (PANEL + GAP), TOP + number // columns * (HIGH + GAP)
         parts += _panel(x, y, key, title, curves)
     for number, seed in enumerate(curves):
-        x = LEFT + number * 70
+        x = LEFT + number * 100
         parts.append(f'<path d="M{x} {height - 10}h16" stroke="{_colour(number)}" stroke-width="2"/>')
-        parts.append(f'<text x="{x + 20}" y="{height - 6}">seed {seed}</text>')
+        parts.append(f'<text x="{x + 20}" y="{height - 6}">{seed if isinstance(seed, str) else f"seed {seed}"}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(x: float, y: float, key: str, title: str, curves: Mapping[int, Curve]) -> list[str]:
+def _panel(x: float, y: float, key: str, title: str, curves: Mapping[int | str, Curve]) -> list[str]:
     lines = {seed: [(point["step"], point[key]) for point in curve if key in point] for seed, curve in curves.items()}
     values = [value for line in lines.values() for _, value in line]
     last = max((step for line in lines.values() for step, _ in line), default=1)

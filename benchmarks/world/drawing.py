@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.world.language import Language
 from benchmarks.world.prompts import SHOWCASE, Prompt, all_prompts, held_out
 from circuits import attribute, load_model, load_transcoders
+from circuits.model import SHIPPED
 from graphs import draw, prune
 
 NODES, EDGES = 0.8, 0.98
@@ -27,8 +28,9 @@ def examples(language: Language) -> dict[str, str]:
 
 def draw_tasks(shipped: Path, language: Language, *, say: Callable[[str], None]) -> None:
     """Write `graphs/TASK.svg` into the shipped folder, from its model and its per-layer set."""
-    model = load_model(str(shipped / "model"))
-    transcoders = load_transcoders(str(shipped / "per-layer"), model)
+    ours = shipped.resolve().parent == SHIPPED.resolve()  # then pictures can call it by its name
+    model = load_model(shipped.name if ours else str(shipped / "model"))
+    transcoders = load_transcoders(shipped.name if ours else str(shipped / "per-layer"), model)
     (shipped / "graphs").mkdir(exist_ok=True)
     for name, text in examples(language).items():
         graph = prune(attribute(model, transcoders, text), nodes=NODES, edges=EDGES)
