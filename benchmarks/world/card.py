@@ -150,7 +150,10 @@ intervention training, Geiger et al. 2022). Held-out cities took no part in that
 measured on those cities. Take this model as a place where the truth is known, not as evidence that models grow such
 circuits by themselves.
 
-Seeds are made with `python scripts/train_world.py --seeds {" ".join(map(str, seeds))}`. {note} Figures are on
+Seeds are made with `python scripts/train_world.py --seeds {" ".join(map(str, seeds))}`.
+{note}
+
+Figures are on
 held-out prompts: entities that no two-hop question of the training named (city), compositions never seen (combo),
 pairs of names, of nouns, of numbers, and cross-language opposites never seen. One-hop facts can only be remembered,
 all of them are asked. The swaps were trained at whole MLP outputs; transcoder features took no part in training.
