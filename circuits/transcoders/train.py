@@ -104,8 +104,13 @@ class Trained:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Trained":
         """The same with every tensor changed, say moved or rounded."""
-        lists = (self.encoder, self.encoder_bias, self.threshold, self.decoder)
-        return Trained(*(tuple(change(t) for t in tensors) for tensors in lists), change(self.decoder_bias))
+        return Trained(
+            tuple(map(change, self.encoder)),
+            tuple(map(change, self.encoder_bias)),
+            tuple(map(change, self.threshold)),
+            tuple(map(change, self.decoder)),
+            change(self.decoder_bias),
+        )
 
 
 def train(
