@@ -40,6 +40,7 @@ def test_a_bad_prompt_is_refused_with_the_reason(prompt, complaint: str):
     ("targets", "complaint"),
     [
         (["purple"], "a word it does not know"),
+        (["RED"], "Did you mean red"),
         (["red fox"], "2 tokens"),
         ([("red", "red")], "same token"),
         (["red", "red"], "given twice"),
