@@ -157,11 +157,14 @@ class Model:
             return unknown in self.tokenizer(word, add_special_tokens=False).input_ids
 
         words = [word for word in dict.fromkeys(text.split()) if strange(word)] or [text]
-        nearest = difflib.get_close_matches(words[0].lower(), list(self.tokenizer.get_vocab()), n=3)
-        hint = (
-            f" Did you mean {' or '.join(nearest)}?" if nearest else " `circuits models` shows what it was trained on."
-        )
-        return f"{self.name} does not know {', '.join(repr(word) for word in words)}.{hint}"
+        hint = self._nearest(words[0]) or "Use other words; its model card says what it was trained on."
+        return f"{self.name} does not know {', '.join(repr(word) for word in words)}. {hint}"
+
+    def _nearest(self, word: str) -> str:
+        """A question that offers the tokens most like a word, whatever their case; nothing where none is like it."""
+        known = {token.lower(): token for token in self.tokenizer.get_vocab()}
+        found = [known[each] for each in difflib.get_close_matches(word.lower().strip(), list(known), n=3)]
+        return f"Did you mean {' or '.join(found)}?" if found else ""
 
     def texts(self, ids: Iterable[int]) -> list[str]:
         """What each token says, one text per id, spaces kept."""
@@ -192,7 +195,8 @@ class Model:
             found.append(ids)
         pieces = self.texts(found[0])
         what = "a word it does not know" if unknown in found[0] or not found[0] else f"{len(pieces)} tokens {pieces}"
-        raise BadTarget(f"a target must be a single token of {self.name}; {text!r} is {what}. Give one of its tokens.")
+        hint = self._nearest(text) or "Give one of its tokens."
+        raise BadTarget(f"a target must be a single token of {self.name}; {text!r} is {what}. {hint}")
 
     # -- running ------------------------------------------------------------------------------------------------------
 

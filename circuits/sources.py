@@ -163,5 +163,7 @@ def _join(entries: list[tuple[np.ndarray, Tensor]], device: torch.device) -> Wri
     ends = [0, *(np.flatnonzero(np.diff(columns) != 1) + 1).tolist(), len(columns)]
     if len(ends) - 1 > max(RUNS, len(columns) // 8):
         return Written(vectors, [(0, len(columns), torch.from_numpy(columns).to(device))])
-    runs = [(first, last, slice(int(columns[first]), int(columns[last - 1]) + 1)) for first, last in pairwise(ends)]
+    runs: list[tuple[int, int, slice | Tensor]] = [
+        (first, last, slice(int(columns[first]), int(columns[last - 1]) + 1)) for first, last in pairwise(ends)
+    ]
     return Written(vectors, runs)

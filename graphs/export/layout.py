@@ -95,7 +95,7 @@ class _Plan:
             if layer == answers:
                 capacity = min(capacity, max(columns[position + 1], float(size[members].max()), 240.0))
             broken = [[members[0]]]
-            used = size[members[0]]
+            used = float(size[members[0]])
             for node in members[1:]:
                 if used + size[node] > capacity:
                     broken.append([])

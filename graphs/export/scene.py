@@ -189,7 +189,7 @@ def compose(
 
     tokens, depth = _token_texts(shown, layout, left, top, colours)
     radius = _radii(shown)
-    labels = _labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
+    labelled = _labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
     strength = _carried(graph)
     curves, counts = _edges(graph, rows, x, y, radius, strength, most_edges, bos, colours)
     bottom = top + layout.height + depth
@@ -205,7 +205,7 @@ def compose(
         texts=(
             *heading,
             *_layer_names(shown, layout, top, colours),
-            *labels,
+            *labelled,
             *tokens,
             *caption,
             *legend["texts"],
@@ -519,7 +519,9 @@ def _heading(graph: AttributionGraph, title: str | None, most: int, colours: dic
     words = title if title is not None else prompt_of(graph)
     logits = graph.nodes.where("logit")
     logits = logits[np.argsort(-graph.goal[logits], kind="stable")].tolist()
-    answer = ", ".join(f"{_logit_name(graph, row)} {_percent(graph.nodes.activation[row])}" for row in logits[:3])
+    answer = ", ".join(
+        f"{_logit_name(graph, row)} {_percent(float(graph.nodes.activation[row]))}" for row in logits[:3]
+    )
     more = f" and {len(logits) - 3} more" if len(logits) > 3 else ""
     # A picture is shown around: of a folder on someone's disk it says the last name only.
     sources = {name: str(graph.provenance[name]) for name in ("model", "transcoders") if name in graph.provenance}
