@@ -93,7 +93,7 @@ class _Plan:
             members = cells[layer, position]
             # What is on top stays within its column, so that not everything fans out to reach it.
             if layer == answers:
-                capacity = min(capacity, max(columns[position + 1], float(size[members].max()), 240.0))
+                capacity = min(capacity, max(float(columns[position + 1]), float(size[members].max()), 240.0))
             broken = [[members[0]]]
             used = float(size[members[0]])
             for node in members[1:]:
