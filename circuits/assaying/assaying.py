@@ -52,6 +52,8 @@ def assay(
     """
     if top < 1 or controls < 1:
         raise BadOption(f"top and controls must be at least 1, found {top} and {controls}.")
+    if not 0 <= seed < 2**63:
+        raise BadOption(f"the seed must be 0 or more and below 2**63, found {seed}.")
     _check_origin(model, transcoders, graph)
     began = time.perf_counter()
     run = trace(model, transcoders, graph.token_ids)

@@ -39,6 +39,7 @@ def test_sets(
     random = draw_controls(active.cpu().numpy(), ours.cpu().numpy(), controls, seed)
     sets = [ours, *(torch.from_numpy(each).to(active) for each in random)]
     nothing = active[:0]
+    fair = _fair(ours.cpu().numpy(), random)
     prompts = sample_prompts(
         model, int(run.tokens[0]), count=thresholds.PROMPTS, length=max(len(run.tokens), 2), seed=seed
     )
@@ -74,8 +75,8 @@ def test_sets(
                 complement=float(without[0]),
                 random_faithfulness=kept[1:].tolist(),
                 random_complement=without[1:].tolist(),
-                p_faithfulness=_p(kept[1:] >= kept[0], kept[0]),
-                p_complement=_p(without[1:] <= without[0], without[0]),
+                p_faithfulness=_p(kept[1:] >= kept[0], kept[0]) if fair else float("nan"),
+                p_complement=_p(without[1:] <= without[0], without[0]) if fair else float("nan"),
             )
         )
     return found
@@ -108,6 +109,15 @@ def draw_controls(
             chosen.append(numbers.permutation(wanted)[:short])
         sets.append(np.concatenate(chosen) if chosen else np.empty((0, 3), dtype=np.int64))
     return sets
+
+
+def _fair(ours: Int[np.ndarray, "unit 3"], random: list[Int[np.ndarray, "_ 3"]]) -> bool:
+    """Whether a p-value says anything: the graph has units, its controls are mostly others, and there are enough."""
+    if not len(ours) or 1 / (1 + len(random)) > thresholds.SIGNIFICANT:
+        return False
+    taken = {tuple(unit) for unit in ours.tolist()}
+    shared = [sum(tuple(unit) in taken for unit in each.tolist()) / len(ours) for each in random]
+    return float(np.mean(shared)) <= 0.5
 
 
 def _units_of(graph: AttributionGraph) -> Int[Tensor, "unit 3"]:

@@ -51,7 +51,7 @@ def judge(
         verdicts.append(
             _verdict(
                 f"the graph's features are enough ({subset.ablation} ablation of all others)",
-                subset.faithfulness,
+                math.nan if math.isnan(subset.p_faithfulness) else subset.faithfulness,
                 subset.faithfulness >= bar.FAITHFUL and subset.p_faithfulness <= bar.SIGNIFICANT,
                 f"≥ {bar.FAITHFUL:.0%} of the difference survives",
                 f"{len(subset.random_faithfulness)} random sets: best {best:.0%}, p = {subset.p_faithfulness:.3f}",
@@ -60,7 +60,7 @@ def judge(
         verdicts.append(
             _verdict(
                 f"the graph's features are needed ({subset.ablation} ablation of them)",
-                subset.complement,
+                math.nan if math.isnan(subset.p_complement) else subset.complement,
                 subset.complement <= 1 - bar.FAITHFUL and subset.p_complement <= bar.SIGNIFICANT,
                 f"≤ {1 - bar.FAITHFUL:.0%} of the difference survives",
                 f"{len(subset.random_complement)} random sets: lowest {least:.0%}, p = {subset.p_complement:.3f}",

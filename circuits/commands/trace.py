@@ -93,8 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
         graph = prune(whole, nodes=arguments.nodes, edges=arguments.edges)
         seconds = time.perf_counter() - began
-        store = Store(arguments.store)
-        id = store.save(graph)  # before the assay, so that Ctrl-C in the middle of it loses nothing else
         say(
             f"traced {len(graph.tokens)} tokens in {model.layers} layers of {model.name} with {transcoders.name}: "
             f"{whole.provenance['active']:,} features active, {seconds:.1f} s",
@@ -111,8 +109,10 @@ def run(arguments: argparse.Namespace) -> int:
         result = None
         if not arguments.no_assay:
             result = assay(model, transcoders, graph, seed=arguments.seed, progress=bars)
-            store.save(graph, assay=result)
             say("assay, in the real model:", *(f"  {line}" for line in wording.assay_in_words(result)))
+        # Once, and with its assay: an interrupted run must not take the place of a graph that was tested before.
+        store = Store(arguments.store)
+        id = store.save(graph, assay=result)
         written, missing = keep_pictures(store, id, graph, result)
     say(*missing, f"wrote {store.find(id)}: graph.json, nodes.parquet, edges.parquet, {', '.join(written)}")
     if arguments.output:

@@ -12,7 +12,7 @@ from circuits.ablation import ablate_sets
 from circuits.assaying import thresholds
 from circuits.assaying.sets import draw_controls
 from circuits.assaying.verdicts import judge
-from circuits.errors import WrongGraph
+from circuits.errors import BadOption, WrongGraph
 from circuits.sampling import mean_activations, sample_prompts
 from graphs.assays import Assay, Subset
 from graphs.flow import flow
@@ -71,6 +71,17 @@ def test_a_whole_graph_of_neurons_is_enough_and_needed(monkeypatch: pytest.Monke
         assert subset.faithfulness == pytest.approx(1, abs=1e-6)
         assert subset.complement == pytest.approx(0, abs=1e-6)
     assert result.verdicts[0].verdict == "supported"
+
+
+def test_controls_that_are_the_graph_itself_test_nothing():
+    model = model_of("gpt2")
+    neurons = dictionary_of(model, "neurons")
+
+    result = assay(model, neurons, attribute(model, neurons, PROMPT))
+
+    assert {each.verdict for each in result.verdicts if "features are" in each.claim} == {"untested"}
+    with pytest.raises(BadOption, match="seed"):
+        assay(model, neurons, attribute(model, neurons, PROMPT), seed=-1)
 
 
 def test_an_assay_survives_being_stored_and_is_the_same_for_the_same_seed():
