@@ -97,3 +97,15 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("circuits.attributing.attribute", interrupt)
     assert main(["trace", SHOWCASE, "--store", str(tmp_path)]) == 130
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_trace_leaves_the_tested_graph_of_before(showcase: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {path: path.read_bytes() for path in showcase.rglob("*") if path.is_file()}
+    monkeypatch.setattr("circuits.assaying.assay", interrupt)
+
+    assert main(["trace", SHOWCASE, "--store", str(showcase), "--quiet"]) == 130
+
+    assert {path: path.read_bytes() for path in showcase.rglob("*") if path.is_file()} == before
