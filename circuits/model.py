@@ -207,11 +207,13 @@ class Model:
         *,
         read: Iterable[Site] = (),
         edit: Mapping[Site, Edit] | None = None,
+        past: Any = None,
     ) -> tuple[Float[Tensor, "batch pos vocab"], dict[Site, Tensor]]:
         """The logits before any soft cap, and what passed through the sites asked for.
 
         read: sites whose tensors are wanted, each [batch pos ...]; see SITES.
         edit: for a site, a function from the tensor passing there to a new one. An edited site is read after its edit.
+        past: keys and values of what came before these tokens, from `remember`; these tokens' own are added to it.
         """
         found: dict[Site, Tensor] = {}
         edit = edit or {}
@@ -229,8 +231,15 @@ class Model:
 
         wanted = dict.fromkeys([*edit, *read, ("logits", 0)])
         hooks = [(_hook_name(site), hook_for(site)) for site in wanted]
-        self._bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+        before = {} if past is None else {"past_key_values": past, "use_cache": True}
+        self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, **before)
         return found[("logits", 0)], found
+
+    def remember(self) -> Any:
+        """An empty memory of keys and values, for `run(past=...)`: each call goes on where the last one stopped."""
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self._bridge.original_model.config)
 
     def probabilities(self, logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
         """What the model would say: its soft cap, then softmax."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,28 +11,65 @@ from torch import Tensor
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
 
+NUMBERS = 2**24  # in the largest tensors of a chunk of prompts: memory does not grow with their count
 
-@torch.no_grad()
-def sample_prompts(model: Model, first: int, *, count: int, length: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """Token ids that the model samples at temperature 1 after one given token, the same for the same seed."""
-    numbers = torch.Generator().manual_seed(seed)
-    tokens = torch.full((count, 1), first, device=model.device)
-    for _ in range(length - 1):
-        logits, _ = model.run(tokens)
-        said = torch.multinomial(model.probabilities(logits[:, -1]).float().cpu(), 1, generator=numbers)
-        tokens = torch.cat([tokens, said.to(model.device)], dim=1)
-    return tokens
+Progress = Callable[[str, int, int], None]
 
 
 @torch.no_grad()
+def sample_prompts(
+    model: Model, first: int, *, count: int, length: int, seed: int, progress: Progress | None = None
+) -> Int[Tensor, "prompt pos"]:
+    """Token ids that the model samples at temperature 1 after one given token, the same for the same seed.
+
+    Chance is drawn on the CPU, one number a token, and looked up in the cumulative distribution: the device, and how
+    many prompts are sampled at once, make no difference.
+
+    progress: called with (what is being done, tokens done, tokens in all).
+    """
+    chance = torch.rand(count, length - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    done, parts = 0, []
+    for drawn in chance.split(_at_once(model, length, model.vocabulary)):
+        past, said = model.remember(), torch.full((len(drawn), 1), first, device=model.device)
+        tokens = [said]
+        for each in drawn.T:
+            logits, _ = model.run(said, past=past)
+            cumulative = model.probabilities(logits[:, -1].double()).cumsum(-1)
+            reached = each.to(model.device)[:, None] * cumulative[:, -1:]
+            said = torch.searchsorted(cumulative, reached, right=True).clamp_max(model.vocabulary - 1)
+            tokens.append(said)
+            done += len(drawn)
+            if progress is not None:
+                progress("sampling the model's own prompts", done, chance.numel())
+        parts.append(torch.cat(tokens, dim=1))
+    return torch.cat(parts)
+
+
 def mean_activations(
     model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]
 ) -> list[Float[Tensor, "unit"]]:
     """Each unit's mean activation over all positions of these prompts that its dictionary covers, per layer."""
+    sums: list[Tensor] = []
+    for acts in _activations(model, dictionary, prompts):
+        here = [each[:, dictionary.silent_positions :].flatten(0, 1).sum(0) for each in acts]
+        sums = [old + new for old, new in zip(sums, here, strict=True)] if sums else here
+    covered = len(prompts) * max(prompts.shape[1] - dictionary.silent_positions, 0)
+    return [each / max(covered, 1) for each in sums]
+
+
+@torch.no_grad()
+def _activations(
+    model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]
+) -> Iterator[list[Float[Tensor, "prompt pos unit"]]]:
+    """Every unit's activation on some of the prompts at a time, per layer."""
     layers = range(model.layers)
-    _, seen = model.run(prompts, read=[(dictionary.reads, layer) for layer in layers])
-    start = dictionary.silent_positions
-    return [
-        dictionary.activations(layer, seen[(dictionary.reads, layer)][:, start:]).flatten(0, 1).mean(0)
-        for layer in layers
-    ]
+    length = prompts.shape[1]
+    for some in prompts.split(_at_once(model, length, length * max(model.vocabulary, dictionary.units * model.layers))):
+        _, seen = model.run(some, read=[(dictionary.reads, layer) for layer in layers])
+        yield [dictionary.activations(layer, seen[(dictionary.reads, layer)]) for layer in layers]
+
+
+def _at_once(model: Model, length: int, numbers: int) -> int:
+    """Prompts in one chunk, when each needs so many numbers besides its keys, values and attention patterns."""
+    patterns = model.heads * length * length
+    return max(1, NUMBERS // max(numbers, patterns, 2 * model.layers * length * model.d_model))
