@@ -52,7 +52,8 @@ def intervene(
         made by the later MLPs themselves.
 
     Raises:
-        BadIntervention: a unit that is not active there, a place outside the prompt, a factor that is no number.
+        BadIntervention: a unit that is not active there, a place outside the prompt, a factor that is no number, or one
+            unit twice in a set: two factors for one activation say nothing.
 
     Source: METHODS section 6.1, constrained patching.
     """
@@ -63,8 +64,10 @@ def intervene(
     if window < 0:
         raise BadOption(f"window must be 0 or more layers, found {window}.")
     active = _active_units(run)
-    for intervention in (each for chosen in runs for each in chosen):
-        _check(intervention, run, active)
+    for chosen in runs:
+        for intervention in chosen:
+            _check(intervention, run, active)
+        _check_twice(chosen)
     parts = []
     for some in batches(runs, run):
         held: dict[int, tuple[Tensor, Tensor]] = {}
@@ -150,6 +153,16 @@ def _check(wanted: Intervention, run: Trace, active: dict[tuple[int, int, int], 
         here = [unit for layer, position, unit in active if (layer, position) == (wanted.layer, wanted.position)]
         known = ", ".join(map(str, here[:8])) + (" …" if len(here) > 8 else "") or "none"
         raise BadIntervention(f"{wanted}: that unit is not active there; active at this place: {known}.")
+
+
+def _check_twice(chosen: Sequence[Intervention]) -> None:
+    named: dict[tuple[int, int, int], Intervention] = {}
+    for each in chosen:
+        before = named.setdefault((each.layer, each.position, each.unit), each)
+        if before is not each:
+            raise BadIntervention(
+                f"one set changes the same unit twice: {before} and {each}. Give one factor for it, or two sets."
+            )
 
 
 def _nothing(run: Trace, layer: int, rows: int) -> tuple[Tensor, Tensor]:

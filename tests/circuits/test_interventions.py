@@ -107,10 +107,24 @@ def test_holding_attention_keeps_what_the_patterns_were():
         (Intervention(0, 1, 999), "not active there"),
         (Intervention(9, 1, 0), "has layers 0 to 2"),
         (Intervention(0, 40, 0), "positions 0 to"),
+        (Intervention(0, -1, 0), "positions 0 to"),
         (Intervention(0, 1, 0, float("nan")), "finite number"),
+        (Intervention(0, 1, 0, float("inf")), "finite number"),
     ],
 )
 def test_what_is_not_there_cannot_be_changed(wrong: Intervention, complaint: str):
     model = model_of("llama")
     with pytest.raises(BadIntervention, match=complaint):
         intervene(model, dictionary_of(model, "per-layer"), PROMPT, [[wrong]])
+
+
+def test_one_unit_cannot_be_given_two_factors_in_one_set_but_can_in_two():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    run = trace(model, dictionary, PROMPT)
+    unit = some_units(run)[0]
+    half = Intervention(unit.layer, unit.position, unit.unit, 0.5)
+
+    with pytest.raises(BadIntervention, match=r"same unit twice: .* × 0 and .* × 0\.5"):
+        intervene(model, dictionary, run, [[unit, half]])
+    assert len(intervene(model, dictionary, run, [[unit], [half]])) == 2
