@@ -41,6 +41,7 @@ class Subset:
     complement: the same when only the graph's features are ablated. Low is good.
     random_faithfulness, random_complement: the same two for random feature sets, matched in size and layer. [control]
     p_faithfulness, p_complement: the share of controls that do as well or better, (1 + better) / (1 + controls).
+    untested: why nothing can be said, empty when it can. Figures that do not exist are nan.
     """
 
     ablation: str
@@ -50,6 +51,7 @@ class Subset:
     random_complement: Sequence[float]
     p_faithfulness: float
     p_complement: float
+    untested: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Verdict:
     """One claim, judged by a rule fixed beforehand.
 
     claim: a sentence. verdict: one of VERDICTS. number: the figure it rests on, nan when untested.
-    threshold: the bar, in words. control: what it was compared with, in words. [all text but number]
+    threshold: the bar, in words. control: what it was compared with, in words; when untested, why.
     """
 
     claim: str
@@ -72,6 +74,7 @@ class Assay:
     """What was predicted, what was measured, against which controls. Travels with its graph.
 
     registration: everything fixed before the experiments ran (metric, doses, controls, thresholds, seed) and its hash.
+        `registration["metric"]` says in words what was measured, and of how many targets it is the foremost.
     conservation: the largest residual over gross of any target (level 0).
     ablations: one record per node ablated alone.
     statistics: named figures over the ablations: spearman_kl, pearson, slope, sign_agreement, each live and frozen.

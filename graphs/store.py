@@ -96,7 +96,7 @@ class Store:
         """
         from graphs.scores import scores
 
-        content = _content(graph)
+        content = content_of(graph)
         prompt = prompt_of(graph)
         id = f"{_slug(name or prompt) or 'graph'}-{content[:6]}"
         record = {
@@ -282,7 +282,7 @@ def _slug(text: str) -> str:
     return words if len(words) <= 60 else words[:61].rpartition("-")[0] or words[:60]
 
 
-def _content(graph: AttributionGraph) -> str:
+def content_of(graph: AttributionGraph) -> str:
     """A hash of everything that makes the graph this graph; not of how or when it was made."""
     digest = hashlib.sha256()
     digest.update(json.dumps([graph.tokens, graph.token_ids, graph.nodes.label.tolist()]).encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +10,12 @@ import numpy as np
 import torch
 
 from circuits.assaying import thresholds
-from circuits.assaying.metric import Metric, choose_metric
+from circuits.assaying.metric import choose_metric
+from circuits.assaying.registration import register
 from circuits.assaying.sets import test_sets
 from circuits.assaying.single import summarise, test_singly
 from circuits.assaying.verdicts import judge
 from circuits.errors import BadOption, WrongGraph
-from circuits.interventions import default_window
 from circuits.model import Model
 from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
@@ -60,7 +58,7 @@ def assay(
     metric = choose_metric(model, graph, run.logits[-1])
     units = graph.nodes.where("feature", "neuron")
     strongest = units[np.argsort(-graph.nodes.influence[units], kind="stable")[:top]]
-    registration = _register(model, transcoders, graph, metric, strongest, controls, seed)
+    registration = register(model, transcoders, graph, metric, strongest, controls=controls, seed=seed)
     seconds = {"trace": time.perf_counter() - began}
 
     ablations = _timed(
@@ -97,41 +95,3 @@ def _check_origin(model: Model, transcoders: Dictionary, graph: AttributionGraph
                 f"the graph was made with the {what} {name} ({made}), this is {given.name} ({given.content_hash}): "
                 "load the same weights, or trace the prompt again."
             )
-
-
-def _register(
-    model: Model,
-    transcoders: Dictionary,
-    graph: AttributionGraph,
-    metric: Metric,
-    strongest: np.ndarray,
-    controls: int,
-    seed: int,
-) -> dict[str, Any]:
-    cross_layer = default_window(transcoders) > 0
-    plan = {
-        "model": model.content_hash,
-        "transcoders": transcoders.content_hash,
-        "token_ids": list(graph.token_ids),
-        "metric": metric.words,
-        "single": {
-            "nodes": strongest.tolist(),
-            "factor": 0.0,
-            "attention": ["live", "frozen"],
-            "window": default_window(transcoders),
-            "norms": "live",
-        },
-        "sets": {
-            "ablations": ["mean", "zero"],
-            "means_from": f"{thresholds.PROMPTS} prompts that the model samples itself",
-            "rule": "MLPs replaced, errors held" if cross_layer else "real MLPs, errors live",
-            "controls": f"{controls} random sets of active units, as many at each layer and position",
-        },
-        "thresholds": {
-            name.lower(): getattr(thresholds, name)
-            for name in ("SIGNIFICANT", "RANKS", "SLOPE", "SIGNS", "SIZEABLE", "FAITHFUL", "SMALLEST", "FEWEST")
-        },
-        "seed": seed,
-    }
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12]
-    return {**plan, "hash": digest}

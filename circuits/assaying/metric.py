@@ -19,7 +19,8 @@ class Metric:
     target: the goal's foremost logit node, by row. `explained` is what that node's value is: the logit of `right`
     less the mean of all logits, or less that of `wrong` for a contrast.
     foil: the token that `right` is held against when the whole graph is tested: the likeliest other one, or `wrong`.
-    clean: the explained logit of the clean run. clean_logits: all of them. words: the same for a reader.
+    clean: the explained logit of the clean run. clean_logits: all of them.
+    words: the same for a reader, with how many targets the graph has: only the foremost is tested.
     """
 
     target: int
@@ -60,6 +61,7 @@ def choose_metric(model: Model, graph: AttributionGraph, logits: Float[Tensor, "
     foil = wrong if wrong >= 0 else int(others.argmax())
     name, other = (text.strip() for text in model.texts([right, foil]))
     explained = f"logit of {name!r} less " + (f"that of {other!r}" if wrong >= 0 else "the mean of all")
-    words = f"explained: {explained}; kept or lost: logit of {name!r} less that of {other!r}"
+    which = "" if len(rows) == 1 else f" (the foremost of {len(rows)} targets; the others are not tested)"
+    words = f"explained: {explained}{which}; kept or lost: logit of {name!r} less that of {other!r}"
     found = Metric(int(rows[foremost]), right, wrong, foil, 0.0, logits, words, model)
     return Metric(found.target, right, wrong, foil, float(found.explained(logits)), logits, words, model)

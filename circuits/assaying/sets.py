@@ -39,9 +39,10 @@ def test_sets(
     random = draw_controls(active.cpu().numpy(), ours.cpu().numpy(), controls, seed)
     sets = [ours, *(torch.from_numpy(each).to(active) for each in random)]
     nothing = active[:0]
-    fair = _fair(ours.cpu().numpy(), random)
+    unfair = _unfair(ours.cpu().numpy(), random)
+    length = min(max(len(run.tokens), 2), thresholds.LONGEST)
     prompts = sample_prompts(
-        model, int(run.tokens[0]), count=thresholds.PROMPTS, length=max(len(run.tokens), 2), seed=seed
+        model, int(run.tokens[0]), count=thresholds.PROMPTS, length=length, seed=seed, progress=progress
     )
     fills = {"mean": mean_activations(model, transcoders, prompts), "zero": None}
     done, total = 0, len(fills) * (2 * len(sets) + 1)
@@ -62,7 +63,10 @@ def test_sets(
 
         empty = float(measure([nothing], True)[0])
         scale = clean - empty
-        if abs(scale) < thresholds.SMALLEST:
+        untested = unfair
+        if not abs(scale) >= thresholds.SMALLEST:
+            untested = f"ablating everything moves the difference by {abs(scale):.2g} logits, "
+            untested += f"{thresholds.SMALLEST} are wanted"
             kept = without = np.full(len(sets), np.nan)
             count(2 * len(sets))
         else:
@@ -75,8 +79,9 @@ def test_sets(
                 complement=float(without[0]),
                 random_faithfulness=kept[1:].tolist(),
                 random_complement=without[1:].tolist(),
-                p_faithfulness=_p(kept[1:] >= kept[0], kept[0]) if fair else float("nan"),
-                p_complement=_p(without[1:] <= without[0], without[0]) if fair else float("nan"),
+                p_faithfulness=float("nan") if untested else _p(kept[1:] >= kept[0]),
+                p_complement=float("nan") if untested else _p(without[1:] <= without[0]),
+                untested=untested,
             )
         )
     return found
@@ -111,13 +116,15 @@ def draw_controls(
     return sets
 
 
-def _fair(ours: Int[np.ndarray, "unit 3"], random: list[Int[np.ndarray, "_ 3"]]) -> bool:
-    """Whether a p-value says anything: the graph has units, its controls are mostly others, and there are enough."""
-    if not len(ours) or 1 / (1 + len(random)) > thresholds.SIGNIFICANT:
-        return False
+def _unfair(ours: Int[np.ndarray, "unit 3"], random: list[Int[np.ndarray, "_ 3"]]) -> str:
+    """Why a p-value would say nothing: no units in the graph, too few controls, or controls much like the graph."""
+    if not len(ours):
+        return "the graph has no features"
+    if 1 / (1 + len(random)) > thresholds.SIGNIFICANT:
+        return f"{len(random)} random sets cannot reach p ≤ {thresholds.SIGNIFICANT}"
     taken = {tuple(unit) for unit in ours.tolist()}
-    shared = [sum(tuple(unit) in taken for unit in each.tolist()) / len(ours) for each in random]
-    return float(np.mean(shared)) <= 0.5
+    shared = float(np.mean([sum(tuple(unit) in taken for unit in each.tolist()) / len(ours) for each in random]))
+    return f"random sets share {shared:.0%} of the graph's features: too few others are active" if shared > 0.5 else ""
 
 
 def _units_of(graph: AttributionGraph) -> Int[Tensor, "unit 3"]:
@@ -126,6 +133,6 @@ def _units_of(graph: AttributionGraph) -> Int[Tensor, "unit 3"]:
     return torch.from_numpy(np.stack(columns, axis=1))
 
 
-def _p(as_well: np.ndarray, reached: float) -> float:
+def _p(as_well: np.ndarray) -> float:
     """(1 + controls that do as well or better) / (1 + controls)."""
-    return float("nan") if np.isnan(reached) else float((1 + as_well.sum()) / (1 + len(as_well)))
+    return float((1 + as_well.sum()) / (1 + len(as_well)))

@@ -103,9 +103,9 @@ def summarise(ablations: Sequence[Ablation], clean: float, seed: int) -> dict[st
         for name in ("influence", "predicted", "measured", "kl", "measured_frozen", "kl_frozen")
     }
     predicted = column["predicted"]
-    found: dict[str, float] = {"count": len(ablations), "clean": clean}
+    found: dict[str, float] = {"count": float(len(ablations)), "clean": clean}
     sizeable = np.abs(predicted) >= thresholds.SIZEABLE * abs(clean)
-    found["sizeable"] = int(sizeable.sum())
+    found["sizeable"] = float(sizeable.sum())
     for mode in ("", "_frozen"):
         measured, kl = column["measured" + mode], column["kl" + mode]
         ranks = _correlation(stats.spearmanr, column["influence"], kl)
@@ -121,7 +121,7 @@ def summarise(ablations: Sequence[Ablation], clean: float, seed: int) -> dict[st
 
 
 def _correlation(statistic: Any, x: np.ndarray, y: np.ndarray) -> float:
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < 3 or not np.isfinite([x, y]).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(statistic(x, y).statistic)
 

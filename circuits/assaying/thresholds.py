@@ -8,8 +8,10 @@ FEWEST = 8
 CONTROLS = 20
 SIGNIFICANT = 0.05
 
-# The model's own prompts that mean activations are taken over.
+# The model's own prompts that mean activations are taken over, and how long they are at most, in tokens: as long as the
+# prompt, but a mean over some thousand positions does not get better by more of them.
 PROMPTS = 64
+LONGEST = 64
 
 # Spearman of influence with the KL that ablation caused. Circuit Tracing reports 0.72 for feature -> feature effects;
 # half of the rank order is asked for here, and more than a shuffled order gives.
@@ -21,6 +23,8 @@ SLOPE = (0.5, 1.5)
 # Share of ablations that move the target the way predicted, among those predicted to move it by 5 % of itself (7.4).
 SIGNS = 0.8
 SIZEABLE = 0.05
+# As many as there must be of those before slope and signs say anything.
+SEVERAL = 3
 
 # Share of the logit difference that the graph's units keep alone, or that is lost without them. The common bar for a
 # faithful circuit (Wang et al. 2022 report 0.87 for the IOI circuit).

@@ -1,7 +1,11 @@
 """The assay on worlds where the right verdict is known, and its pieces against plainer arithmetic."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +14,18 @@ import torch
 from circuits import assay, attribute, trace
 from circuits.ablation import ablate_sets
 from circuits.assaying import thresholds
+from circuits.assaying.metric import choose_metric
+from circuits.assaying.registration import register
 from circuits.assaying.sets import draw_controls
-from circuits.assaying.verdicts import judge
+from circuits.assaying.single import summarise
+from circuits.assaying.verdicts import judge, judge_singles, judge_subset
 from circuits.errors import BadOption, WrongGraph
 from circuits.sampling import mean_activations, sample_prompts
-from graphs.assays import Assay, Subset
+from graphs.assays import Ablation, Assay, Subset
 from graphs.flow import flow
+from graphs.graph import AttributionGraph
 from graphs.pruning import prune
+from graphs.store import Store, content_of
 from tests.circuits.worlds import dictionary_of, model_of
 
 PROMPT = "a red fox runs"
@@ -139,3 +148,133 @@ def test_verdicts_follow_the_bars_and_no_number_means_untested():
     verdicts = [each.verdict for each in judge(1e-7, [], figures, [good, poor])]
 
     assert verdicts == ["supported", *["untested"] * 4, "supported", "supported", "not supported", "not supported"]
+
+
+def test_nothing_undefined_is_printed_and_every_untested_claim_says_why():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    whole = attribute(model, dictionary, PROMPT, ["red", "fox"])
+    nodes = whole.nodes
+    bare = whole.select(np.flatnonzero(nodes.kind != "feature"))
+    few = whole.select(np.sort([*nodes.where("token", "logit"), *nodes.where("feature")[:3]]))
+
+    for graph, why in ((bare, "no features"), (few, "3 ablated one by one, 8 are wanted")):
+        result = assay(model, dictionary, graph, controls=20)
+        untested = [each for each in result.verdicts if each.verdict == "untested"]
+        assert any(why in each.control for each in untested)
+        assert all(each.control.startswith("untested: ") for each in untested)
+        assert not any("nan" in f"{each.threshold} {each.control}" for each in result.verdicts)
+        assert not any(np.isnan(each.number) for each in result.verdicts if each.verdict != "untested")
+
+
+@pytest.mark.parametrize(
+    ("influence", "kl", "why"),
+    [
+        ([0.1] * 9, list(range(9)), "all have the same influence"),
+        (list(range(9)), [0.0] * 9, "no ablation changed the output"),
+        (list(range(9)), [0.5] * 9, "every ablation changed the output alike"),
+        (list(range(9)), [*range(8), float("nan")], "an ablation gave no finite output"),
+    ],
+)
+def test_where_there_is_no_order_the_reason_is_named(influence: list[float], kl: list[float], why: str):
+    ablations = [
+        Ablation(node, float(i), 1.0, 1.0, float(k), 1.0, float(k))
+        for node, (i, k) in enumerate(zip(influence, kl, strict=True))
+    ]
+
+    ranks, _ = judge_singles(ablations, summarise(ablations, 1.0, 0), "", "attention live")
+
+    assert (ranks.verdict, ranks.control) == ("untested", f"untested: {why}")
+
+
+def test_both_halves_of_a_bar_are_in_its_words():
+    good = Subset("mean", 0.95, 0.05, [0.1] * 20, [0.9] * 20, 1 / 21, 1 / 21)
+
+    assert all("p ≤ 0.05" in each.threshold and "%" in each.threshold for each in judge_subset(good))
+
+
+def test_of_several_targets_the_assay_says_that_it_tests_one():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+
+    three = assay(model, dictionary, attribute(model, dictionary, PROMPT, ["red", "fox", "dog"]), controls=1, top=1)
+    one = assay(model, dictionary, attribute(model, dictionary, PROMPT, ["red"]), controls=1, top=1)
+
+    assert "logit of 'red'" in three.registration["metric"]
+    assert "the foremost of 3 targets; the others are not tested" in three.registration["metric"]
+    assert "targets" not in one.registration["metric"]
+
+
+def test_two_prunings_have_two_registrations_and_the_same_plan_has_one():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    whole = attribute(model, dictionary, PROMPT)
+    metric = choose_metric(model, whole, trace(model, dictionary, PROMPT).logits[-1])
+
+    def hash_of(graph: AttributionGraph, **options: int) -> str:
+        rows = graph.nodes.where("feature")[:2]
+        return register(model, dictionary, graph, metric, rows, **{"controls": 4, "seed": 0} | options)["hash"]
+
+    features = whole.nodes.where("feature")
+    others = np.setdiff1d(
+        np.arange(len(whole.nodes)), features[-1:]
+    )  # the same rows 0 … n ablated, one feature less kept
+    fewer_edges = whole.select(np.arange(len(whole.nodes)), np.arange(len(whole.source)) > 0)
+
+    assert len({hash_of(whole), hash_of(whole.select(others)), hash_of(fewer_edges)}) == 3
+    assert hash_of(whole) != hash_of(whole, seed=1) != hash_of(whole, controls=5)
+    again = attribute(model, dictionary, PROMPT)
+    assert hash_of(again) == hash_of(whole)
+
+
+@pytest.mark.parametrize("name", ["SHUFFLES", "FEWEST", "LONGEST", "FAITHFUL"])
+def test_every_bar_is_registered(name: str, monkeypatch: pytest.MonkeyPatch):
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    graph = attribute(model, dictionary, PROMPT)
+    metric = choose_metric(model, graph, trace(model, dictionary, PROMPT).logits[-1])
+    rows = graph.nodes.where("feature")[:2]
+
+    before = register(model, dictionary, graph, metric, rows, controls=4, seed=0)["hash"]
+    monkeypatch.setattr(thresholds, name, getattr(thresholds, name) * 2)
+
+    assert register(model, dictionary, graph, metric, rows, controls=4, seed=0)["hash"] != before
+
+
+def test_what_is_ablated_is_registered_by_layer_position_and_unit_and_so_is_the_precision():
+    plans = []
+    for dtype in ("float32", "float64"):
+        model = model_of("llama", dtype)
+        dictionary = dictionary_of(model, "per-layer")
+        result = assay(model, dictionary, attribute(model, dictionary, PROMPT), top=2, controls=1)
+        nodes = attribute(model, dictionary, PROMPT).nodes
+        ablated = [each.node for each in result.ablations]
+        places = [[int(nodes.layer[r]), int(nodes.position[r]), int(nodes.feature[r])] for r in ablated]
+        assert result.registration["single"]["units"] == places
+        plans.append(result.registration)
+
+    assert [plan["dtype"] for plan in plans] == ["float32", "float64"]
+
+
+def test_a_stored_graph_has_the_same_hash_in_another_process(tmp_path: Path):
+    graph = attribute(model_of("llama"), dictionary_of(model_of("llama"), "per-layer"), PROMPT)
+    store = Store(tmp_path)
+    id = store.save(graph)
+    asked = (
+        "import sys; from pathlib import Path; from graphs.store import Store, content_of; "
+        "print(content_of(Store('.').load(Path(sys.argv[1]))))"
+    )
+
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", asked, str(store.find(id))],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    ]
+
+    assert said == [content_of(graph)] * 2

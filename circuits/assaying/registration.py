@@ -1,0 +1,72 @@
+"""What is fixed before the first experiment runs, and its hash: the same plan, the same hash, on any machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from circuits.assaying import thresholds
+from circuits.assaying.metric import Metric
+from circuits.interventions import ATTENTION, default_window
+from circuits.model import Model
+from circuits.transcoders.base import Dictionary
+from graphs.graph import AttributionGraph
+from graphs.store import content_of
+
+
+def register(
+    model: Model,
+    transcoders: Dictionary,
+    graph: AttributionGraph,
+    metric: Metric,
+    strongest: Int[np.ndarray, "node"],
+    *,
+    controls: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Everything that could be chosen, as plain JSON, with `hash`: twelve digits over all of it.
+
+    strongest: rows of the nodes that are ablated alone; registered as (layer, position, unit), which mean the same in
+        every graph of these transcoders.
+
+    Source: METHODS section 7.6.
+    """
+    plan = {
+        "model": model.content_hash,
+        "transcoders": transcoders.content_hash,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "graph": content_of(graph),
+        "token_ids": list(graph.token_ids),
+        "metric": metric.words,
+        "single": {
+            "units": _places(graph, strongest),
+            "factor": 0.0,
+            "attention": list(ATTENTION),
+            "window": default_window(transcoders),
+            "norms": "live",
+        },
+        "sets": {
+            "kept": _digest(_places(graph, graph.nodes.where("feature", "neuron"))),
+            "ablations": ["mean", "zero"],
+            "means_from": f"{thresholds.PROMPTS} prompts of at most {thresholds.LONGEST} tokens that the model samples",
+            "rule": "MLPs replaced, errors held" if default_window(transcoders) else "real MLPs, errors live",
+            "controls": f"{controls} random sets of active units, as many at each layer and position",
+        },
+        "thresholds": {name.lower(): getattr(thresholds, name) for name in dir(thresholds) if name.isupper()},
+        "seed": seed,
+    }
+    return {**plan, "hash": _digest(plan)}
+
+
+def _places(graph: AttributionGraph, rows: Int[np.ndarray, "node"]) -> list[list[int]]:
+    """(layer, position, unit) of some nodes."""
+    columns = [getattr(graph.nodes, name)[rows].tolist() for name in ("layer", "position", "feature")]
+    return [list(place) for place in zip(*columns, strict=True)]
+
+
+def _digest(plan: Any) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12]
