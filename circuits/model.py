@@ -5,8 +5,8 @@ The only file that imports transformer_lens, and it does so when a model is load
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.errors import BadOption, BadPrompt, BadTarget, UnknownModel, UnsupportedModel
+from circuits.errors import BadOption, BadPrompt, UnknownModel, UnsupportedModel
 from circuits.families import FAMILIES, Family
+from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
 
 SHIPPED = Path(__file__).parent / "shipped"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -108,7 +109,7 @@ class Model:
         self.learned_positions = config.positional_embedding_type == "standard"
         self.dtype = dtype
         self.device = bridge.W_U.device
-        self.tokenizer = bridge.tokenizer
+        self.words = Vocabulary(name, self.vocabulary, bridge.tokenizer if has_words(bridge.tokenizer) else None)
         self._bridge = bridge
 
     def __repr__(self) -> str:
@@ -122,81 +123,30 @@ class Model:
         Token ids given as numbers are taken as they are.
 
         Raises:
-            BadPrompt: nothing in it, more than the context holds, an unknown word, or an id outside the vocabulary.
+            BadPrompt: nothing in it, more than the context holds, an unknown word, an id outside the vocabulary, or
+                neither text nor whole numbers.
         """
-        if isinstance(prompt, str):
-            ids = self._read(prompt)
-        else:
-            ids = [int(i) for i in prompt]
-            outside = [i for i in ids if not 0 <= i < self.vocabulary]
-            if outside:
-                raise BadPrompt(f"token ids of {self.name} run from 0 to {self.vocabulary - 1}, found {outside[0]}.")
+        ids = self.words.read(prompt) if isinstance(prompt, str) else _whole_numbers(prompt)
         if not ids:
             raise BadPrompt("the prompt is empty: give at least one token.")
+        outside = [i for i in ids if not 0 <= i < self.vocabulary]
+        if outside:
+            raise BadPrompt(f"token ids of {self.name} run from 0 to {self.vocabulary - 1}, found {outside[0]}.")
         if len(ids) > self.context:
             raise BadPrompt(f"the prompt has {len(ids)} tokens, {self.name} reads at most {self.context}: shorten it.")
         return torch.tensor(ids, device=self.device)
 
-    def _read(self, text: str) -> list[int]:
-        if self.tokenizer is None:
-            raise BadPrompt(f"{self.name} came without a tokenizer: give the prompt as token ids.")
-        bare = self.tokenizer(text, add_special_tokens=False).input_ids
-        if not text.strip() or not bare:
-            raise BadPrompt("the prompt is empty: give at least one word.")
-        unknown = self.tokenizer.unk_token_id
-        if unknown is not None and unknown in bare:
-            raise BadPrompt(self._unknown_words(text, unknown))
-        ids = list(self.tokenizer(text).input_ids)
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and bos < self.vocabulary and ids[0] != bos:
-            ids = [bos, *ids]
-        return ids
-
-    def _unknown_words(self, text: str, unknown: int) -> str:
-        def strange(word: str) -> bool:
-            return unknown in self.tokenizer(word, add_special_tokens=False).input_ids
-
-        words = [word for word in dict.fromkeys(text.split()) if strange(word)] or [text]
-        hint = self._nearest(words[0]) or "Use other words; its model card says what it was trained on."
-        return f"{self.name} does not know {', '.join(repr(word) for word in words)}. {hint}"
-
-    def _nearest(self, word: str) -> str:
-        """A question that offers the tokens most like a word, whatever their case; nothing where none is like it."""
-        known = {token.lower(): token for token in self.tokenizer.get_vocab()}
-        found = [known[each] for each in difflib.get_close_matches(word.lower().strip(), list(known), n=3)]
-        return f"Did you mean {' or '.join(found)}?" if found else ""
-
     def texts(self, ids: Iterable[int]) -> list[str]:
         """What each token says, one text per id, spaces kept."""
-        if self.tokenizer is None:
-            return [str(int(i)) for i in ids]
-        return [self._text(int(i)) for i in ids]
+        return self.words.texts(ids)
 
-    def _text(self, token: int) -> str:
-        said = self.tokenizer.decode([token])
-        # A sentence-piece decoder drops the space in front of a first word: ask the vocabulary instead.
-        piece = self.tokenizer.convert_ids_to_tokens(token)
-        return piece.replace("▁", " ") if piece and piece.startswith("▁") else said
-
-    def token(self, text: str) -> int:
-        """The id of the one token that says `text`, with or without a space in front.
+    def token(self, text: str, logits: Float[Tensor, "vocab"] | None = None) -> int:
+        """The id of the one token that says `text`; see `Vocabulary.token`.
 
         Raises:
             BadTarget: the text is several tokens, or none.
         """
-        if self.tokenizer is None:
-            raise BadTarget(f"{self.name} came without a tokenizer: give targets as token ids.")
-        unknown = self.tokenizer.unk_token_id
-        found = []
-        for spelling in dict.fromkeys((text, " " + text.lstrip())):
-            ids = self.tokenizer(spelling, add_special_tokens=False).input_ids
-            if len(ids) == 1 and ids[0] != unknown:
-                return ids[0]
-            found.append(ids)
-        pieces = self.texts(found[0])
-        what = "a word it does not know" if unknown in found[0] or not found[0] else f"{len(pieces)} tokens {pieces}"
-        hint = self._nearest(text) or "Give one of its tokens."
-        raise BadTarget(f"a target must be a single token of {self.name}; {text!r} is {what}. {hint}")
+        return self.words.token(text, logits)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -311,7 +261,9 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "float32"
         UnknownModel: nothing by that name can be loaded.
         UnsupportedModel: its architecture is not in `circuits.families.FAMILIES`.
     """
-    if dtype not in DTYPES:
+    if not isinstance(name, str | Path) or str(name) in ("", "."):
+        raise UnknownModel(f"a model is named by a shipped name, a folder or a Hub id, found {str(name) or name!r}.")
+    if dtype not in tuple(DTYPES):
         raise BadOption(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}.")
     place = find_device(device)
     where = _folder(str(name))
@@ -333,13 +285,18 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "float32"
 
     from transformer_lens.model_bridge import TransformerBridge
 
+    wordless = None if where is None or has_tokenizer(Path(where)) else stand_in()
     try:
-        bridge = TransformerBridge.boot_transformers(str(where or name), device=str(place), dtype=DTYPES[dtype])
+        bridge = TransformerBridge.boot_transformers(
+            str(where or name), device=str(place), dtype=DTYPES[dtype], tokenizer=wordless
+        )
     except Exception as reason:
         raise UnknownModel(_not_found(str(name), where, reason)) from reason
     bridge.requires_grad_(False)
     bridge.eval()
-    return Model(str(name), bridge, FAMILIES[architecture], DTYPES[dtype])
+    # A graph keeps the name: whoever reads it may stand in another folder.
+    called = str(name) if where is None or str(name) in shipped_models() else os.path.abspath(where)
+    return Model(called, bridge, FAMILIES[architecture], DTYPES[dtype])
 
 
 def shipped_models() -> list[str]:
@@ -356,12 +313,14 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as reason:
-        raise BadOption(
-            f"device {name!r} cannot be used here ({str(reason).splitlines()[0]}): try auto or cpu."
-        ) from None
+        device = torch.device(str(name))
+    except RuntimeError:
+        raise BadOption(f"torch knows no device {name!r}: auto, cpu, cuda or cuda:1 are wanted.") from None
+    try:
+        (torch.ones(2, device=device) + 1).sum().item()  # "meta" makes tensors, and has no numbers to give back
+    except Exception as reason:
+        short = (str(reason).strip() or type(reason).__name__).splitlines()[0].split(". ")[0]
+        raise BadOption(f"device {name!r} cannot be used here ({short[:100]}): try auto or cpu.") from None
     return device
 
 
@@ -383,6 +342,21 @@ def _not_found(name: str, where: str | None, reason: Exception) -> str:
         f"there is no model {name!r}: not among the shipped ({', '.join(shipped_models()) or 'none'}), "
         f"not a folder with config.json, and the Hub did not give it ({first_line[:200]}).{offline}"
     )
+
+
+def _whole_numbers(prompt: object) -> list[int]:
+    wanted = "a prompt is text, or a list of token ids"
+    if not isinstance(prompt, Iterable) or isinstance(prompt, bytes | Mapping):
+        raise BadPrompt(f"{wanted}; found {prompt!r}.")
+    ids = []
+    for each in prompt:
+        try:
+            ids.append(None if isinstance(each, bool) else operator.index(each))
+        except (TypeError, ValueError):
+            ids.append(None)
+        if ids[-1] is None:
+            raise BadPrompt(f"{wanted}, which are whole numbers; found {each!r} in a list.")
+    return ids
 
 
 def _hook_name(site: Site) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from circuits.errors import UnfitTranscoders, UnknownTranscoders
+from circuits.errors import BadOption, UnfitTranscoders, UnknownTranscoders
 from circuits.formats import load
 from circuits.model import SHIPPED, Model
 from circuits.transcoders.base import Dictionary
@@ -25,6 +26,10 @@ def load_transcoders(name: str | Path, model: Model) -> Dictionary:
         UnknownTranscoders: nothing by that name. DamagedTranscoders: a file is not what it should be.
         UnfitTranscoders: the set has other layers or another width than the model.
     """
+    if not isinstance(model, Model):
+        raise BadOption(f"transcoders are loaded for a model: give what `load_model` returns, found {model!r}.")
+    if not isinstance(name, str | Path):
+        raise UnknownTranscoders(f"transcoders are named by a shipped name, a folder or 'neurons', found {name!r}.")
     if str(name) == "neurons":
         return Neurons(model)
     folder = _folder(str(name))
@@ -39,7 +44,9 @@ def load_transcoders(name: str | Path, model: Model) -> Dictionary:
             f"{model.name} has {model.layers} layers of width {model.d_model}, but {name} is for {found.layers} layers "
             f"of width {found.d_model}: give the set made for this model, or -t neurons."
         )
-    return replace(_moved(found, lambda tensor: tensor.to(model.device, model.dtype)), name=str(name))
+    # A graph keeps the name: whoever reads it may stand in another folder.
+    called = str(name) if str(name) in shipped_transcoders() else os.path.abspath(folder)
+    return replace(_moved(found, lambda tensor: tensor.to(model.device, model.dtype)), name=called)
 
 
 def shipped_transcoders() -> list[str]:
@@ -54,7 +61,7 @@ def shipped_transcoders() -> list[str]:
 def _folder(name: str) -> Path | None:
     if name in shipped_transcoders():
         return SHIPPED / (name if "/" in name else f"{name}/per-layer")
-    return Path(name) if Path(name).is_dir() else None
+    return Path(name) if name and Path(name).is_dir() else None
 
 
 def _moved(found: Transcoders, move: Callable[[Tensor], Tensor]) -> Transcoders:

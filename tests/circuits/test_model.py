@@ -93,10 +93,20 @@ def test_weights_that_are_cut_short_are_refused(tmp_path: Path):
 def test_options_that_make_no_sense_are_refused():
     with pytest.raises(BadOption, match="float32, float64"):
         load_model(folder_of("llama"), dtype="int8")
-    with pytest.raises(BadOption, match="cannot be used here"):
+    with pytest.raises(BadOption, match="torch knows no device 'tape'"):
         load_model(folder_of("llama"), device="tape")
+    with pytest.raises(BadOption, match="'meta' cannot be used here"):
+        load_model(folder_of("llama"), device="meta")
     with pytest.raises(BadOption, match="max_features must be at least 1"):
         attribute(model_of("llama"), dictionary_of(model_of("llama"), "neurons"), "a", max_features=0)
+
+
+def test_a_folder_is_called_by_where_it_is_however_it_was_named(monkeypatch: pytest.MonkeyPatch):
+    folder = folder_of("llama")
+    monkeypatch.chdir(folder.parent)
+    assert load_model(folder.name, device="cpu").name == str(folder)
+    with pytest.raises(UnknownModel, match="found ''"):
+        load_model("")
 
 
 def test_a_model_whose_frozen_copy_is_wrong_is_refused():
