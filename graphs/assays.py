@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from graphs.errors import ForeignFolder
+from graphs.reading import read
 
 VERSION = 1
 VERDICTS = ("supported", "not supported", "untested")
@@ -69,6 +70,19 @@ class Verdict:
     control: str
 
 
+class Thresholds(TypedDict, total=False):
+    """What others read of the bars that were registered. sizeable: the least effect that counts, of the clean one."""
+
+    sizeable: float
+
+
+class Registration(TypedDict, total=False):
+    """What others read of a registration. hash: of all the rest."""
+
+    thresholds: Thresholds
+    hash: str
+
+
 @dataclass(frozen=True)
 class Assay:
     """What was predicted, what was measured, against which controls. Travels with its graph.
@@ -101,21 +115,19 @@ class Assay:
         """The inverse of `to_json`.
 
         Raises:
-            ForeignFolder: the record was written by a later version, or is not an assay.
+            ForeignFolder: the record was written by a later version, or is not an assay; the message says where.
         """
-        version = record.get("version")
-        if version != VERSION:
+        version = record.get("version") if isinstance(record, Mapping) else None
+        if type(version) is int and version > VERSION:
             raise ForeignFolder(
                 f"an assay of version {VERSION} is wanted, found version {version}: update circuit-assay."
             )
-        try:
-            return cls(
-                **{
-                    **record,
-                    "ablations": [Ablation(**each) for each in record["ablations"]],
-                    "subsets": [Subset(**each) for each in record["subsets"]],
-                    "verdicts": [Verdict(**each) for each in record["verdicts"]],
-                }
-            )
-        except (KeyError, TypeError) as missing:
-            raise ForeignFolder(f"an assay record is damaged: {missing}.") from missing
+        assay = read(record, cls, "assay")
+        read(assay.registration, Registration, "assay.registration")
+        for number, each in enumerate(assay.verdicts):
+            if each.verdict not in VERDICTS:
+                raise ForeignFolder(
+                    f"assay.verdicts[{number}].verdict should be one of {', '.join(VERDICTS)}, "
+                    f"found {each.verdict!r:.40}."
+                )
+        return assay

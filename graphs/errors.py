@@ -21,6 +21,10 @@ class UnknownGraph(GraphError, LookupError):
     """The store holds no graph under that name, or more than one."""
 
 
+class UnknownStore(GraphError, NotADirectoryError):
+    """The store's path leads to a file, or to a folder that may not be read."""
+
+
 class CannotWrite(GraphError, OSError):
     """The output could not be written: no permission, no space, not a folder."""
 

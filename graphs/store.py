@@ -4,48 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
-import tempfile
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from graphs.assays import Assay
-from graphs.errors import BadGraph, CannotWrite, ForeignFolder, UnknownGraph
+from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph, UnknownStore
+from graphs.records import ADVICE, ASSAY, FORMAT, RECORD, TABLES, VERSION, File, Record, read_sheet, to_json
+from graphs.staging import ATTACHING, SAVING, is_staged, land, recover, staging
 
 if TYPE_CHECKING:
     import pyarrow
 
     from graphs.graph import AttributionGraph
 
-FORMAT = "circuit-assay graph"
-VERSION = 1
-RECORD = "graph.json"
-TABLES = ("nodes.parquet", "edges.parquet")
-ASSAY = "assay.json"
-ADVICE = "Restore it from a copy, or trace the prompt again."
-
-# What graph.json must hold, and of what type.
-RECORDED = {
-    "prompt": str,
-    "saved": str,
-    "tokens": list,
-    "token_ids": list,
-    "nodes": int,
-    "edges": int,
-    "provenance": dict,
-    "kept": dict,
-    "scores": dict,
-    "assay": dict | None,
-    "files": dict,
-}
+Found = TypeVar("Found")
+TURNS = 20  # how often a graph is read again that another process replaced meanwhile
+LOOKS = 5  # how often a store is looked through while others save there
 
 
 @dataclass(frozen=True)
@@ -53,7 +35,8 @@ class Entry:
     """One line of `Store.list()`.
 
     id: the graph's name in the store. folder: where it lies. prompt: as text. saved: when, ISO 8601, UTC.
-    nodes, edges: how many it has. model: its name, as in the graph's provenance.
+    nodes, edges: how many it has. model, transcoders: their names, as in the graph's provenance.
+    targets: the labels of what it explains, foremost first. verdicts: those of its current assay, in order.
     problem: what is wrong with the folder, empty when it can be read; the other fields are then empty or 0.
     """
 
@@ -64,6 +47,9 @@ class Entry:
     nodes: int = 0
     edges: int = 0
     model: str = ""
+    transcoders: str = ""
+    targets: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -72,6 +58,9 @@ class Store:
 
     Methods take a graph's id, or the beginning of one where only one begins so. A `pathlib.Path` is taken for the
     folder of a graph, wherever it lies; a string never is, so an id from elsewhere cannot point out of the store.
+
+    Several processes may use one store. Of two that save the same graph, whichever is done last stays, and who reads
+    meanwhile sees the one or the other, whole.
 
     folder: made when the first graph is saved.
     """
@@ -89,7 +78,7 @@ class Store:
         id, and takes the place of the one that was there with all that was attached to it.
 
         Everything is written into a folder beside the final one and renamed at the end: an interrupted save leaves
-        nothing behind.
+        nothing behind, and what a killed one leaves is put right when the store is used next.
 
         Raises:
             CannotWrite: no permission, no space, or the store's folder is none.
@@ -103,12 +92,13 @@ class Store:
             "format": FORMAT,
             "version": VERSION,
             "id": id,
-            "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+            "saved": datetime.now(UTC).isoformat(timespec="microseconds"),
             "prompt": prompt,
             "tokens": list(graph.tokens),
             "token_ids": list(graph.token_ids),
             "nodes": len(graph.nodes),
             "edges": len(graph.source),
+            "targets": _targets(graph),
             "provenance": graph.provenance,
             "kept": graph.kept,
             "scores": scores(graph).to_json(),
@@ -118,14 +108,15 @@ class Store:
         final = self.folder / id
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".saving-", dir=self.folder, ignore_cleanup_errors=True) as place:
-                new, old = Path(place, "new"), Path(place, "old")
+            recover(self.folder)
+            with staging(self.folder, SAVING) as place:
+                new = place / "new"
                 new.mkdir()
                 tables = dict(zip(TABLES, (_node_table(graph), _edge_table(graph)), strict=True))
                 record["files"] = {table: _write_table(new / table, tables[table]) for table in TABLES}
-                _write_bytes(new / RECORD, _to_json(record))
+                _write_bytes(new / RECORD, to_json(record))
                 _sync_folder(new)
-                _put_in_place(new, final, old)
+                land(new, final)
                 _sync_folder(self.folder)
         except OSError as error:
             raise CannotWrite(
@@ -141,9 +132,11 @@ class Store:
 
         Raises:
             UnknownGraph: there is none of that name, or more than one begins so.
+            UnknownStore: the store is a file, or may not be read.
         """
         if isinstance(graph, Path):
-            if not (graph / RECORD).is_file():
+            record = graph / RECORD
+            if not record.is_file() and not any(record.is_file() for _ in _looks(graph.parent)):
                 raise UnknownGraph(f"{graph} is no graph's folder: there is no {RECORD} in it.")
             return graph
         known = self._ids()
@@ -164,66 +157,39 @@ class Store:
 
         Raises:
             UnknownGraph: see `find`.
-            ForeignFolder: a file is missing or damaged, or was written by a later version.
+            ForeignFolder: a file is missing or damaged, does not belong to the others, or is of a later version.
         """
-        from graphs.graph import AttributionGraph
-        from graphs.nodes import Nodes
-
-        folder = self.find(graph)
-        record = _read_record(folder)
-        nodes, edges = (_read_table(folder, table, record) for table in TABLES)
-        try:
-            return AttributionGraph(
-                nodes=Nodes(**{field.name: nodes[field.name] for field in fields(Nodes)}),
-                source=edges["source"],
-                target=edges["target"],
-                weight=edges["weight"],
-                goal=nodes["goal"],
-                token_ids=tuple(record["token_ids"]),
-                tokens=tuple(record["tokens"]),
-                provenance=record["provenance"],
-                kept=record["kept"],
-            )
-        except (KeyError, TypeError, BadGraph) as error:
-            raise ForeignFolder(f"{folder} holds parts that do not fit: {error} Trace the prompt again.") from error
+        return self._read(graph, _read_graph)
 
     def record(self, graph: str | Path) -> dict[str, Any]:
-        """What graph.json says: prompt, tokens, provenance, kept, scores, assay; see `save`. Raises as `load` does."""
-        return _read_record(self.find(graph))
+        """What graph.json says: prompt, tokens, provenance, kept, scores; see `save`. And the assay that is current.
+
+        Raises as `load` does.
+        """
+        return dict(self._read(graph, read_sheet).plain)
 
     def assay(self, graph: str | Path) -> Assay | None:
         """The assay of a graph: the one attached later as assay.json, else the one it was saved with, else none."""
-        folder = self.find(graph)
-        record = _read_record(folder)["assay"]
-        if (folder / ASSAY).exists():
-            record = _read_json(folder / ASSAY)
-        if record is None:
-            return None
-        # JSON has no nan, so an assay's undefined numbers were stored as null; what was registered may hold real nulls.
-        return Assay.from_json({key: each if key == "registration" else _revive(each) for key, each in record.items()})
+        return self._read(graph, read_sheet).assay
 
     def keep_assay(self, graph: str | Path, assay: Assay) -> Path:
         """Put a later assay beside a graph, as assay.json; from now on it is the graph's assay. Raises as `attach`."""
-        return self.attach(graph, ASSAY, _to_json(assay.to_json()))
+        return self.attach(graph, ASSAY, to_json(assay.to_json()))
 
     def list(self) -> list[Entry]:
-        """All graphs of the store, latest first, then those that cannot be read. Reads only each graph.json."""
+        """All graphs of the store, latest first, then those that cannot be read. Of the tables only looks at the size.
+
+        Raises:
+            UnknownStore: the store is a file, or may not be read.
+        """
         entries = []
         for id in self._ids():
             folder = self.folder / id
             try:
-                record = _read_record(folder)
-                entries.append(
-                    Entry(
-                        id=id,
-                        folder=folder,
-                        prompt=record["prompt"],
-                        saved=record["saved"],
-                        nodes=record["nodes"],
-                        edges=record["edges"],
-                        model=str(record["provenance"].get("model", "")),
-                    )
-                )
+                entries.append(self._read(folder, _read_entry))
+            except UnknownGraph:
+                if folder.exists():
+                    entries.append(Entry(id=id, folder=folder, problem=f"{folder / RECORD} is missing. {ADVICE}"))
             except ForeignFolder as error:
                 entries.append(Entry(id=id, folder=folder, problem=str(error)))
         return sorted(entries, key=lambda entry: entry.saved, reverse=True)
@@ -241,28 +207,44 @@ class Store:
         folder = self.find(graph)
         if not name or Path(name).name != name or name.startswith(".") or name in (RECORD, *TABLES) or "\\" in name:
             raise CannotWrite(f"a file beside a graph needs a plain name of its own, found {name!r}.")
+        # Beside the graph's folder, not in it: another process may put a new one in its place while we write.
+        beside = folder.resolve().parent
+        home = beside if os.access(beside, os.W_OK | os.X_OK) else folder
         try:
-            with tempfile.TemporaryDirectory(prefix=".attaching-", dir=folder, ignore_cleanup_errors=True) as place:
-                unfinished = Path(place, name)
+            recover(folder)
+            with staging(home, ATTACHING) as place:
+                unfinished = place / name
                 if callable(content):
                     content(unfinished)
                     _sync_file(unfinished)
                 else:
                     _write_bytes(unfinished, content)
-                os.replace(unfinished, folder / name)
+                self._read(folder, lambda folder: os.replace(unfinished, folder / name))
         except CannotWrite:
             raise
         except OSError as error:
             raise CannotWrite(f"{folder / name} could not be written: {error.strerror or error}.") from error
         return folder / name
 
+    def _read(self, graph: str | Path, read: Callable[[Path], Found]) -> Found:
+        """What `read` makes of a graph's folder; once more when another process replaced the folder meanwhile."""
+        for _ in range(TURNS):
+            folder = self.find(graph)
+            before = _identity(folder)
+            try:
+                return read(folder)
+            except (ForeignFolder, FileNotFoundError):
+                if before is not None and before == _identity(folder):
+                    raise
+        return read(folder)
+
     def _ids(self) -> list[str]:
         """The graphs' folder names, in order. Names that begin with a dot are saves under way."""
-        try:
-            found = [each for each in self.folder.iterdir() if not each.name.startswith(".") and each.is_dir()]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(each.name for each in found if any((each / file).exists() for file in (RECORD, *TABLES)))
+        found: set[str] = set()
+        for names in _looks(self.folder):
+            folders = {name: self.folder / name for name in names if not name.startswith(".")}
+            found |= {name for name, folder in folders.items() if any((folder / f).exists() for f in (RECORD, *TABLES))}
+        return sorted(found)
 
 
 def prompt_of(graph: AttributionGraph) -> str:
@@ -292,6 +274,99 @@ def content_of(graph: AttributionGraph) -> str:
     return digest.hexdigest()
 
 
+def _targets(graph: AttributionGraph) -> list[str]:
+    """The labels of what the graph explains, foremost first."""
+    rows = graph.nodes.where("logit")
+    return [str(graph.nodes.label[row]).strip() for row in rows[np.argsort(-graph.goal[rows], kind="stable")]]
+
+
+def _looks(folder: Path) -> Iterator[list[str]]:
+    """The names in a store, again and again while somebody saves there: a graph being replaced is away for a moment."""
+    for _ in range(LOOKS):
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise UnknownStore(
+                f"{folder} is no store: {error.strerror}. It should be a folder of graphs: name one with --store."
+            ) from error
+        yield names
+        if not any(is_staged(name) for name in names):
+            return
+        recover(folder)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another that takes its place; None when there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def _read_entry(folder: Path) -> Entry:
+    sheet = read_sheet(folder)
+    for table in TABLES:
+        _check_size(folder / table, sheet.record["files"][table])
+    record, made = sheet.record, sheet.record["provenance"]
+    return Entry(
+        id=folder.name,
+        folder=folder,
+        prompt=record["prompt"],
+        saved=record["saved"],
+        nodes=record["nodes"],
+        edges=record["edges"],
+        model=made.get("model", ""),
+        transcoders=made.get("transcoders", ""),
+        targets=tuple(record.get("targets", ())),
+        verdicts=tuple(each.verdict for each in sheet.assay.verdicts) if sheet.assay else (),
+    )
+
+
+def _read_graph(folder: Path) -> AttributionGraph:
+    from graphs.graph import AttributionGraph
+    from graphs.nodes import Nodes
+
+    record = read_sheet(folder).record
+    nodes, edges = (_read_table(folder / table, record["files"][table]) for table in TABLES)
+    try:
+        graph = AttributionGraph(
+            nodes=Nodes(**{field.name: nodes[field.name] for field in fields(Nodes)}),
+            source=edges["source"],
+            target=edges["target"],
+            weight=edges["weight"],
+            goal=nodes["goal"],
+            token_ids=tuple(record["token_ids"]),
+            tokens=tuple(record["tokens"]),
+            provenance=record["provenance"],
+            kept=record["kept"],
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ForeignFolder(f"{folder} holds parts that do not fit: {error} {ADVICE}") from error
+    _check_belongs(graph, record, folder / RECORD)
+    return graph
+
+
+def _check_belongs(graph: AttributionGraph, record: Record, path: Path) -> None:
+    """What is said of the graph in its record must be what is in its tables."""
+    against = record["provenance"].get("against")
+    pairs = {
+        "tokens, token_ids or content": (record["content"], content_of(graph)),
+        "prompt": (record["prompt"], prompt_of(graph)),
+        "nodes": (record["nodes"], len(graph.nodes)),
+        "edges": (record["edges"], len(graph.source)),
+        "targets": (record.get("targets", _targets(graph)), _targets(graph)),
+        "provenance.against": (None if against is None else len(against) >= len(graph.nodes.where("logit")), True),
+    }
+    wrong = [name for name, (said, is_so) in pairs.items() if said is not None and said != is_so]
+    if wrong:
+        raise ForeignFolder(
+            f"{path} does not belong to the tables beside it: {'; '.join(wrong)} changed after it was written. {ADVICE}"
+        )
+
+
 def _node_table(graph: AttributionGraph) -> pyarrow.Table:
     import pyarrow
 
@@ -306,7 +381,7 @@ def _edge_table(graph: AttributionGraph) -> pyarrow.Table:
     return pyarrow.table({"source": graph.source, "target": graph.target, "weight": graph.weight})
 
 
-def _write_table(path: Path, table: pyarrow.Table) -> dict[str, Any]:
+def _write_table(path: Path, table: pyarrow.Table) -> File:
     """Write a table; returns what `_read_table` checks it against."""
     from pyarrow import parquet
 
@@ -315,66 +390,28 @@ def _write_table(path: Path, table: pyarrow.Table) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def _read_table(folder: Path, name: str, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _read_table(path: Path, stated: File) -> dict[str, np.ndarray]:
     from pyarrow import ArrowException, parquet
 
-    path = folder / name
+    _check_size(path, stated)
     try:
-        stated = record["files"][name]
-        if path.stat().st_size != stated["bytes"] or _sha256(path) != stated["sha256"]:
+        if _sha256(path) != stated["sha256"]:
             raise ForeignFolder(f"{path} is damaged: its checksum is not the one in {RECORD}. {ADVICE}")
         table = parquet.read_table(path, memory_map=False)
         return {column: table[column].to_numpy() for column in table.column_names}
+    except (OSError, ArrowException) as error:
+        raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
+
+
+def _check_size(path: Path, stated: File) -> None:
+    try:
+        size = path.stat().st_size
     except FileNotFoundError as error:
         raise ForeignFolder(f"{path} is missing. {ADVICE}") from error
-    except (OSError, ArrowException, KeyError, TypeError) as error:
-        raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / RECORD
-    record = _read_json(path)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ForeignFolder(f"{path} is no record of ours: it does not say format {FORMAT!r}. Give a graph's folder.")
-    version = record.get("version")
-    if not isinstance(version, int) or version > VERSION:
-        raise ForeignFolder(f"{path} has version {version}, this program reads up to {VERSION}: update circuit-assay.")
-    damaged = [key for key, kind in RECORDED.items() if not isinstance(record.get(key), kind)]
-    if damaged:
-        raise ForeignFolder(f"{path} is damaged: {', '.join(damaged)} missing. Trace the prompt again.")
-    return record
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ForeignFolder(f"{path} is missing: {path.parent} is no graph's folder, or a damaged one.") from error
-    except (OSError, ValueError) as error:
-        raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
-
-
-def _to_json(record: Any) -> bytes:
-    return (json.dumps(_strict(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _strict(value: Any) -> Any:
-    """The same in JSON's own values: null for what is no finite number, plain numbers for numpy's."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_strict(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _revive(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _revive(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_revive(each) for each in value]
-    return math.nan if value is None else value
+    except OSError as error:
+        raise ForeignFolder(f"{path} cannot be read: {error.strerror}. {ADVICE}") from error
+    if size != stated["bytes"]:
+        raise ForeignFolder(f"{path} is damaged: it has {size:,} bytes, {RECORD} says {stated['bytes']:,}. {ADVICE}")
 
 
 def _sha256(path: Path) -> str:
@@ -390,18 +427,6 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _sync_file(path: Path) -> None:
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
-
-
-def _put_in_place(new: Path, final: Path, old: Path) -> None:
-    """Rename `new` to `final`; what was there goes to `old`, and comes back if it does not work out."""
-    try:
-        if final.exists():
-            final.rename(old)
-        new.rename(final)
-    except BaseException:
-        if old.exists() and not final.exists():
-            old.rename(final)
-        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -136,7 +136,12 @@ def test_damage_is_noticed_and_the_file_named(tmp_path, file):
     whole = path.read_bytes()
     middle = len(whole) // 2
 
-    for damaged in (whole[:middle], b"", whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]):
+    for damaged in (
+        whole[:middle],
+        b"",
+        b"[" * 100_000,
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+    ):
         if file == "graph.json" and len(damaged) == len(whole):
             continue  # the record has no checksum of its own
         path.write_bytes(damaged)
@@ -153,8 +158,15 @@ def test_damage_is_noticed_and_the_file_named(tmp_path, file):
         ({"version": 2}, "update circuit-assay"),
         ({"version": None}, "version"),
         ({"format": "other"}, "no record of ours"),
-        ({"tokens": None}, "tokens"),
+        ({"tokens": None}, "tokens should be a list"),
         ({"token_ids": []}, "do not fit"),
+        ({"token_ids": [8]}, r"graph\.json does not belong to the tables beside it: tokens, token_ids or content"),
+        ({"tokens": ["austin"]}, "tokens, token_ids or content changed after it was written"),
+        ({"prompt": "The capital of Texas is"}, "prompt changed after it was written"),
+        ({"nodes": 4}, "nodes changed"),
+        ({"targets": ["sacramento"]}, "targets changed"),
+        ({"provenance": {"prompt": PROMPT, "against": []}}, "against changed"),
+        ({"provenance": {"prompt": PROMPT, "method": "direct"}}, "provenance.model, .*provenance.against missing"),
         ({"files": {}}, "nodes.parquet"),
     ],
 )
@@ -183,7 +195,7 @@ def test_a_listing_names_what_is_there_and_what_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError(28, "No space left on device")])
-@pytest.mark.parametrize("step", ["_write_table", "_write_bytes", "_put_in_place"])
+@pytest.mark.parametrize("step", ["_write_table", "_write_bytes", "land"])
 def test_a_save_that_is_cut_short_leaves_what_was_there(tmp_path, monkeypatch, trouble, step):
     store = Store(tmp_path)
     id = store.save(small())

@@ -1,0 +1,222 @@
+"""What the JSON beside a graph's tables must hold: graph.json and assay.json, checked in one place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from graphs.assays import Assay
+from graphs.errors import ForeignFolder
+from graphs.reading import read
+
+FORMAT = "circuit-assay graph"
+VERSION = 1
+RECORD = "graph.json"
+ASSAY = "assay.json"
+TABLES = ("nodes.parquet", "edges.parquet")
+ADVICE = "Restore it from a copy, or trace the prompt again."
+OF_A_METHOD = ("model", "transcoders", "conservation", "against")  # without these a traced graph cannot be tested
+
+
+class Provenance(TypedDict, total=False):
+    """How a graph was made; free to say more. A graph made by hand may say nothing."""
+
+    prompt: str | list[int]
+    model: str
+    model_hash: str
+    transcoders: str
+    transcoders_hash: str
+    method: str
+    options: Mapping[str, Any]
+    versions: Mapping[str, str]
+    conservation: float
+    active: int
+    traced: int
+    against: list[int]
+    dtype: str
+    device: str
+    feature_notes: Mapping[str, Mapping[str, Any]]
+
+
+class Pruned(TypedDict):
+    """What is always said of a graph that was pruned."""
+
+    nodes_before: int
+    edges_before: int
+    influence: float
+
+
+class Kept(Pruned, total=False):
+    """What pruning kept: see `graphs.pruning.prune`."""
+
+    nodes: float
+    edges: float
+    renormalise: bool
+    most_nodes: int | None
+    node_threshold: float
+    edge_threshold: float
+    edge_influence: float
+    replacement_before: float
+    replacement_after: float
+    completeness_before: float
+    completeness_after: float
+    completeness_inputs_before: float
+    completeness_inputs_after: float
+
+
+class Figures(TypedDict):
+    """`graphs.scores.Scores` as stored; null where undefined."""
+
+    replacement: float | None
+    completeness: float | None
+    completeness_inputs: float | None
+    error: float | None
+    unselected: float | None
+    pruned: float | None
+    bias: float | None
+    path_length: float | None
+
+
+class File(TypedDict):
+    """One table: its size in bytes, and its checksum."""
+
+    bytes: int
+    sha256: str
+
+
+class Whole(TypedDict):
+    """What graph.json always holds."""
+
+    saved: str
+    prompt: str
+    tokens: list[str]
+    token_ids: list[int]
+    nodes: int
+    edges: int
+    provenance: Provenance
+    kept: Mapping[str, Any]
+    scores: Figures
+    assay: Any
+    content: str
+    files: Mapping[str, File]
+
+
+class Record(Whole, total=False):
+    """graph.json. Those of 0.1.0's first days do not say `targets`."""
+
+    id: str
+    targets: list[str]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """All that is on record of a graph.
+
+    plain: graph.json as it stands, but with the assay that is current.
+    record: the same with numbers for nulls where a number is wanted.
+    assay: the one attached later as assay.json, else the one the graph was saved with, else none.
+    """
+
+    plain: Mapping[str, Any]
+    record: Record
+    assay: Assay | None
+
+
+def read_sheet(folder: Path) -> Sheet:
+    """Everything on record in a graph's folder.
+
+    Raises:
+        ForeignFolder: a file is missing, damaged, no record of ours, or of a later version; the message names it.
+    """
+    path = folder / RECORD
+    plain = read_json(path)
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        raise ForeignFolder(f"{path} is no record of ours: it does not say format {FORMAT!r}. Give a graph's folder.")
+    version = plain.get("version")
+    if type(version) is not int or not 0 < version <= VERSION:
+        raise ForeignFolder(
+            f"{path} has version {version!r:.40}, this program reads up to {VERSION}: update circuit-assay."
+        )
+    try:
+        record = read(plain, Record)
+        if record["kept"]:
+            record["kept"] = read(record["kept"], Kept, "kept")
+        _check(record)
+    except ForeignFolder as error:
+        raise ForeignFolder(f"{path} is damaged: {error} {ADVICE}") from error
+    advice = ADVICE
+    if (folder / ASSAY).exists():
+        path, advice = folder / ASSAY, "Remove it and check the graph again, or restore it from a copy."
+        plain["assay"] = read_json(path)
+    elif plain["assay"] is None:
+        return Sheet(plain, record, None)
+    try:
+        return Sheet(plain, record, _read_assay(plain["assay"], record))
+    except ForeignFolder as error:
+        raise ForeignFolder(f"{path} is damaged: {error} {advice}") from error
+
+
+def _check(record: Record) -> None:
+    """What types do not say."""
+    try:
+        datetime.fromisoformat(record["saved"])
+    except ValueError:
+        raise ForeignFolder(f"saved should be a time, found {record['saved']!r:.40}.") from None
+    sizes = {"nodes": record["nodes"], "edges": record["edges"]}
+    sizes |= {f"kept.{name}": record["kept"][name] for name in ("nodes_before", "edges_before") if record["kept"]}
+    for name, size in sizes.items():
+        if size < 0:
+            raise ForeignFolder(f"{name} should be a number of rows, found {size}.")
+    missing = [f"files.{table}" for table in TABLES if table not in record["files"]]
+    if "method" in record["provenance"]:
+        missing += [f"provenance.{name}" for name in OF_A_METHOD if name not in record["provenance"]]
+    if missing:
+        raise ForeignFolder(f"{', '.join(missing)} missing.")
+
+
+def _read_assay(plain: Any, record: Record) -> Assay:
+    assay = Assay.from_json(plain)
+    for number, ablation in enumerate(assay.ablations):
+        if not 0 <= ablation.node < record["nodes"]:
+            raise ForeignFolder(
+                f"assay.ablations[{number}].node should be a row of {record['nodes']} nodes, found {ablation.node}."
+            )
+    return assay
+
+
+def read_json(path: Path) -> Any:
+    """A file's JSON.
+
+    Raises:
+        ForeignFolder: it is missing, or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ForeignFolder(f"{path} is missing: {path.parent} is no graph's folder, or a damaged one.") from error
+    except RecursionError as error:
+        raise ForeignFolder(f"{path} cannot be read: it is nested too deep. {ADVICE}") from error
+    except (OSError, ValueError) as error:
+        raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
+
+
+def to_json(record: Any) -> bytes:
+    """Strict JSON: null for what is no finite number, plain numbers for numpy's."""
+    return (json.dumps(_strict(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_strict(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,207 @@
+"""A store that several use at once, and one whose writer was killed: a graph is whole, and never lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from graphs import Assay, Store, Verdict
+from graphs.errors import CannotWrite
+from graphs.staging import SAVING, land, recover, staging
+from tests.worlds import graph_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def small(prompt="dallas"):
+    return graph_of([(0, 1, 1.0), (1, 2, -1)], "token feature logit", provenance={"prompt": prompt})
+
+
+def assay(number):
+    return Assay({}, 1e-7, [], {}, [], [Verdict("it holds", "supported", number, "above 0", "none")])
+
+
+def at_once(*jobs):
+    """Run the jobs in threads of their own until all are done; returns what they raised."""
+    raised = []
+
+    def run(job):
+        try:
+            job()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def test_two_who_save_the_same_graph_both_succeed_and_readers_see_it_whole(tmp_path):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(0))
+    done = threading.Event()
+    numbers = []
+
+    def write(number):
+        for _ in range(6):
+            Store(tmp_path).save(small(), assay(number))
+            Store(tmp_path).attach(id, "graph.svg", b"<svg/>")
+
+    def read():
+        while not done.is_set():
+            reader = Store(tmp_path)
+            assert reader.load(id).tokens == ("dallas",)
+            assert [entry.problem for entry in reader.list()] == [""]
+            numbers.append(reader.assay("dallas").verdicts[0].number)
+
+    readers = threading.Thread(target=lambda: raised.extend(at_once(read, read)))
+    raised: list[BaseException] = []
+    readers.start()
+    try:
+        assert at_once(lambda: write(1), lambda: write(2), lambda: write(3)) == []
+    finally:
+        done.set()
+        readers.join()
+
+    assert raised == []
+    assert set(numbers) <= {0, 1, 2, 3}
+    assert os.listdir(tmp_path) == [id]
+    assert store.assay(id).verdicts[0].number in (1, 2, 3)
+
+
+def test_a_file_lands_beside_a_graph_that_is_replaced_meanwhile(tmp_path):
+    store = Store(tmp_path)
+    id = store.save(small())
+
+    def draw(path):
+        store.save(small(), assay(1))  # another trace of the same prompt, while we draw
+        path.write_bytes(b"<svg/>")
+
+    assert store.attach(id, "graph.svg", draw).read_bytes() == b"<svg/>"
+    assert store.assay(id) == assay(1)
+
+
+def kill_between_the_renames(folder, final):
+    """What is on disk when a writer is killed after it moved the graph of before away."""
+    place = folder / f"{SAVING}killed"
+    (place / "new").mkdir(parents=True)
+    (place / "new" / "nodes.parquet").write_bytes(b"half")
+    final.rename(place / "old")
+
+
+@pytest.mark.parametrize("use", [Store.list, lambda store: store.find("dallas"), lambda store: store.save(small("b"))])
+def test_what_a_killed_writer_had_moved_away_comes_back(tmp_path, use):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(1))
+    kill_between_the_renames(tmp_path, tmp_path / id)
+
+    use(Store(tmp_path))
+
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    assert store.assay(id) == assay(1)
+
+
+def test_a_path_to_what_a_killed_writer_had_moved_away_leads_there_again(tmp_path):
+    id = Store(tmp_path).save(small())
+    kill_between_the_renames(tmp_path, tmp_path / id)
+
+    assert Store("elsewhere").load(tmp_path / id).tokens == ("dallas",)
+
+
+def test_a_graph_that_landed_later_is_not_replaced_by_what_a_killed_writer_left(tmp_path):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(1))
+    kill_between_the_renames(tmp_path, tmp_path / id)
+    (tmp_path / f"{SAVING}killed").rename(tmp_path / "aside")
+    store.save(small(), assay(2))
+    (tmp_path / "aside").rename(tmp_path / f"{SAVING}killed")
+
+    assert store.assay(id) == assay(2)
+    store.list()
+    assert os.listdir(tmp_path) == [id]
+    assert store.assay(id) == assay(2)
+
+
+@pytest.mark.parametrize("left", [{"id": "../out"}, {"id": None}, {}, None])
+def test_what_nobody_can_name_is_not_thrown_away(tmp_path, left):
+    old = tmp_path / f"{SAVING}killed" / "old"
+    old.mkdir(parents=True)
+    (old / "graph.json").write_text("{" if left is None else str(left).replace("'", '"').replace("None", "null"))
+
+    assert Store(tmp_path).list() == []
+    assert (old / "graph.json").exists()
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(tmp_path):
+    words = "from graphs.staging import *; from pathlib import Path; import os\n"
+    words += f"with staging(Path({str(tmp_path)!r}), ATTACHING): os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", words], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+
+    with staging(tmp_path, SAVING) as place:
+        (place / "new").mkdir()
+        recover(tmp_path)
+        assert os.listdir(tmp_path) == [place.name] and left != place.name
+        assert (place / "new").exists()
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_the_disk_knows_no_locks_age_decides(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    store = Store(tmp_path)
+    id = store.save(small())
+    with staging(tmp_path, SAVING) as young:
+        (tmp_path / f"{SAVING}old").mkdir()
+        os.utime(tmp_path / f"{SAVING}old", (0, 0))
+        store.list()
+        assert sorted(os.listdir(tmp_path)) == sorted([id, young.name])
+    assert store.load(id).tokens == ("dallas",)
+
+
+def test_a_writer_that_was_held_up_between_its_renames_still_lands(tmp_path):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(1))
+    with staging(tmp_path, SAVING) as place:
+        (tmp_path / id).rename(place / "old")
+        new = place / "new"
+        new.mkdir()
+        (new / "graph.json").write_text("later")
+
+        assert store.assay(id) == assay(1)  # brought back after a second, for whoever reads
+        land(new, tmp_path / id)
+
+    assert (tmp_path / id / "graph.json").read_text() == "later"
+
+
+def test_a_disk_that_refuses_is_told_and_what_was_there_stays(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(1))
+    rename = Path.rename
+
+    def refuse_the_new(self, target):
+        if self.name == "new" and not Path(target).exists():
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse_the_new)
+        with pytest.raises(CannotWrite, match="Input/output error"):
+            store.save(small(), assay(2))
+
+    assert store.assay(id) == assay(1)
+    assert os.listdir(tmp_path) == [id]
