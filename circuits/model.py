@@ -34,6 +34,7 @@ SITES = {
     "pattern": "blocks.{}.attn.hook_pattern",
     "value": "blocks.{}.attn.v.hook_out",
     "mixed": "blocks.{}.attn.o.hook_in",
+    "attention_output": "blocks.{}.hook_attn_out",
     "mlp_input": "blocks.{}.mlp.hook_in",
     "mlp_normalised": "blocks.{}.ln2.hook_normalized",
     "residual_mid": "blocks.{}.ln2.hook_in",

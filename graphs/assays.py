@@ -34,6 +34,23 @@ class Ablation:
 
 
 @dataclass(frozen=True)
+class Edges:
+    """Every edge by experiment: its source left out of the real model with all else held, its target read.
+
+    tested: how many edges. left_out: how many have a source that is written nowhere: what is read with a target (the
+        bias of its encoder), and what stands for untraced units.
+    largest: the largest difference between weight and measurement, as a share of the target's gross input.
+    source, target: rows of the nodes of that edge, -1 without one.
+    """
+
+    tested: int
+    left_out: int
+    largest: float
+    source: int
+    target: int
+
+
+@dataclass(frozen=True)
 class Subset:
     """The whole graph put to the test: everything else ablated, or only the graph, under one kind of ablation.
 
