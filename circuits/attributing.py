@@ -14,6 +14,8 @@ from circuits.attribution.direct import Progress
 from circuits.errors import BadOption
 from circuits.goal import Target
 from circuits.model import Model
+from circuits.numbers import is_whole
+from circuits.tracing import check_given
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
 
@@ -41,6 +43,9 @@ def attribute(
     """
     if method not in METHODS:
         raise BadOption(f"method must be one of {', '.join(METHODS)}, found {method!r}.")
+    check_given(model, transcoders)
+    if max_features is not None and not is_whole(max_features):
+        raise BadOption(f"max_features must be a whole number or None, found {max_features!r}.")
     options = {"max_logits": max_logits, "logit_mass": logit_mass, "max_features": max_features}
     graph = METHODS[method](model, transcoders, prompt, targets, **options, progress=progress)
     rows = graph.nodes.where("feature")

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from circuits.errors import BadOption, BadTarget
 from circuits.model import Model
+from circuits.numbers import is_number, is_whole
+from graphs.wording import visible
 
 Target = str | int | tuple[str | int, str | int]
 
@@ -59,7 +61,7 @@ def choose_goal(
     """
     probabilities = model.probabilities(logits)
     if targets is None:
-        if max_logits < 1 or not 0 < logit_mass <= 1:
+        if not is_whole(max_logits) or max_logits < 1 or not is_number(logit_mass) or not 0 < logit_mass <= 1:
             raise BadOption(f"max_logits ≥ 1 and 0 < logit_mass ≤ 1 are wanted, found {max_logits} and {logit_mass}.")
         best = torch.topk(probabilities, min(max_logits, len(probabilities)))
         before = best.values.cumsum(0) - best.values
@@ -68,9 +70,9 @@ def choose_goal(
         weight = best.values[:count].tolist()
         wrong = [-1] * count
     else:
-        if isinstance(targets, str) or not targets:
+        if not isinstance(targets, list | tuple) or not targets:
             raise BadTarget(f"targets must be a list of tokens or of (right, wrong) pairs, found {targets!r}.")
-        pairs = [_pair(model, target) for target in targets]
+        pairs = [_pair(model, target, logits) for target in targets]
         if len(set(pairs)) < len(pairs):
             raise BadTarget(f"a target is given twice in {list(targets)!r}: name each once.")
         right = [pair[0] for pair in pairs]
@@ -83,24 +85,26 @@ def choose_goal(
         wrong,
         weight,
         probabilities[right].tolist(),
-        [r if w < 0 else f"{r} − {a.strip()}" for r, w, a in zip(labels, wrong, against, strict=True)],
+        [r if w < 0 else f"{visible(r)} − {visible(a)}" for r, w, a in zip(labels, wrong, against, strict=True)],
     )
 
 
-def _pair(model: Model, target: Target) -> tuple[int, int]:
+def _pair(model: Model, target: Target, logits: Float[Tensor, "vocab"]) -> tuple[int, int]:
     if isinstance(target, tuple):
         if len(target) != 2:
             raise BadTarget(f"a contrast is a pair (right, wrong), found {target!r}.")
-        right, wrong = (_token(model, each) for each in target)
+        right, wrong = (_token(model, each, logits) for each in target)
         if right == wrong:
             raise BadTarget(f"both sides of the contrast {target!r} are the same token.")
         return right, wrong
-    return _token(model, target), -1
+    return _token(model, target, logits), -1
 
 
-def _token(model: Model, target: str | int) -> int:
+def _token(model: Model, target: str | int, logits: Float[Tensor, "vocab"]) -> int:
     if isinstance(target, str):
-        return model.token(target)
+        return model.token(target, logits)
+    if not is_whole(target):
+        raise BadTarget(f"a target is a token's text or id, or a tuple (right, wrong) of two; found {target!r}.")
     if not 0 <= target < model.vocabulary:
         raise BadTarget(f"token ids of {model.name} run from 0 to {model.vocabulary - 1}, found {target}.")
     return int(target)

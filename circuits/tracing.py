@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.errors import UnfaithfulModel
+from circuits.errors import BadOption, UnfaithfulModel
 from circuits.frozen import Frozen, freeze, sites_to_freeze
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
@@ -68,9 +68,10 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
     The frozen model is then run forward by its own weights; it must give the real logits.
 
     Raises:
-        BadPrompt: see `Model.tokenize`.
+        BadPrompt: see `Model.tokenize`. BadOption: no model or no dictionary is given.
         UnfaithfulModel: the frozen model's logits differ from the real ones.
     """
+    check_given(model, dictionary)
     tokens = model.tokenize(prompt)
     outputs = [(site, layer) for layer in range(model.layers) for site in ("mlp_output", dictionary.writes)]
     read = [*sites_to_freeze(model), *outputs]
@@ -145,3 +146,15 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         constants=[each for each in constants if bool(each.vectors.any())],
         residual=x,
     )
+
+
+def check_given(model: object, dictionary: object) -> None:
+    """See that a model and a dictionary are what they are called, and not their names.
+
+    Raises:
+        BadOption: one of them is something else.
+    """
+    if not isinstance(model, Model):
+        raise BadOption(f"the model must be what `load_model` returns, found {model!r}.")
+    if not hasattr(dictionary, "reads"):
+        raise BadOption(f"the transcoders must be what `load_transcoders` returns, found {dictionary!r}.")

@@ -14,17 +14,39 @@ if TYPE_CHECKING:
     from graphs.paths import Path
 
 
+def visible(text: str) -> str:
+    r"""A token as it reads, quoted where it would not show: `austin`, `' austin'`, `'\n'`."""
+    plain = text.isprintable() and text == text.strip() and text
+    return text if plain else repr(text)
+
+
 def name_node(graph: AttributionGraph, row: int) -> str:
-    """What to call a node in a sentence: its label, and for what happens at a token, where: `texas L2 @dallas`."""
+    """What to call a node in a sentence: its label, and for what happens at a token, where: `texas L2 @dallas`.
+
+    A token that comes twice in the prompt is told with its position: `the[1]`.
+    """
     nodes = graph.nodes
     kind, layer, position = str(nodes.kind[row]), int(nodes.layer[row]), int(nodes.position[row])
-    label = str(nodes.label[row]).strip() or (f"{kind} {nodes.feature[row]}" if nodes.feature[row] >= 0 else kind)
-    if kind in ("token", "logit"):
+    nameless = f"{kind} {nodes.feature[row]}" if nodes.feature[row] >= 0 else kind
+    label = _without_space(str(nodes.label[row])) if nodes.label[row] else nameless
+    if kind == "logit":
         return label
+    if kind == "token":
+        return f"{label}{_which(graph, position)}"
     # A unit without a label is called by its number, which names the layer already.
-    place = f" @{graph.tokens[position].strip()}" if position >= 0 else ""
+    place = f" @{_without_space(graph.tokens[position])}{_which(graph, position)}" if position >= 0 else ""
     level = f" L{layer}" if layer >= 0 and f"L{layer}" not in label else ""
     return f"{label}{level}{place}"
+
+
+def _without_space(text: str) -> str:
+    """A token's word: most have a space in front, which says nothing in a sentence."""
+    word = text.removeprefix(" ")
+    return visible(word if word.strip() else text)
+
+
+def _which(graph: AttributionGraph, position: int) -> str:
+    return f"[{position}]" if graph.tokens.count(graph.tokens[position]) > 1 else ""
 
 
 def path_in_words(graph: AttributionGraph, path: Path) -> str:
@@ -38,11 +60,31 @@ def path_in_words(graph: AttributionGraph, path: Path) -> str:
     return f"{path.influence:5.1%}  {' '.join(words)}"
 
 
+def paths_in_words(graph: AttributionGraph, paths: Sequence[Path]) -> list[str]:
+    """How much some paths carry together, then one line each."""
+    if not paths:
+        return ["no path leads from a token to the answer"]
+    which = "strongest path" if len(paths) == 1 else f"{len(paths)} strongest paths"
+    carry = f"{'carries' if len(paths) == 1 else 'carry'} {sum(path.influence for path in paths):.0%}:"
+    return [f"the {which} from a token to the answer {carry}", *(f"  {path_in_words(graph, path)}" for path in paths)]
+
+
 def logits_in_words(graph: AttributionGraph) -> list[str]:
-    """One line per target, most probable first: its probability and its label."""
+    """One line per target, what counts most first: a token with its probability, a contrast with its difference."""
     rows = graph.nodes.where("logit")
-    probability = graph.nodes.activation[rows]
-    return [f"{probability[i]:6.1%}  {graph.nodes.label[rows[i]]}" for i in np.argsort(-probability, kind="stable")]
+    against = graph.provenance.get("against") or [-1] * len(rows)
+    lines = []
+    for i in np.argsort(-graph.goal[rows], kind="stable"):
+        label, value = str(graph.nodes.label[rows[i]]), float(graph.nodes.value[rows[i]])
+        contrast = i < len(against) and against[i] >= 0
+        token = token_in_words(label, float(graph.nodes.activation[rows[i]]))
+        lines.append(f"{label}: {value:+.2f} logits" if contrast else token)
+    return lines
+
+
+def token_in_words(text: str, probability: float) -> str:
+    """`  42.1%  austin`: a next token and what the model gives it."""
+    return f"{probability:6.1%}  {visible(text)}"
 
 
 def kept_in_words(graph: AttributionGraph) -> str:
@@ -50,6 +92,13 @@ def kept_in_words(graph: AttributionGraph) -> str:
     kept, nodes, edges = graph.kept, len(graph.nodes), len(graph.source)
     if not kept:
         return f"whole graph: {nodes:,} nodes, {edges:,} edges"
+    if kept.get("grouped"):
+        part = kept["grouped"]
+        return (
+            f"kept {part['nodes']:,} of {kept['nodes_before']:,} nodes and {part['edges']:,} of "
+            f"{kept['edges_before']:,} edges, grouped into {nodes:,} and {edges:,}, carrying {kept['influence']:.0%} "
+            "of the influence"
+        )
     return (
         f"kept {nodes:,} of {kept['nodes_before']:,} nodes and {edges:,} of {kept['edges_before']:,} edges, "
         f"carrying {kept['influence']:.0%} of the influence"

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(store: Store, folder: Path, paths: int) -> list[str]:
     """The lines that `show` prints."""
     from graphs.paths import strongest_paths
-    from graphs.wording import kept_in_words, logits_in_words, path_in_words, scores_in_words
+    from graphs.wording import kept_in_words, logits_in_words, paths_in_words, scores_in_words
 
     graph, record, assay = store.load(folder), store.record(folder), store.assay(folder)
     made = {key: record["provenance"].get(key) for key in ("model", "transcoders", "method")}
@@ -46,11 +46,7 @@ def describe(store: Store, folder: Path, paths: int) -> list[str]:
     lines += [f"{key}: {value}" for key, value in made.items() if isinstance(value, str)]
     lines += ["targets:", *(f"  {line}" for line in logits_in_words(graph))]
     lines += [kept_in_words(graph), *scores_in_words(record["scores"], record["kept"])]
-    strongest = strongest_paths(graph, paths)
-    if strongest:
-        carried = sum(path.influence for path in strongest)
-        lines.append(f"the {len(strongest)} strongest paths from a token carry {carried:.1%}:")
-        lines += [f"  {path_in_words(graph, path)}" for path in strongest]
+    lines += paths_in_words(graph, strongest_paths(graph, paths)) if paths > 0 else []
     if assay:
         lines.append("assay:")
         lines += [f"  {each.verdict}: {each.claim} ({each.number:.3g}; {each.threshold})" for each in assay.verdicts]

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from graphs import prune, scores, strongest_paths
-from graphs.wording import kept_in_words, logits_in_words, name_node, path_in_words, scores_in_words, table_in_words
+from graphs.wording import (
+    kept_in_words,
+    logits_in_words,
+    name_node,
+    path_in_words,
+    paths_in_words,
+    scores_in_words,
+    table_in_words,
+    visible,
+)
 from tests.worlds import graph_of
 
 #   token 0 --1--> feature 1 --(-3)--> logit 3 <--1-- error 2;  goal: logit 3, and a little logit 4, fed by the token
@@ -23,6 +34,37 @@ def test_a_path_is_told_with_its_signs():
 
     assert path_in_words(GRAPH, first) == "60.0%  token 0 (+1.00)> feature 1 L1 @dallas (-0.75)> logit 3"
     assert path_in_words(GRAPH, second) == "20.0%  token 0 (+1.00)> logit 4"
+
+
+def test_what_would_not_show_is_quoted():
+    assert [visible(text) for text in ("austin", " austin", "\n", "", "a b", "caf\u00e9", "\x00")] == [
+        *("austin", "' austin'", "'\\n'", "''", "a b", "caf\u00e9", "'\\x00'")
+    ]
+
+
+def test_a_token_that_comes_twice_is_told_with_its_position_and_one_of_space_is_quoted():
+    parts = {**vars(GRAPH), "token_ids": (7, 8, 7, 9), "tokens": (" the", "\n", " the", " end")}
+    nodes = GRAPH.nodes.with_columns(position=np.array([2, 1, 3, 0, 0], dtype=np.int32))
+    label = np.array([" the", "", "", "\n", " end"], dtype=object)
+    graph = type(GRAPH)(**{**parts, "nodes": nodes.with_columns(label=label)})
+
+    names = ["the[2]", "feature 1 L1 @'\\n'", "error 2 L2 @end", "'\\n'", "end"]
+    assert [name_node(graph, row) for row in range(5)] == names
+
+
+def test_paths_are_counted_in_good_grammar():
+    first, second = strongest_paths(GRAPH)
+    assert paths_in_words(GRAPH, [first, second])[0] == "the 2 strongest paths from a token to the answer carry 80%:"
+    assert paths_in_words(GRAPH, [second])[0] == "the strongest path from a token to the answer carries 20%:"
+    assert paths_in_words(GRAPH, []) == ["no path leads from a token to the answer"]
+
+
+def test_a_contrast_is_a_difference_of_logits_and_no_probability():
+    graph = type(GRAPH)(**{**vars(GRAPH), "provenance": {"against": [5, -1]}})
+
+    first, second = logits_in_words(graph)
+    assert first == "logit 3: -2.00 logits"
+    assert second == " 50.0%  logit 4"
 
 
 def test_the_likeliest_target_comes_first():
