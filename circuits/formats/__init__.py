@@ -4,29 +4,82 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuits.errors import UnknownTranscoders
-from circuits.formats import circuit_tracer_clt, circuit_tracer_plt
+import torch
+
+from circuits.errors import DamagedTranscoders, UnknownTranscoders
+from circuits.formats import (
+    circuit_tracer_bare,
+    circuit_tracer_clt,
+    circuit_tracer_list,
+    circuit_tracer_plt,
+    circuit_tracer_sweep,
+    clt_training,
+    dictionary_learning,
+    dunefsky,
+    gemma_scope,
+    gemma_scope_2,
+    gemma_scope_2_clt,
+    goodfire,
+    llama_scope_1,
+    llama_scope_2,
+    qwen_scope,
+    saelens,
+    sparsify,
+)
 from circuits.transcoders.transcoders import Transcoders
 
 FORMATS = {
     "circuit-tracer per-layer": circuit_tracer_plt,
+    "circuit-tracer per-layer, list": circuit_tracer_list,
+    "circuit-tracer per-layer, first": circuit_tracer_bare,
     "circuit-tracer cross-layer": circuit_tracer_clt,
+    "circuit-tracer cross-layer, by target": circuit_tracer_sweep,
+    "Gemma Scope": gemma_scope,
+    "Gemma Scope 2": gemma_scope_2,
+    "Gemma Scope 2 cross-layer": gemma_scope_2_clt,
+    "SAELens": saelens,
+    "sparsify": sparsify,
+    "clt-training": clt_training,
+    "Dunefsky GPT-2": dunefsky,
+    "Llama Scope 2": llama_scope_2,
+    "Llama Scope 1": llama_scope_1,
+    "Goodfire": goodfire,
+    "Qwen Scope": qwen_scope,
+    "dictionary_learning": dictionary_learning,
 }
+
+IN_MEMORY = 2**29  # numbers; a set of more stays in its files
+
+
+def recognise(folder: str | Path) -> str:
+    """The name of the one layout that a folder is in.
+
+    Raises:
+        UnknownTranscoders: there is no such folder, or no layout recognises it. DamagedTranscoders: several do.
+    """
+    folder = Path(folder)
+    found = [name for name, layout in FORMATS.items() if layout.recognises(folder)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DamagedTranscoders(f"{folder} holds {len(found)} layouts ({'; '.join(found)}): keep one, move the other.")
+    if not folder.is_dir():
+        raise UnknownTranscoders(f"there is no folder {folder}: give one that holds a transcoder set.")
+    known = ", ".join(FORMATS)
+    names = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
+    raise UnknownTranscoders(f"no layout recognises {folder} (it holds {names}); the layouts known are {known}.")
 
 
 def load(folder: str | Path) -> Transcoders:
-    """The dictionary in a folder of any known layout, in float32 on the CPU.
+    """The dictionary in a folder of any known layout, on the CPU.
+
+    In float32 and in memory where it is small; above 2^29 numbers its weights stay in their files, in their own dtype,
+    and what is needed of them is read when it is needed.
 
     Raises:
         UnknownTranscoders: no such folder, or no layout recognises it.
         DamagedTranscoders: a file is not what it should be.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UnknownTranscoders(f"there is no folder {folder}: give one that holds a transcoder set.")
-    for layout in FORMATS.values():
-        if layout.recognises(folder):
-            return layout.load(folder)
-    known = ", ".join(FORMATS)
-    names = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
-    raise UnknownTranscoders(f"no layout recognises {folder} (it holds {names}); the layouts known are {known}.")
+    found = FORMATS[recognise(folder)].load(folder)
+    return found.to(torch.device("cpu"), torch.float32, whole=found.size <= IN_MEMORY)

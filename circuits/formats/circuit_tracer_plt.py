@@ -2,71 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from circuits.errors import DamagedTranscoders
-from circuits.formats.files import (
-    READS,
-    WRITES,
-    check_shapes,
-    find_site,
-    hash_files,
-    number_layers,
-    read_config,
-    read_notes,
-    read_tensors,
-)
+from circuits.formats.files import READS, WRITES, Stored, find_site, number_layers, read_config, whole_number
+from circuits.formats.layer_files import read_circuit_tracer_layer
+from circuits.formats.layers import Layer, join_layers
 from circuits.transcoders.transcoders import Transcoders
 
 
 def recognises(folder: Path) -> bool:
     """Whether the folder looks like this layout."""
-    config = folder / "config.yaml"
-    return config.is_file() and read_config(config).get("model_kind") == "transcoder_set"
+    path = folder / "config.yaml"
+    config = read_config(path) if path.is_file() else {"transcoders": None}
+    has_layers = any(folder.glob("layer_*.safetensors"))
+    return "transcoders" not in config and (config.get("model_kind") == "transcoder_set" or has_layers)
 
 
 def load(folder: Path) -> Transcoders:
-    """W_enc, W_dec [feature d], b_enc, b_dec, `activation_function.threshold` for JumpReLU, W_skip [d_out d_in]."""
-    config_path = folder / "config.yaml"
-    config = read_config(config_path)
-    activation = config.get("activation", "relu")
-    if activation not in ("relu", "jump_relu"):
-        raise DamagedTranscoders(f"{config_path}: activation {activation!r} is not known yet; relu and jump_relu are.")
+    """ReLU; JumpReLU where there is a threshold; TopK where the configuration says so, with negative values kept."""
+    path = folder / "config.yaml"
+    config = read_config(path)
+    reads = find_site(config, "feature_input_hook", READS, path)
+    writes = find_site(config, "feature_output_hook", WRITES, path)
     paths = number_layers(folder, "layer_{}.safetensors")
     if not paths:
         raise DamagedTranscoders(f"{folder} holds a config.yaml but no layer_0.safetensors: fetch the weights.")
-    layers = [_load_layer(path) for path in paths]
-    skips = [tensors["W_skip"] for tensors in layers if "W_skip" in tensors]
-    if skips and len(skips) < len(layers):
-        raise DamagedTranscoders(f"{folder}: some layers have W_skip and some have not.")
-    return Transcoders(
-        name=folder.name,
-        content_hash=hash_files(paths),
-        W_enc=[tensors["W_enc"] for tensors in layers],
-        b_enc=[tensors["b_enc"] for tensors in layers],
-        threshold=[tensors["activation_function.threshold"] for tensors in layers],
-        W_dec=[tensors["W_dec"][:, None] for tensors in layers],
-        b_dec=[tensors["b_dec"] for tensors in layers],
-        W_skip=skips or None,
-        reads=find_site(config, "feature_input_hook", READS, config_path),
-        writes=find_site(config, "feature_output_hook", WRITES, config_path),
-        silent_positions=1,
-        notes=read_notes(folder),
-    )
+    layers = [read_circuit_tracer_layer(Stored(each, folder), i, reads, writes) for i, each in enumerate(paths)]
+    return join_layers(folder, [_activate(layer, config, path) for layer in layers])
 
 
-def _load_layer(path: Path) -> dict[str, torch.Tensor]:
-    tensors = read_tensors(path)
-    if "W_enc" not in tensors or tensors["W_enc"].ndim != 2:
-        raise DamagedTranscoders(f"{path} should hold W_enc [feature d]; it holds {', '.join(tensors)}.")
-    features, width = tensors["W_enc"].shape
-    shapes = {"W_enc": (features, width), "W_dec": (features, width), "b_enc": (features,), "b_dec": (width,)}
-    if "activation_function.threshold" in tensors:
-        shapes["activation_function.threshold"] = (features,)
-    if "W_skip" in tensors:
-        shapes["W_skip"] = (width, width)
-    check_shapes(path, tensors, shapes)
-    tensors.setdefault("activation_function.threshold", torch.zeros(features))
-    return tensors
+def _activate(layer: Layer, config: dict, path: Path) -> Layer:
+    has_threshold = layer.threshold is not None
+    activation = config.get("activation", "jump_relu" if has_threshold else "relu")
+    if activation not in ("relu", "jump_relu", "topk"):
+        raise DamagedTranscoders(f"{path}: activation {activation!r} is not known; relu, jump_relu and topk are.")
+    if has_threshold != (activation == "jump_relu"):
+        holds = "thresholds" if has_threshold else "no thresholds"
+        raise DamagedTranscoders(f"{path} says activation {activation}, but {layer.path} holds {holds}.")
+    if activation != "topk":
+        return layer
+    if "k" not in config:
+        raise DamagedTranscoders(
+            f"{path} says activation topk and no k: add a line with its k (facebook/crv-8b-instruct-transcoders: 128)."
+        )
+    # Their TopK has no ReLU behind it: what is among the k largest stays, negative or not.
+    k = whole_number(path, config, "k", len(layer.b_enc))
+    return replace(layer, k=k, threshold=torch.full_like(layer.b_enc, -torch.inf))

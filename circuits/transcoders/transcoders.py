@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.errors import DamagedTranscoders
+from circuits.transcoders.mapped import ByTarget
+
+BLOCK = 2**25  # numbers of an encoder that are converted and multiplied at once
+FEW = 2**12  # with more units than this, decoding gathers the rows of the live ones
+
+# The fields that hold one tensor a layer: those as large as the set, and those that are small beside it.
+LARGE = ("W_enc", "W_dec", "W_skip")
+SMALL = ("b_enc", "threshold", "b_dec", "centre", "scale", "rank")
+
 
 @dataclass(frozen=True, eq=False)
 class Transcoders:
     """A per-layer set when every decoder writes one layer, a cross-layer one when it writes its own and all later.
 
-    Feature i of a layer: `h = W_enc[i] · x + b_enc[i]`, `a = h if h > threshold[i] else 0` (ReLU: threshold 0).
-    Layer l is rebuilt as `Σ_{s <= l} a_s @ W_dec[s][:, l - s] + b_dec[l] (+ W_skip[l] x)`.
+    Feature i of a layer: `h = W_enc[i] · zoom (x - centre) + b_enc[i]`, `a = h if h > threshold[i] else 0` (ReLU:
+    threshold 0), and with TopK only where `h rank[i]` is among the k largest of its token.
+    Layer l is rebuilt as `Σ_{s <= l} (a_s scale[s][:, l - s]) @ W_dec[s][:, l - s] + b_dec[l] (+ W_skip[l] x)`.
 
     W_enc: per layer [unit d_in]. b_enc, threshold: per layer [unit]. W_dec: per layer [unit written_layer d_out].
     b_dec: per layer [d_out]. W_skip: per layer [d_out d_in], or None. The other fields: see `Dictionary`.
+    zoom: per layer a number. centre: per layer [d_in]. rank: per layer [unit]. scale: per layer [unit written_layer].
+    k: per layer how many. None, for these five: a layout that knows no such thing; they do nothing.
+    numbers: the model's layers these are, None for all from 0 on.
+    declared: the mean number of active features a token that its publisher states, where known.
+
+    The large weights may be of another dtype and place than the small ones (`b_dec` and so on), memory maps for
+    instance. Work is done in the dtype and place of the small ones; what is needed of the large ones is converted.
+    unchecked: nobody has read the large weights yet, so that NaNs in them are looked for when they are used.
     """
 
     name: str
@@ -27,7 +46,7 @@ class Transcoders:
     W_enc: Sequence[Float[Tensor, "unit d_in"]]
     b_enc: Sequence[Float[Tensor, "unit"]]
     threshold: Sequence[Float[Tensor, "unit"]]
-    W_dec: Sequence[Float[Tensor, "unit _ d_out"]]
+    W_dec: Sequence[Float[Tensor, "unit _ d_out"] | ByTarget]
     b_dec: Sequence[Float[Tensor, "d_out"]]
     W_skip: Sequence[Float[Tensor, "d_out d_in"]] | None
     reads: str
@@ -36,47 +55,97 @@ class Transcoders:
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     kind: str = "feature"
     exact: bool = False
+    zoom: Sequence[float] | None = None
+    centre: Sequence[Float[Tensor, "d_in"]] | None = None
+    rank: Sequence[Float[Tensor, "unit"]] | None = None
+    scale: Sequence[Float[Tensor, "unit _"]] | None = None
+    k: Sequence[int] | None = None
+    numbers: tuple[int, ...] | None = None
+    declared: float | None = None
+    unchecked: bool = False
 
     @property
     def layers(self) -> int:
-        return len(self.W_enc)
+        return len(self.b_enc)
 
     @property
     def d_model(self) -> int:
-        return self.W_dec[0].shape[-1]
+        return self.b_dec[0].shape[-1]
 
     @property
     def units(self) -> int:
-        return self.W_enc[0].shape[0]
+        return self.b_enc[0].shape[0]
 
     @property
     def cross_layer(self) -> bool:
         """Whether some feature writes to a later layer than its own."""
         return any(decoder.shape[1] > 1 for decoder in self.W_dec)
 
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        large = [getattr(self, name) for name in LARGE]
+        return sum(torch.Size(weight.shape).numel() for weights in large if weights is not None for weight in weights)
+
     def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
-        before = x @ self.W_enc[layer].T + self.b_enc[layer]
-        return torch.where(before > self.threshold[layer], before, 0)
+        before = self._encode(layer, x)
+        live = before > self.threshold[layer]
+        if self.k is not None:
+            ranked = before if self.rank is None else before * self.rank[layer]
+            chosen = ranked.topk(self.k[layer], dim=-1, sorted=False).indices
+            live = torch.zeros_like(live).scatter_(-1, chosen, True).logical_and_(live)
+        return torch.where(live, before, 0)
+
+    def _encode(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
+        if self.centre is not None:
+            x = x - self.centre[layer]
+        if self.zoom is not None:
+            x = x * self.zoom[layer]
+        encoder, bias = self.W_enc[layer], self.b_enc[layer]
+        rows = max(1, BLOCK // max(1, encoder.shape[1]))
+        if len(encoder) <= rows:
+            before = x @ encoder.to(x).T + bias
+        else:
+            before = x.new_empty(*x.shape[:-1], len(encoder))
+            for first in range(0, len(encoder), rows):
+                here = slice(first, first + rows)
+                before[..., here] = x @ encoder[here].to(x).T + bias[here]
+        if self.unchecked and not torch.isfinite(before).all() and torch.isfinite(x).all():
+            raise _not_finite(self.name, "W_enc", layer)
+        return before
 
     def reading(
         self, layer: int, x: Float[Tensor, "n d_in"], unit: Int[Tensor, "n"]
     ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
-        return self.W_enc[layer][unit], self.b_enc[layer][unit]
+        vector, constant = self._rows(self.W_enc[layer], unit), self.b_enc[layer][unit]
+        if self.zoom is not None:
+            vector = vector * self.zoom[layer]
+        if self.centre is not None:
+            constant = constant - vector @ self.centre[layer]
+        return vector, constant
 
     def written_layers(self, layer: int) -> range:
         return range(layer, layer + self.W_dec[layer].shape[1])
 
     def writing(self, layer: int, unit: Int[Tensor, "n"], to: int) -> Float[Tensor, "n d_out"]:
-        return self.W_dec[layer][unit, to - layer]
+        rows = self._rows(self.W_dec[layer][:, to - layer], unit)
+        if self.unchecked and not torch.isfinite(rows).all():
+            raise _not_finite(self.name, "W_dec", layer)
+        return rows if self.scale is None else rows * self.scale[layer][unit, to - layer, None]
 
     def decode(self, layer: int, activations: Float[Tensor, "... unit"], to: int) -> Float[Tensor, "... d_out"]:
-        return activations @ self.W_dec[layer][:, to - layer]
+        if activations.shape[-1] > FEW:
+            unit = activations.flatten(0, -2).any(0).nonzero()[:, 0]
+            return activations[..., unit] @ self.writing(layer, unit, to)
+        if self.scale is not None:
+            activations = activations * self.scale[layer][:, to - layer]
+        return activations @ self.W_dec[layer][:, to - layer].to(activations)
 
     def bias(self, layer: int) -> Float[Tensor, "d_out"]:
         return self.b_dec[layer]
 
     def skip(self, layer: int) -> Float[Tensor, "d_out d_in"] | None:
-        return None if self.W_skip is None else self.W_skip[layer]
+        return None if self.W_skip is None else self.W_skip[layer].to(self.b_dec[layer])
 
     def reconstruct(
         self, x: Float[Tensor, "layer pos d_in"]
@@ -89,7 +158,36 @@ class Transcoders:
             for layer in range(to + 1):
                 if to in self.written_layers(layer):
                     rebuilt = rebuilt + self.decode(layer, acts[layer], to)
-            if self.W_skip is not None:
-                rebuilt = rebuilt + x[to] @ self.W_skip[to].T
+            skip = self.skip(to)
+            if skip is not None:
+                rebuilt = rebuilt + x[to] @ skip.T
             out.append(rebuilt)
         return torch.stack(acts), torch.stack(out)
+
+    def to(self, device: torch.device, dtype: torch.dtype, *, whole: bool) -> Transcoders:
+        """The same set, its small tensors moved; with `whole` the large ones too, read from their files and checked.
+
+        Raises:
+            DamagedTranscoders: a large weight that was not read before holds a NaN or an infinity.
+        """
+        moved: dict[str, Any] = {}
+        for name in (*SMALL, *(LARGE if whole else ())):
+            found = getattr(self, name)
+            if found is not None:
+                moved[name] = [self._moved(name, i, weight, device, dtype) for i, weight in enumerate(found)]
+        return replace(self, **moved, unchecked=self.unchecked and not whole)
+
+    def _moved(self, name: str, layer: int, weight: Tensor | ByTarget, device: torch.device, dtype: torch.dtype):
+        moved = (weight.whole() if isinstance(weight, ByTarget) else weight).to(device, dtype).contiguous()
+        if self.unchecked and name in LARGE and not torch.isfinite(moved).all():
+            raise _not_finite(self.name, name, layer)
+        return moved
+
+    def _rows(self, weight: Float[Tensor, "unit d"], unit: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        return weight[unit.to(weight.device)].to(self.b_dec[0])
+
+
+def _not_finite(name: str, weight: str, layer: int) -> DamagedTranscoders:
+    return DamagedTranscoders(
+        f"{name}: {weight} of layer {layer} holds a NaN or an infinity: the file is damaged, fetch it again."
+    )
