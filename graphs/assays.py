@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypedDict
 
 from graphs.errors import ForeignFolder
@@ -140,7 +140,7 @@ class Assay:
                 f"an assay of version {VERSION} is wanted, found version {version}: update circuit-assay."
             )
         assay = read(record, cls, "assay")
-        read(assay.registration, Registration, "assay.registration")
+        assay = replace(assay, registration=read(assay.registration, Registration, "assay.registration"))
         for number, each in enumerate(assay.verdicts):
             if each.verdict not in VERDICTS:
                 raise ForeignFolder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -109,10 +110,11 @@ class Whole(TypedDict):
 
 
 class Record(Whole, total=False):
-    """graph.json. Those of 0.1.0's first days do not say `targets`."""
+    """graph.json. seal: its own checksum, see `seal`. The first that were written have neither this nor targets."""
 
     id: str
     targets: list[str]
+    seal: str
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ def read_sheet(folder: Path) -> Sheet:
         if record["kept"]:
             record["kept"] = read(record["kept"], Kept, "kept")
         _check(record)
+        if "seal" in record and record["seal"] != seal(plain):
+            raise ForeignFolder("its checksum is not the one it states, so it was changed after it was written.")
     except ForeignFolder as error:
         raise ForeignFolder(f"{path} is damaged: {error} {ADVICE}") from error
     advice = ADVICE
@@ -169,6 +173,9 @@ def _check(record: Record) -> None:
         datetime.fromisoformat(record["saved"])
     except ValueError:
         raise ForeignFolder(f"saved should be a time, found {record['saved']!r:.40}.") from None
+    if len(record["tokens"]) != len(record["token_ids"]):
+        counts = f"{len(record['token_ids'])} ids, {len(record['tokens'])} texts"
+        raise ForeignFolder(f"tokens should have one text for each of token_ids, found {counts}.")
     sizes = {"nodes": record["nodes"], "edges": record["edges"]}
     sizes |= {f"kept.{name}": record["kept"][name] for name in ("nodes_before", "edges_before") if record["kept"]}
     for name, size in sizes.items():
@@ -191,6 +198,12 @@ def _read_assay(plain: Any, record: Record) -> Assay:
     return assay
 
 
+def seal(record: Mapping[str, Any]) -> str:
+    """A checksum of all that a record says, but for the checksum itself. Its layout does not matter."""
+    said = {key: each for key, each in strict(record).items() if key != "seal"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path) -> Any:
     """A file's JSON.
 
@@ -198,7 +211,7 @@ def read_json(path: Path) -> Any:
         ForeignFolder: it is missing, or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
     except FileNotFoundError as error:
         raise ForeignFolder(f"{path} is missing: {path.parent} is no graph's folder, or a damaged one.") from error
     except RecursionError as error:
@@ -207,16 +220,21 @@ def read_json(path: Path) -> Any:
         raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def to_json(record: Any) -> bytes:
-    """Strict JSON: null for what is no finite number, plain numbers for numpy's."""
-    return (json.dumps(_strict(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """A file's content: JSON that any program reads, see `strict`."""
+    return (json.dumps(strict(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """The same in JSON's own values: null for what is no finite number, plain numbers for numpy's."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(each) for key, each in value.items()}
+        return {str(key): strict(each) for key, each in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_strict(each) for each in value]
+        return [strict(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,7 +17,20 @@ import numpy as np
 
 from graphs.assays import Assay
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph, UnknownStore
-from graphs.records import ADVICE, ASSAY, FORMAT, RECORD, TABLES, VERSION, File, Record, read_sheet, to_json
+from graphs.records import (
+    ADVICE,
+    ASSAY,
+    FORMAT,
+    RECORD,
+    TABLES,
+    VERSION,
+    File,
+    Record,
+    read_sheet,
+    seal,
+    strict,
+    to_json,
+)
 from graphs.staging import ATTACHING, SAVING, is_staged, land, recover, staging
 
 if TYPE_CHECKING:
@@ -114,7 +127,7 @@ class Store:
                 new.mkdir()
                 tables = dict(zip(TABLES, (_node_table(graph), _edge_table(graph)), strict=True))
                 record["files"] = {table: _write_table(new / table, tables[table]) for table in TABLES}
-                _write_bytes(new / RECORD, to_json(record))
+                _write_bytes(new / RECORD, to_json({**record, "seal": seal(record)}))
                 _sync_folder(new)
                 land(new, final)
                 _sync_folder(self.folder)
@@ -166,7 +179,7 @@ class Store:
 
         Raises as `load` does.
         """
-        return dict(self._read(graph, read_sheet).plain)
+        return strict(self._read(graph, read_sheet).plain)
 
     def assay(self, graph: str | Path) -> Assay | None:
         """The assay of a graph: the one attached later as assay.json, else the one it was saved with, else none."""
@@ -344,7 +357,7 @@ def _read_graph(folder: Path) -> AttributionGraph:
             kept=record["kept"],
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ForeignFolder(f"{folder} holds parts that do not fit: {error} {ADVICE}") from error
+        raise ForeignFolder(f"{folder / RECORD} and the tables beside it do not fit: {error} {ADVICE}") from error
     _check_belongs(graph, record, folder / RECORD)
     return graph
 

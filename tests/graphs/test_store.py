@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 
 from graphs import Assay, Store, Verdict, prune, scores
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
+from graphs.records import seal
 from tests.worlds import graph_of, graphs
 
 PROMPT = "The capital of the state containing Dallas is"
@@ -126,7 +128,7 @@ def test_an_assay_attached_later_is_the_one_that_counts(tmp_path):
 
     store.attach(id, "assay.json", json.dumps(assay(0.9).to_json()).encode())
 
-    assert store.assay(id) == assay(0.9)
+    assert store.assay(id).verdicts == assay(0.9).verdicts
 
 
 @pytest.mark.parametrize("file", ["nodes.parquet", "edges.parquet", "graph.json"])
@@ -159,7 +161,7 @@ def test_damage_is_noticed_and_the_file_named(tmp_path, file):
         ({"version": None}, "version"),
         ({"format": "other"}, "no record of ours"),
         ({"tokens": None}, "tokens should be a list"),
-        ({"token_ids": []}, "do not fit"),
+        ({"token_ids": []}, "one text for each of token_ids, found 0 ids, 1 texts"),
         ({"token_ids": [8]}, r"graph\.json does not belong to the tables beside it: tokens, token_ids or content"),
         ({"tokens": ["austin"]}, "tokens, token_ids or content changed after it was written"),
         ({"prompt": "The capital of Texas is"}, "prompt changed after it was written"),
@@ -173,10 +175,37 @@ def test_damage_is_noticed_and_the_file_named(tmp_path, file):
 def test_a_foreign_record_is_refused_and_said_why(tmp_path, change, says):
     store = Store(tmp_path)
     path = tmp_path / store.save(small()) / "graph.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    record = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({**record, "seal": seal(record)}))
 
     with pytest.raises(ForeignFolder, match=says):
         store.load("the")
+
+
+def test_a_record_that_was_changed_is_refused_whatever_was_changed(tmp_path):
+    store = Store(tmp_path)
+    path = tmp_path / store.save(small(), assay()) / "graph.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record))  # on one line: it says the same
+    assert store.assay("the").verdicts == assay().verdicts
+
+    for part, name in (("scores", "replacement"), ("provenance", "model"), ("assay", "conservation")):
+        edited = copy.deepcopy(record)
+        edited[part][name] = "other" if part == "provenance" else 0.99
+        path.write_text(json.dumps(edited))
+        for read in (store.load, store.record, store.assay):
+            with pytest.raises(ForeignFolder, match=r"graph\.json is damaged: its checksum .* changed"):
+                read("the")
+        assert "checksum" in store.list()[0].problem
+
+
+def test_a_record_from_before_records_were_sealed_is_read(tmp_path):
+    store = Store(tmp_path)
+    path = tmp_path / store.save(small()) / "graph.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({key: each for key, each in record.items() if key not in ("seal", "targets")}))
+
+    assert same(store.load("the"), small())
 
 
 def test_a_listing_names_what_is_there_and_what_cannot_be_read(tmp_path):
