@@ -13,6 +13,7 @@ from graphs.scores import Scores, scores
 if TYPE_CHECKING:
     from graphs.assays import Ablation, Assay, Subset, Verdict
     from graphs.graph import AttributionGraph
+    from graphs.grouping import group, read_groups, suggest_groups
     from graphs.nodes import KINDS, Nodes
     from graphs.paths import Path, edge_influence, influence, strongest_paths
     from graphs.pruning import prune
@@ -28,6 +29,9 @@ _ROOMS = {
     "edge_influence": "paths",
     "strongest_paths": "paths",
     "prune": "pruning",
+    "group": "grouping",
+    "suggest_groups": "grouping",
+    "read_groups": "grouping",
     "Store": "store",
     "Entry": "store",
     "Assay": "assays",
@@ -45,6 +49,9 @@ __all__ = [
     "strongest_paths",
     "Path",
     "prune",
+    "group",
+    "suggest_groups",
+    "read_groups",
     "scores",
     "Scores",
     "Store",

@@ -6,16 +6,17 @@ from dataclasses import replace
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numba import njit
 
 from graphs.errors import BadOption
 from graphs.graph import AttributionGraph
-from graphs.paths import carry_back, influence, is_bias, rows_of
+from graphs.paths import influence, is_bias, rows_of, sweep_back
 from graphs.scores import ends_of
 
 _ALWAYS = ("token", "logit", "bias")  # kept whatever they carry
 _INNER = ("feature", "neuron", "head", "mlp")  # stay only if something comes in
+_DROPPED = 48  # bits of a float: what is left, the exponent and 4 bits of the fraction, is its bin
 
 
 def prune(
@@ -58,12 +59,14 @@ def prune(
     if most_nodes is not None and most_nodes < 0:
         raise BadOption(f"most_nodes must not be negative, found {most_nodes}.")
 
-    counts = ~is_bias(graph)  # whose edges have shares
+    bias = is_bias(graph)
+    counts = ~bias  # whose edges have shares
     always = np.isin(graph.nodes.kind, _ALWAYS)
     if renormalise:
         counts &= graph.nodes.kind != "unselected"
-    gross = _divisor(graph, counts, renormalise)
-    carried = carry_back(graph, gross, counts)
+    rows = rows_of(graph), graph.source, graph.weight
+    gross, goal = np.array(graph.nodes.gross), np.array(graph.goal)
+    carried, unit = sweep_back(*rows, gross, renormalise, counts, goal)
     node_threshold = _threshold(carried[counts], nodes)
     stays = always | (counts & (carried >= node_threshold))
     if most_nodes is not None and np.count_nonzero(stays & ~always) > most_nodes:
@@ -71,47 +74,53 @@ def prune(
         stays = always.copy()
         stays[strongest[:most_nodes]] = True
         node_threshold = float(carried[strongest[:most_nodes]].min(initial=np.inf))
+    # The peer's denominators are ours in a whole graph, all of it traced: no need for another sweep then.
+    ours = not renormalise or np.allclose((unit * gross)[unit > 0], (carried + goal)[unit > 0], rtol=1e-9, atol=0)
+    whole = carried if ours else influence(graph)
 
     counts &= stays
-    gross = _divisor(graph, counts, renormalise)
-    out = carry_back(graph, gross, counts) + graph.goal
-    edge, score = _score_edges(rows_of(graph), graph.source, graph.weight, gross, counts, stays, out)
-    edge_threshold = _threshold(score[score >= 0], edges)
-    edge = edge[(score < 0) | (score >= edge_threshold)]  # below 0: from a bias, which has no share
-
+    _, unit = sweep_back(*rows, gross, renormalise, counts, goal)
+    source, target, weight, carries = _edges_among(*rows, unit, counts, stays)
+    edge_threshold = _threshold(carries, edges)
+    source, target, weight = _cut(source, target, weight, carries, edge_threshold)
     needs_inputs = np.isin(graph.nodes.kind, _INNER)
-    edge = edge[_clear(graph.source[edge], graph.target[edge], stays, ~always, needs_inputs, is_bias(graph))]
-    rows = np.flatnonzero(stays)
-    mask = np.zeros(len(graph.source), dtype=np.bool_)
-    mask[edge] = True
+    left = np.flatnonzero(_clear(source, target, stays, ~always, needs_inputs, bias))
 
-    whole = influence(graph) if renormalise else carried
     known = graph.nodes.influence if np.nan_to_num(graph.nodes.influence).any() else whole
-    small = graph.select(rows, mask)
-    small = replace(small, nodes=small.nodes.with_columns(influence=known[rows]))
+    place = np.cumsum(stays, dtype=np.int32) - 1
+    small = replace(
+        graph,
+        nodes=graph.nodes.take(stays).with_columns(influence=known[stays]),
+        source=place[source[left]],
+        target=place[target[left]],
+        weight=weight[left],
+        goal=goal[stays],
+    )
     asked = {"nodes": nodes, "edges": edges, "renormalise": renormalise, "most_nodes": most_nodes}
     thresholds = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
-    return replace(small, kept={**asked, **thresholds, **_account(graph, small, whole, edge, known)})
+    return replace(small, kept={**asked, **thresholds, **_account(graph, small, whole, known, stays)})
 
 
 def _account(
     graph: AttributionGraph,
     small: AttributionGraph,
     carried: Float[np.ndarray, "node"],
-    edge: Int[np.ndarray, "kept"],
     known: Float[np.ndarray, "node"],
+    stays: Bool[np.ndarray, "node"],
 ) -> dict[str, Any]:
     """What was there and what is left of it. When the graph was pruned before, against what it was before that."""
     earlier = graph.kept
     before, after = ends_of(graph, carried), ends_of(small, influence(small))
-    flows = edge[~is_bias(graph)[graph.source[edge]]]
-    target = graph.target[flows]
-    through = np.abs(graph.weight[flows]) / graph.nodes.gross[target] * (carried + graph.goal)[target]
+    gross = small.nodes.gross
+    unit = np.divide((carried + graph.goal)[stays], gross, out=np.zeros_like(gross), where=gross > 0)
+    through = np.abs(small.weight) * unit[small.target]
+    of_biases = np.flatnonzero(is_bias(small)[small.source])
     account: dict[str, Any] = {
         "nodes_before": earlier.get("nodes_before", len(graph.nodes)),
         "edges_before": earlier.get("edges_before", len(graph.source)),
         "influence": earlier.get("influence", 1.0) * _share(small.nodes.influence.sum(), known.sum()),
-        "edge_influence": earlier.get("edge_influence", 1.0) * _share(through.sum(), carried.sum()),
+        "edge_influence": earlier.get("edge_influence", 1.0)
+        * _share(through.sum() - through[of_biases].sum(), carried.sum()),
     }
     for name in ("replacement", "completeness", "completeness_inputs"):
         account[f"{name}_before"] = earlier.get(f"{name}_before", before[name])
@@ -126,28 +135,19 @@ def _share(part: float, whole: float) -> float:
 def _threshold(values: Float[np.ndarray, "any"], share: float) -> float:
     """The value at which the largest, added up from the top, reach this share of the sum; 0 for all of it.
 
-    Sorting millions to find one of them is wasteful, so they are first counted into bins by their leading bits
-    (positive floats sort as integers do), and only the bin where the sum gets there is sorted.
+    Negative values are left out. Sorting millions to find one of them is wasteful, so they are first counted into bins
+    by their leading bits (positive floats sort as integers do), and only the bin where the sum gets there is sorted.
     """
-    total = values.sum()
-    if share >= 1 or not total > 0:
+    sums = _sums_by_bin(values)
+    above = np.cumsum(sums[::-1])[::-1]  # the sum of each bin and all higher ones
+    wanted = share * above[0]
+    if share >= 1 or not wanted > 0:
         return 0.0
-    above = np.cumsum(_sums_by_bin(values)[::-1])[::-1]  # the sum of each bin and all higher ones
-    reached = np.flatnonzero(above >= share * total)
-    if not len(reached):  # rounding, with a share next to 1
-        return float(values.min())
-    within = reached[-1]
-    higher = above[within + 1] if within + 1 < len(above) else 0.0
-    inside = np.sort(values[values.view(np.int64) >> 46 == within])[::-1]
-    place = np.searchsorted(higher + np.cumsum(inside), share * total)
+    within = np.flatnonzero(above >= wanted)[-1]
+    higher = above[within] - sums[within]
+    inside = np.sort(values[values.view(np.int64) >> _DROPPED == within])[::-1]
+    place = np.searchsorted(higher + np.cumsum(inside), wanted)
     return float(inside[min(place, len(inside) - 1)])
-
-
-def _divisor(graph: AttributionGraph, counts: Bool[np.ndarray, "node"], renormalise: bool) -> Float[np.ndarray, "node"]:
-    """What shares are shares of: all that came in the whole trace, or only what comes from the nodes that count."""
-    if not renormalise:
-        return np.array(graph.nodes.gross)
-    return _row_sums(rows_of(graph), graph.source, graph.weight, counts)
 
 
 # In the kernels below, edges of target t are start[t]:start[t + 1] and every source is smaller than its target.
@@ -156,32 +156,38 @@ def _divisor(graph: AttributionGraph, counts: Bool[np.ndarray, "node"], renormal
 
 @njit(cache=True)
 @no_type_check
-def _row_sums(start, source, weight, counts):
-    sums = np.zeros(len(counts))
-    for target in range(len(counts)):
-        for edge in range(start[target], start[target + 1]):
-            if counts[source[edge]]:
-                sums[target] += abs(weight[edge])
-    return sums
+def _edges_among(start, source, weight, unit, counts, stays):
+    """The edges among nodes that stay: source, target, weight, and what each carries; -1 if its source has no share."""
+    most = 1
+    for target in range(len(unit)):
+        most += stays[target] * (start[target + 1] - start[target])
+    sources, targets = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
+    weights, carries = np.empty(most), np.empty(most)
+    share, free = counts.astype(np.float64), (~counts).astype(np.float64)
+    found = 0
+    for target in range(len(unit)):
+        if stays[target]:
+            rate = unit[target]
+            from_, by = source[start[target] : start[target + 1]], weight[start[target] : start[target + 1]]
+            for i in range(len(from_)):
+                # Written in any case and overwritten by the next: no branch to guess wrongly.
+                sources[found] = from_[i]
+                targets[found] = target
+                weights[found] = by[i]
+                carries[found] = abs(by[i]) * rate * share[from_[i]] - free[from_[i]]
+                found += stays[from_[i]]
+    return sources[:found], targets[:found], weights[:found], carries[:found]
 
 
 @njit(cache=True)
 @no_type_check
-def _score_edges(start, source, weight, gross, counts, stays, out):
-    """The edges among nodes that stay, and what each carries; -1 for those whose source does not count."""
-    edges = np.empty(len(source), dtype=np.int64)
-    scores = np.empty(len(source))
-    found = 0
-    for target in range(len(stays)):
-        if not stays[target]:
-            continue
-        unit = out[target] / gross[target] if gross[target] > 0 else 0.0
-        for edge in range(start[target], start[target + 1]):
-            if stays[source[edge]]:
-                edges[found] = edge
-                scores[found] = abs(weight[edge]) * unit if counts[source[edge]] else -1.0
-                found += 1
-    return edges[:found].copy(), scores[:found].copy()
+def _cut(source, target, weight, carries, threshold):
+    """The edges that carry enough, or have no share, moved to the front of the same arrays."""
+    kept = 0
+    for edge in range(len(source)):
+        source[kept], target[kept], weight[kept] = source[edge], target[edge], weight[edge]
+        kept += (carries[edge] < 0) | (carries[edge] >= threshold)
+    return source[:kept], target[:kept], weight[:kept]
 
 
 @njit(cache=True)
@@ -210,9 +216,9 @@ def _clear(source, target, stays, prunable, needs_inputs, bias):
 @njit(cache=True)
 @no_type_check
 def _sums_by_bin(values):
-    """Sums of values whose leading 18 bits agree: the sign (always 0), the exponent, 6 bits of the fraction."""
     bits = values.view(np.int64)
-    sums = np.zeros(1 << 17)
+    sums = np.zeros(1 << (63 - _DROPPED))
     for i in range(len(values)):
-        sums[bits[i] >> 46] += values[i]
+        if values[i] > 0:
+            sums[bits[i] >> _DROPPED] += values[i]
     return sums

@@ -21,7 +21,15 @@ DOORS = {
 }
 ROOMS = ("circuits/attribution", "circuits/formats", "circuits/commands", "graphs/export")
 # What siblings may read from each other's room: no line of its table.
-SHARED = ("circuits.formats.files", "graphs.export.layout", "graphs.export.lettering", "graphs.export.scene")
+SHARED = (
+    "circuits.formats.files",
+    "circuits.formats.layer_files",
+    "circuits.formats.layers",
+    "graphs.export.diagram",
+    "graphs.export.layout",
+    "graphs.export.lettering",
+    "graphs.export.scene",
+)
 HEAVY = ("torch", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz")
 FILES = sorted(path for package in BELOW for path in (ROOT / package).rglob("*.py"))
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from circuits import flags
+
+LOOKS = "theme font width_cm most_edges least_share most_boxes bos errors title picture groups".split()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +24,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="ending", metavar="ENDING", help="what to draw where no file is named (default: svg)"
     )
+    what = parser.add_argument_group("what to draw")
+    what.add_argument(
+        "--supernodes",
+        dest="picture",
+        action="store_const",
+        const="groups",
+        help="the diagram of groups, suggested ones unless --groups names them; needs Graphviz",
+    )
+    what.add_argument(
+        "--groups", metavar="FILE", help='groups for that diagram, as JSON: {"texas": ["L1/544@3", "L2/17"], …}'
+    )
+    what.add_argument("--edges", dest="most_edges", metavar="N", type=int, help="at most N edges (default: 700)")
+    what.add_argument("--boxes", dest="most_boxes", metavar="N", type=int, help="at most N groups (default: 25)")
+    what.add_argument(
+        "--least-share", metavar="SHARE", type=float, help="no edge below this share of its target's input (default: 0)"
+    )
+    what.add_argument("--biases", action="store_true", help="draw the constants too")
+    what.add_argument("--bos", metavar="HOW", help="what comes from the opening mark: grey, draw or hide")
+    what.add_argument("--errors", metavar="HOW", help="what the features miss: grey or hide")
+    look = parser.add_argument_group("how it looks")
+    look.add_argument("--theme", metavar="NAME", help="light, dark or print (default: light)")
+    look.add_argument("--font", metavar="NAME", help="sans or serif (default: sans)")
+    look.add_argument("--width", dest="width_cm", metavar="CM", type=float, help="how wide on paper, in centimetres")
+    look.add_argument("--title", metavar="TEXT", help="instead of the prompt")
+    look.add_argument("--no-labels", action="store_true", help="only logits are called by name")
+    look.add_argument("--no-legend", action="store_true", help="do not say what the marks mean")
     flags.add_store(parser)
     flags.add_json(parser)
     flags.add_quiet(parser)
@@ -32,9 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     store = Store(arguments.store)
     folders = [flags.find_graph(store, text) for text in arguments.graph]
+    paths = places(folders, arguments.output, arguments.ending)
+    options = looks(arguments, paths)
     written = []
-    for folder, path in zip(folders, places(folders, arguments.output, arguments.ending), strict=True):
-        written.append(export(store.load(folder), path, assay=store.assay(folder)))
+    for folder, path in zip(folders, paths, strict=True):
+        written.append(export(store.load(folder), path, assay=store.assay(folder), **options))
         if not (arguments.quiet or arguments.json):
             print(f"wrote {path}, {path.stat().st_size / 1000:,.0f} kB")
     if arguments.json:
@@ -42,21 +73,61 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def looks(arguments: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
+    """What was asked for, as options of a picture; what was not is left to the picture.
+
+    Raises:
+        BadOption: a file that is no picture was asked to look like something.
+    """
+    from graphs.errors import BadOption
+    from graphs.export import PICTURES
+
+    options = {name: getattr(arguments, name) for name in LOOKS if getattr(arguments, name) is not None}
+    if arguments.biases:
+        options["biases"] = True
+    for name in ("labels", "legend"):
+        if getattr(arguments, f"no_{name}"):
+            options[name] = False
+    others = [path for path in paths if path.suffix.lower() not in PICTURES]
+    if options and others:
+        raise BadOption(
+            f"{others[0].name} is no picture, and takes none of the choices about one: leave out what says how it "
+            f"looks, or draw {', '.join(PICTURES)}."
+        )
+    if arguments.groups is not None:
+        from graphs.grouping import read_groups
+
+        options["picture"] = "groups"
+        options["groups"] = read_groups(arguments.groups)
+    return options
+
+
 def places(folders: list[Path], output: str | None, ending: str | None) -> list[Path]:
     """Where each graph's picture goes: beside it, to the file that is named, or under its id into one folder.
 
     Raises:
-        CannotWrite: one file is named for several graphs.
+        CannotWrite: no file is named, one for several graphs, a folder in place of one, or an ending against --as.
     """
     from graphs.errors import CannotWrite
 
     suffix = f".{(ending or 'svg').lstrip('.')}"
     if output is None:
         return [folder / f"graph{suffix}" for folder in folders]
+    if not output.strip():
+        raise CannotWrite("-o wants the name of a file, found nothing: name one, x.svg, or leave -o out.")
     place = Path(output)
+    named = place.suffix.lower() in (".svg", ".png", ".pdf", ".dot", ".html")
+    folder_meant = output.endswith("/") or ending is not None or len(folders) > 1
+    if place.is_dir() and (named or not folder_meant):
+        raise CannotWrite(
+            f"{output} is a folder: name a file in it, {place / 'x'}{suffix}"
+            + ("." if named else f", or write {output}/ for one that is called by the graph's id.")
+        )
     if place.is_dir() or output.endswith("/"):
         place.mkdir(parents=True, exist_ok=True)
         return [place / f"{folder.resolve().name}{suffix}" for folder in folders]
     if len(folders) > 1:
         raise CannotWrite(f"{len(folders)} graphs do not go into one file: name a folder, {output}/, and --as svg.")
-    return [place if ending is None or place.suffix else place.with_suffix(suffix)]
+    if ending is not None and place.suffix and place.suffix.lower() != suffix.lower():
+        raise CannotWrite(f"{output} ends in {place.suffix}, but --as says {suffix}: leave one of them out.")
+    return [place if place.suffix or ending is None else place.with_name(place.name + suffix)]

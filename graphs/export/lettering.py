@@ -35,7 +35,7 @@ def width_of(words: str, size: float, bold: bool = False) -> float:
             total += 0.3
         elif letter in wide or ord(letter) > 0x2000:
             total += 0.95
-        elif letter.isupper():
+        elif letter.isupper() or letter in "&<>=+~":
             total += 0.72
         else:
             total += 0.56

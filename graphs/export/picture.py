@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from html import escape
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from graphs.assays import Assay
-from graphs.errors import MissingProgram
-from graphs.export.scene import Curve, Line, Scene, Shape, Text, compose
+from graphs.errors import BadOption, MissingProgram
+from graphs.export.diagram import compose_diagram
+from graphs.export.scene import Curve, Line, Scene, Shape, Text, check_options, compose
 from graphs.graph import AttributionGraph
 
-FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', 'Noto Sans', 'Noto Sans CJK SC', sans-serif"
+# The first that is there is taken. Words are measured as wide as Helvetica; serif letters are narrower.
+FAMILIES = {
+    "sans": "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', 'Noto Sans', 'Noto Sans CJK SC', sans-serif",
+    "serif": "'Times New Roman', Times, 'Liberation Serif', 'Noto Serif', 'Noto Serif CJK SC', serif",
+}
+DOT_FAMILIES = {
+    "sans": "Helvetica,Liberation Sans,Arial,DejaVu Sans",
+    "serif": "Times,Liberation Serif,Times New Roman,DejaVu Serif",
+}
 INCH = 72.0
+CM = 2.54  # to the inch
+DOT = 1.35  # the radius of the dot in a node that was ablated alone
 EXTENTS = {  # half the width and half the height, in radii
     "circle": (1.0, 1.0),
     "square": (0.92, 0.92),
@@ -23,49 +35,73 @@ EXTENTS = {  # half the width and half the height, in radii
 
 
 def write_svg(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
-    """An SVG file of `compose(graph, assay=assay, **options)`: the same bytes for the same graph, nothing external."""
-    Path(path).write_text(to_svg(compose(graph, assay=assay, **options)), encoding="utf-8")
+    """An SVG file: the same bytes for the same graph, nothing external.
+
+    picture: "graph", every node at its token and layer, with the options of `compose`; or "groups", the supernode
+        diagram, with those of `compose_diagram`. So for the other kinds. The diagram asks Graphviz for places.
+    """
+    Path(path).write_text(to_svg(_compose(graph, assay, options)), encoding="utf-8")
 
 
 def write_dot(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
     """The same picture as Graphviz source, every place fixed: `neato -n2 -Tpdf x.dot` draws it."""
-    Path(path).write_text(to_dot(compose(graph, assay=assay, **options)), encoding="utf-8")
+    Path(path).write_text(to_dot(_compose(graph, assay, options)), encoding="utf-8")
 
 
 def write_png(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
-    """The same picture as PNG, two pixels a point. Raises MissingProgram without Graphviz."""
-    Path(path).write_bytes(_render(to_dot(compose(graph, assay=assay, **options)), "png"))
+    """The same picture as PNG, two pixels a point, or 300 to the inch of `width_cm`. Raises MissingProgram."""
+    Path(path).write_bytes(_render(to_dot(_compose(graph, assay, options)), "png"))
 
 
 def write_pdf(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
     """The same picture as PDF, for print. Raises MissingProgram without Graphviz."""
-    Path(path).write_bytes(_render(to_dot(compose(graph, assay=assay, **options)), "pdf"))
+    Path(path).write_bytes(_render(to_dot(_compose(graph, assay, options)), "pdf"))
 
 
-def _render(source: str, kind: str) -> bytes:
+def _compose(graph: AttributionGraph, assay: Assay | None, options: dict[str, Any]) -> Scene:
+    picture = options.pop("picture", "graph")
+    if picture not in ("graph", "groups"):
+        raise BadOption(f"a picture is of the graph or of its groups, found {picture!r}.")
+    if picture == "graph":
+        check_options(options, signature(compose), "a picture of the graph")
+        return compose(graph, assay=assay, **options)
+    check_options(options, signature(compose_diagram), "a picture of its groups")
+    return compose_diagram(graph, _arrange, assay=assay, **options)
+
+
+def _arrange(source: str) -> str:
+    return _render(source, "plain", engine="dot").decode()
+
+
+def _render(source: str, kind: str, engine: str = "neato") -> bytes:
     import graphviz
 
+    fixed = 2 if engine == "neato" else None
+    what = f"a .{kind}" if engine == "neato" else "the diagram of groups"
     try:
-        return graphviz.Source(source).pipe(format=kind, engine="neato", neato_no_op=2, quiet=True)
+        return graphviz.Source(source).pipe(format=kind, engine=engine, quiet=True, neato_no_op=fixed)
     except graphviz.ExecutableNotFound as missing:
         raise MissingProgram(
-            f"a .{kind} needs Graphviz, and its program `dot` was not found. Install it (Debian, Ubuntu: apt install "
-            "graphviz; macOS: brew install graphviz; Windows: winget install graphviz), or draw a .svg, which needs "
-            "nothing."
+            f"{what} needs Graphviz, and its program `dot` was not found. Install it (Debian, Ubuntu: apt install "
+            "graphviz; macOS: brew install graphviz; Windows: winget install graphviz), or draw a .svg of the "
+            "whole graph, which needs nothing."
         ) from missing
     except graphviz.CalledProcessError as failed:
         raise MissingProgram(
-            f"Graphviz is installed but could not draw a .{kind}: {str(failed.stderr).strip()[:300]}. "
-            "Draw a .svg, which does not need it, or update Graphviz."
+            f"Graphviz is installed but could not draw {what}: {str(failed.stderr).strip()[:300]}. "
+            "Draw a .svg of the whole graph, which does not need it, or update Graphviz."
         ) from failed
 
 
 def to_svg(scene: Scene) -> str:
     """The scene as an SVG document."""
     width, height = _number(scene.width), _number(scene.height)
+    wide, high = width, height
+    if scene.width_cm is not None:
+        wide, high = f"{scene.width_cm:g}cm", f"{scene.width_cm * scene.height / scene.width:.4g}cm"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="{escape(FONTS)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{wide}" height="{high}" '
+        f'font-family="{escape(FAMILIES[scene.font])}">',
         f"<title>{escape(scene.texts[0].words)}</title>",
         f'<rect width="{width}" height="{height}" fill="{scene.colours["paper"]}"/>',
         *(_svg_line(line) for line in scene.lines),
@@ -83,14 +119,14 @@ def _svg_line(line: Line) -> str:
 
 
 def _svg_curve(curve: Curve) -> str:
-    start, first, second, foot, tip = curve.points
+    *_, foot, tip = curve.points
     dx, dy = tip[0] - foot[0], tip[1] - foot[1]
     long = (dx * dx + dy * dy) ** 0.5 or 1.0
     across = (-dy / long, dx / long)  # a unit to the side
     half = 2.4 + 1.0 * curve.width if curve.tee else 1.8 + 0.75 * curve.width
     one = (foot[0] + across[0] * half, foot[1] + across[1] * half)
     other = (foot[0] - across[0] * half, foot[1] - across[1] * half)
-    path = f"M{_point(start)}C{_point(first)} {_point(second)} {_point(foot)}"
+    path = f"M{_point(curve.points[0])}C{' '.join(_point(each) for each in curve.points[1:-1])}"
     stroke = f'stroke="{curve.colour}" stroke-width="{_number(curve.width)}"'
     if curve.tee:
         bar = f'<path d="M{_point(one)}L{_point(other)}" fill="none" {stroke}/>'
@@ -101,11 +137,17 @@ def _svg_curve(curve: Curve) -> str:
 
 
 def _svg_shape(shape: Shape) -> str:
-    x, y, r = shape.x, shape.y, shape.radius
     name = f' id="n{shape.row}"' if shape.row is not None else ""
-    dash = ' stroke-dasharray="2.2 1.8"' if shape.dashed else ""
-    style = f'{name} fill="{shape.fill}" stroke="{shape.outline}" stroke-width="1.2"{dash}'
+    style = f'{name} fill="{shape.fill}" stroke="{shape.outline}" stroke-width="1.2"'
     tip = f"<title>{escape(shape.tip)}</title>"
+    if shape.dot is None:
+        return _svg_form(shape, style, tip)
+    dot = f'<circle cx="{_number(shape.x)}" cy="{_number(shape.y)}" r="{DOT}" fill="{shape.dot}" stroke="none"/>'
+    return f"<g{style}>{_svg_form(shape, '', tip)}{dot}</g>"
+
+
+def _svg_form(shape: Shape, style: str, tip: str) -> str:
+    x, y, r = shape.x, shape.y, shape.radius
     if shape.shape == "circle":
         return f'<circle cx="{_number(x)}" cy="{_number(y)}" r="{_number(r)}"{style}>{tip}</circle>'
     wide, high = _extent(shape)
@@ -117,12 +159,16 @@ def _svg_shape(shape: Shape) -> str:
         turns = ((w, high), (w, w), (wide, w), (wide, -w), (w, -w), (w, -high))
         corners = [(x + dx, y + dy) for dx, dy in (*turns, *((-dx, -dy) for dx, dy in turns))]
         return f'<polygon points="{" ".join(map(_point, corners))}"{style}>{tip}</polygon>'
+    if shape.shape == "card":
+        style = f'{style} rx="5"'
     size = f'x="{_number(x - wide)}" y="{_number(y - high)}" width="{_number(2 * wide)}" height="{_number(2 * high)}"'
     return f"<rect {size}{style}>{tip}</rect>"
 
 
 def _extent(shape: Shape) -> tuple[float, float]:
     """Half the width and half the height."""
+    if shape.size is not None:
+        return shape.size
     wide, high = EXTENTS[shape.shape]
     return shape.radius * wide, shape.radius * high
 
@@ -145,20 +191,26 @@ def _svg_text(text: Text, paper: str) -> str:
 
 def to_dot(scene: Scene) -> str:
     """The scene as Graphviz source with fixed places, for `neato -n2`. Nodes are called as in the SVG."""
-    high = scene.height
+    high, paper = scene.height, scene.colours["paper"]
     corners = [(0.0, 0.0), (scene.width, scene.height)]
+    size = ""
+    if scene.width_cm is not None:
+        wide = scene.width_cm / CM
+        size = f' size="{wide:.4f},{wide * scene.height / scene.width:.4f}!"'
+    dpi = 144 if scene.width_cm is None else 300
     parts = [
         "digraph graph_on_paper {",
-        f'graph [bgcolor="{scene.colours["paper"]}" outputorder=edgesfirst splines=true margin=0 pad=0 dpi=144];',
-        'node [fontname="Helvetica,Liberation Sans,Arial,DejaVu Sans" label="" fixedsize=true margin=0 penwidth=1.2];',
+        f'graph [bgcolor="{paper}" outputorder=edgesfirst splines=true margin=0 pad=0 dpi={dpi}{size}];',
+        f'node [fontname="{DOT_FAMILIES[scene.font]}" label="" fixedsize=true margin=0 penwidth=1.2];',
         *(f'corner{i} [shape=none width=0 height=0 pos="{_flip(at, high)}"];' for i, at in enumerate(corners)),
         *(part for i, line in enumerate(scene.lines) for part in _dot_line(i, line, high)),
         *(
-            _dot_shape(f"sample{i}" if shape.row is None else f"n{shape.row}", shape, high)
+            part
             for i, shape in enumerate(scene.shapes)
+            for part in _dot_shape(f"sample{i}" if shape.row is None else f"n{shape.row}", shape, high)
         ),
         *(part for i, curve in enumerate(scene.curves) for part in _dot_curve(i, curve, high)),
-        *(_dot_text(i, text, high, scene.colours["paper"]) for i, text in enumerate(scene.texts)),
+        *(_dot_text(i, text, high, paper, DOT_FAMILIES[scene.font]) for i, text in enumerate(scene.texts)),
         "}",
     ]
     return "\n".join(parts) + "\n"
@@ -182,8 +234,9 @@ def _dot_points(name: str, start: tuple[float, float], end: tuple[float, float],
 
 
 def _dot_curve(number: int, curve: Curve, high: float) -> list[str]:
-    start, first, second, foot, tip = curve.points
-    spline = " ".join(_flip(point, high) for point in (start, first, second, foot))
+    *chain, tip = curve.points
+    start, foot = chain[0], chain[-1]
+    spline = " ".join(_flip(point, high) for point in chain)
     long = ((tip[0] - foot[0]) ** 2 + (tip[1] - foot[1]) ** 2) ** 0.5
     colour = f"{curve.colour}{round(255 * curve.opacity):02x}"
     # Graphviz draws heads ten points long at size 1, a tee two and a half.
@@ -196,22 +249,28 @@ def _dot_curve(number: int, curve: Curve, high: float) -> list[str]:
     return [*_dot_points(f"stroke{number}", start, tip, high), f"stroke{number}a -> stroke{number}b {style}"]
 
 
-def _dot_shape(name: str, shape: Shape, high: float) -> str:
+def _dot_shape(name: str, shape: Shape, high: float) -> list[str]:
     wide, tall = _extent(shape)
-    form = "box" if shape.shape in ("square", "box") else shape.shape
+    form = "box" if shape.shape in ("square", "box", "card") else shape.shape
+    style = '"filled,rounded"' if shape.shape == "card" else "filled"
     if shape.shape == "plus":  # Graphviz has none
         size = _number(3.4 * shape.radius)
         look = f'shape=none label="+" fontsize={size} fontcolor="{shape.outline}" tooltip={_quote(shape.tip)}'
-        return f'{name} [pos="{_flip((shape.x, shape.y), high)}" width=0 height=0 {look}];'
-    style = "filled,dotted" if shape.dashed else "filled"  # Graphviz' dashes are too long for so small a round
-    return (
+        return [f'{name} [pos="{_flip((shape.x, shape.y), high)}" width=0 height=0 {look}];']
+    parts = [
         f'{name} [pos="{_flip((shape.x, shape.y), high)}" shape={form} width={_inches(2 * wide)} '
-        f'height={_inches(2 * tall)} style="{style}" fillcolor="{shape.fill}" color="{shape.outline}" '
+        f'height={_inches(2 * tall)} style={style} fillcolor="{shape.fill}" color="{shape.outline}" '
         f"tooltip={_quote(shape.tip)}];"
-    )
+    ]
+    if shape.dot is not None:
+        parts.append(
+            f'{name}dot [pos="{_flip((shape.x, shape.y), high)}" shape=circle width={_inches(2 * DOT)} '
+            f'height={_inches(2 * DOT)} style=filled fillcolor="{shape.dot}" penwidth=0];'
+        )
+    return parts
 
 
-def _dot_text(number: int, text: Text, high: float, paper: str) -> str:
+def _dot_text(number: int, text: Text, high: float, paper: str, family: str) -> str:
     left, top, right, bottom = text.box
     middle = _flip(((left + right) / 2, text.y), high)
     plate = f'shape=box style=filled color="#00000000" fillcolor="{paper}c7"' if text.plate else "shape=none"
@@ -219,7 +278,7 @@ def _dot_text(number: int, text: Text, high: float, paper: str) -> str:
     words = _quote(text.words)
     if text.anchor == "start":
         words = f'{words[:-1]}\\l"'
-    font = ' fontname="Helvetica,Liberation Sans,Arial,DejaVu Sans bold"' if text.bold else ""
+    font = f' fontname="{family} bold"' if text.bold else ""
     return (
         f't{number} [pos="{middle}" {plate} width={_inches(right - left)} height={_inches(bottom - top)} '
         f'label={words} fontsize={_number(text.size)} fontcolor="{text.colour}"{font}];'

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import Signature
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from graphs.export.lettering import readable, shorten, width_of, wrap
 from graphs.graph import AttributionGraph
 
 # Raising is blue and lowering vermilion: the pair stays two colours to every kind of colour-blind eye, and in grey the
-# tee still tells them apart. Red is kept for claims that failed.
+# tee still tells them apart. Red is kept for claims that failed. For print, raising is also the darker of the two, so
+# that a grey copy keeps them apart.
 THEMES = {
     "light": {
         "paper": "#ffffff",
@@ -45,7 +47,21 @@ THEMES = {
         "high": "#b4c2d6",
         "error": "#4a515c",
     },
+    "print": {
+        "paper": "#ffffff",
+        "ink": "#000000",
+        "quiet": "#4d4d4d",
+        "line": "#dddddd",
+        "faint": "#b0b0b0",
+        "raise": "#003a70",
+        "lower": "#e06c00",
+        "failed": "#b00010",
+        "low": "#ffffff",
+        "high": "#333333",
+        "error": "#d0d0d0",
+    },
 }
+FONTS = ("sans", "serif")
 SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box", "bias": "plus"}
 CHOICES = {"bos": ("grey", "draw", "hide"), "errors": ("grey", "hide")}
 STRONG = 0.4  # the share of a target's input at which an edge is as wide and as dark as edges get
@@ -73,9 +89,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """An edge: a Bézier curve from node to node that ends in an arrowhead or, when it lowers its target, in a tee.
+    """An edge: Bézier curves from node to node that end in an arrowhead or, when it lowers its target, in a tee.
 
-    points: start, two handles, the foot of the head, the tip of the head.
+    points: start, two handles and an end for each curve, the last end being the foot of the head, the tip of the head.
     ends: rows of source and target in the graph; none in the legend.
     """
 
@@ -89,7 +105,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Shape:
-    """A node: circle, square, diamond, box or plus; its middle, half its width; its row, none in the legend."""
+    """A node: circle, square, diamond, box, plus or card; its middle, half its width; its row, none in the legend.
+
+    size: half the width and half the height of a card, which words stand on; of the others the radius says enough.
+    dot: the colour of a dot in its middle, which says that it was ablated alone; none otherwise.
+    """
 
     shape: str
     x: float
@@ -97,7 +117,8 @@ class Shape:
     radius: float
     fill: str
     outline: str
-    dashed: bool = False
+    dot: str | None = None
+    size: tuple[float, float] | None = None
     row: int | None = None
     tip: str = ""
 
@@ -126,7 +147,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything on the picture, in drawing order, within 0..width and 0..height, y downwards, in points."""
+    """Everything on the picture, in drawing order, within 0..width and 0..height, y downwards, in points.
+
+    font: one of FONTS. width_cm: how wide it comes out on paper, everything in proportion; as it is if none.
+    """
 
     width: float
     height: float
@@ -135,6 +159,8 @@ class Scene:
     curves: tuple[Curve, ...]
     shapes: tuple[Shape, ...]
     texts: tuple[Text, ...]
+    font: str = "sans"
+    width_cm: float | None = None
 
 
 def compose(
@@ -143,35 +169,41 @@ def compose(
     assay: Assay | None = None,
     theme: str = "light",
     most_edges: int = 700,
+    least_share: float = 0.0,
     biases: bool = False,
     bos: str = "grey",
     errors: str = "grey",
     labels: bool = True,
+    legend: bool = True,
     title: str | None = None,
+    font: str = "sans",
+    width_cm: float | None = None,
     bare: bool = False,
 ) -> Scene:
     """The picture of a graph, made of marks. What it leaves out, the caption says with its figures.
 
     assay: what was measured; marks the nodes that were ablated, and adds the verdicts to the caption.
-    theme: "light" or "dark".
+    theme: "light", "dark" or "print".
     most_edges: only so many edges are drawn, those that carry most; the caption says how many.
+    least_share: nor are those drawn that are a smaller share of their target's input.
     biases: draw the constants too, which have no share of their targets' input: lines as wide as if they had.
     bos: what comes from the mark that opens the prompt: "grey", "draw" it like anything else, or "hide" it.
     errors: nodes for what the features miss: "grey", or "hide" them and what comes from them.
     labels: say what nodes are, where there is room. Without, only logits are called by name.
+    legend: say below what the marks mean.
     title: instead of the prompt.
+    font: "sans" or "serif".
+    width_cm: the width on paper, in centimetres; a PNG then has 300 dots to the inch.
     bare: leave heading and caption to the page around the picture, which then must say the same.
 
     Raises:
-        BadOption: there is no such theme or choice, or a negative number of edges.
+        BadOption: there is no such theme, font or choice, or a number makes no sense.
     """
-    if theme not in THEMES:
-        raise BadOption(f"a picture's theme is {' or '.join(THEMES)}, not {theme!r}.")
+    check_look(theme, font, width_cm, bos, errors)
     if most_edges < 0:
         raise BadOption(f"most_edges must be 0 or more, not {most_edges}.")
-    for name, found in (("bos", bos), ("errors", errors)):
-        if found not in CHOICES[name]:
-            raise BadOption(f"{name} is {', '.join(CHOICES[name])}; found {found!r}.")
+    if not 0 <= least_share <= 1:
+        raise BadOption(f"least_share must be a share, 0 to 1, not {least_share}.")
     colours = THEMES[theme]
     hidden = [kind for kind, away in (("bias", not biases), ("error", errors == "hide")) if away]
     rows = np.flatnonzero(~np.isin(graph.nodes.kind, hidden))
@@ -181,9 +213,9 @@ def compose(
     tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
     wrong = np.isin(rows, [] if assay is None else moved_the_other_way(assay))
 
-    heading = [] if bare else _heading(graph, title, max(110, int(layout.width / 9)), colours)
+    top_lines = [] if bare else heading(graph, title, max(110, int(layout.width / 9)), colours)
     left, top = MARGIN + NAMES, MARGIN + (LINE * 2 + 12) * (not bare)
-    width = max(layout.width + left + MARGIN, 720.0, *(text.box[2] + MARGIN for text in heading))
+    width = max(layout.width + left + MARGIN, 720.0, *(text.box[2] + MARGIN for text in top_lines))
     left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
     x, y = layout.x + left, layout.y + top
 
@@ -191,26 +223,60 @@ def compose(
     radius = _radii(shown)
     labelled = _labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
     strength = _carried(graph)
-    curves, counts = _edges(graph, rows, x, y, radius, strength, most_edges, bos, colours)
+    curves, counts = _edges(graph, rows, x, y, radius, strength, (most_edges, least_share), bos, colours)
     bottom = top + layout.height + depth
-    caption, height = ([], bottom + 16) if bare else _caption(graph, assay, counts, width, bottom + 16, colours)
-    legend, height = _legend(shown, assay, counts, width, height + 4, colours)
+    said = [] if bare else [*caption_lines(graph, counts), None]
+    caption, height = lay_out_caption(said, assay, width, bottom + 16, colours)
+    samples = _samples(shown, assay) if legend else []
+    key, height = lay_out_legend(samples, width, height + 4, colours)
     return Scene(
         width=width,
         height=height + MARGIN * 0.6,
         colours=colours,
-        lines=(*_layer_lines(layout, left, top, width, colours), *legend["lines"]),
-        curves=(*curves, *legend["curves"]),
-        shapes=(*_shapes(shown, rows, x, y, radius, tested, wrong, colours), *legend["shapes"]),
+        lines=(*_layer_lines(layout, left, top, width, colours), *key["lines"]),
+        curves=(*curves, *key["curves"]),
+        shapes=(*_shapes(shown, rows, x, y, radius, tested, wrong, colours), *key["shapes"]),
         texts=(
-            *heading,
+            *top_lines,
             *_layer_names(shown, layout, top, colours),
             *labelled,
             *tokens,
             *caption,
-            *legend["texts"],
+            *key["texts"],
         ),
+        font=font,
+        width_cm=width_cm,
     )
+
+
+def check_options(options: Mapping[str, Any], taken: Signature, what: str, without: Sequence[str] = ()) -> None:
+    """That every option is one that is taken, and none of `without`. what: who takes them, in words.
+
+    Raises:
+        BadOption: one is not.
+    """
+    own = (*without, "assay", "bare")
+    offered = [name for name, each in taken.parameters.items() if each.kind is each.KEYWORD_ONLY and name not in own]
+    unknown = [name for name in options if name not in offered]
+    if unknown:
+        raise BadOption(f"{what} has no choice {unknown[0]!r}; it has {', '.join(offered)}.")
+
+
+def check_look(theme: str, font: str, width_cm: float | None, bos: str, errors: str) -> None:
+    """What every picture can look like.
+
+    Raises:
+        BadOption: there is no such theme, font or choice, or the width is none that paper has.
+    """
+    for name, found in (("bos", bos), ("errors", errors)):
+        if found not in CHOICES[name]:
+            raise BadOption(f"{name} is {', '.join(CHOICES[name])}; found {found!r}.")
+    if theme not in THEMES:
+        raise BadOption(f"a picture's theme is {', '.join(THEMES)}; found {theme!r}.")
+    if font not in FONTS:
+        raise BadOption(f"a picture's font is {' or '.join(FONTS)}; found {font!r}.")
+    if width_cm is not None and not 1 <= width_cm <= 500:
+        raise BadOption(f"a picture is 1 to 500 cm wide; found {width_cm}. A column of a paper is about 8.5 cm.")
 
 
 def moved_the_other_way(assay: Assay) -> list[int]:
@@ -339,7 +405,7 @@ def _shapes(
     for row in range(len(nodes)):
         kind = str(nodes.kind[row])
         unexplained = kind in ("error", "unselected")
-        untestable = kind in ("token", "logit", "bias")
+        full = strength[row] ** 1.5
         words = readable(str(nodes.label[row])) or kind
         where = f" at {readable(graph.tokens[nodes.position[row]])}" if nodes.position[row] >= 0 else ""
         level = f" in layer {nodes.layer[row]}" if kind not in ("token", "logit") else ""
@@ -350,9 +416,9 @@ def _shapes(
                 x=float(x[row]),
                 y=float(y[row]),
                 radius=float(radius[row]),
-                fill=colours["error"] if unexplained else _mix(colours["low"], colours["high"], strength[row] ** 1.5),
+                fill=colours["error"] if unexplained else mix(colours["low"], colours["high"], full),
                 outline=colours["failed" if wrong[row] else "quiet" if unexplained else "high"],
-                dashed=tested is not None and not untestable and not tested[row],
+                dot=colours["low" if full > 0.45 else "high"] if tested is not None and tested[row] else None,
                 row=int(rows[row]),
                 tip=f"{words}: {kind}{level}{where}, {carries}" + (" of the influence" if kind != "logit" else ""),
             )
@@ -374,11 +440,11 @@ def _edges(
     y: np.ndarray,
     radius: np.ndarray,
     carried: np.ndarray,
-    most: int,
+    cut: tuple[int, float],
     bos: str,
     colours: dict[str, str],
 ) -> tuple[list[Curve], dict[str, Any]]:
-    """The edges to draw, weakest first, and how many there were."""
+    """The edges to draw, weakest first, and how many there were. cut: the most of them, the least share of each."""
     from graphs.paths import is_bias, received
 
     place = np.full(len(graph.nodes), -1)
@@ -391,7 +457,9 @@ def _edges(
     hidden = (place[graph.source] < 0) | (fan & (bos == "hide"))
     flows = np.flatnonzero(~constant)
     free = np.flatnonzero(~constant & ~hidden)
-    chosen = free[np.argsort(-carried[free], kind="stable")[:most]]
+    most, least_share = cut
+    strong = free[np.abs(share[free]) >= least_share]
+    chosen = strong[np.argsort(-carried[strong], kind="stable")[:most]]
     grey = fan & (bos == "grey")
     drawn = np.concatenate([np.flatnonzero(constant & ~hidden), chosen])
     # What is grey lies below everything else, constants above that.
@@ -420,11 +488,18 @@ def _edges(
         "edges": len(flows),
         "share": float(carried[chosen].sum()) / whole if whole > 0 else 1.0,
         "free": len(free),
+        "strong": len(strong),
+        "least_share": least_share,
         "bos": bos,
         "biases": int((~np.isin(np.flatnonzero(graph.nodes.kind == "bias"), rows)).sum()),
         "errors": int((~np.isin(np.flatnonzero(graph.nodes.kind == "error"), rows)).sum()),
     }
     return curves, counts
+
+
+def breadth(share: float) -> float:
+    """How wide an edge between groups is, by its share of its target's input."""
+    return 0.5 + 5.5 * min(share, 1.0) ** 0.7
 
 
 def head_length(width: float, tee: bool) -> float:
@@ -515,7 +590,7 @@ def _layer_names(graph: AttributionGraph, layout: Layout, top: float, colours: d
     return texts
 
 
-def _heading(graph: AttributionGraph, title: str | None, most: int, colours: dict[str, str]) -> list[Text]:
+def heading(graph: AttributionGraph, title: str | None, most: int, colours: dict[str, str]) -> list[Text]:
     words = title if title is not None else prompt_of(graph)
     logits = graph.nodes.where("logit")
     logits = logits[np.argsort(-graph.goal[logits], kind="stable")].tolist()
@@ -542,36 +617,32 @@ def prompt_of(graph: AttributionGraph) -> str:
     return ("" if spaced else " ").join(tokens).strip()
 
 
-def _caption(
-    graph: AttributionGraph,
-    assay: Assay | None,
-    counts: dict[str, Any],
-    width: float,
-    top: float,
-    colours: dict[str, str],
+def lay_out_caption(
+    lines: Sequence[str | None], assay: Assay | None, width: float, top: float, colours: dict[str, str]
 ) -> tuple[list[Text], float]:
-    lines = [(words, colours["ink"]) for words in caption_lines(graph, counts)]
-    if assay is None:
-        lines.append(("not tested by ablation", colours["quiet"]))
-    else:
-        lines.append((verdicts_in_short(assay), colours["ink"]))
+    """The lines below a picture, and where they end; where there is a None, what the assay says."""
+    told = [("not tested by ablation", colours["quiet"])]
+    if assay is not None:
+        told = [(verdicts_in_short(assay), colours["ink"])]
         for verdict, colour in (("not supported", "failed"), ("untested", "quiet")):
             claims = [_claim(each) for each in assay.verdicts if each.verdict == verdict]
-            lines += [(f"{verdict}: {claim}", colours[colour]) for claim in claims]
+            told += [(f"{verdict}: {claim}", colours[colour]) for claim in claims]
     texts = []
-    for words, colour in lines:
-        for part in wrap(readable(words), width - 2 * MARGIN, 11.0):
-            texts.append(Text(MARGIN, top, part, colour, size=11.0))
-            top += LINE
+    for line in lines:
+        for words, colour in told if line is None else [(line, colours["ink"])]:
+            for part in wrap(readable(words), width - 2 * MARGIN, 11.0):
+                texts.append(Text(MARGIN, top, part, colour, size=11.0))
+                top += LINE
     return texts, top
 
 
 def caption_lines(graph: AttributionGraph, counts: dict[str, Any]) -> list[str]:
     """What was kept, what it explains, and what the picture leaves out, each in a sentence with figures.
 
-    counts: of edges that come from no bias, those drawn, those that no choice hides, and all (`drawn`, `free`,
-        `edges`), and the share that the drawn carry (`share`); what is done with the opening mark (`bos`); how many
-        nodes for biases and errors are not drawn (`biases`, `errors`).
+    counts: of edges that come from no bias, those drawn, those that are strong enough, those that no choice hides,
+        and all (`drawn`, `strong`, `free`, `edges`), the share that the drawn carry (`share`), and the least share of
+        its target's input that a drawn one may be (`least_share`); what is done with the opening mark (`bos`); how
+        many nodes for biases and errors are not drawn (`biases`, `errors`).
     """
     from graphs.scores import scores
     from graphs.wording import kept_in_words, scores_in_words
@@ -579,27 +650,36 @@ def caption_lines(graph: AttributionGraph, counts: dict[str, Any]) -> list[str]:
     found = scores(graph).to_json()
     drawn = f"drawn: all {counts['edges']:,.0f} edges that come from no bias"
     if counts["drawn"] < counts["edges"]:
+        strongest = counts["drawn"] < counts["strong"]
         drawn = (
-            f"drawn: {'the ' if counts['drawn'] < counts['free'] else ''}{counts['drawn']:,.0f}"
-            f"{' strongest' if counts['drawn'] < counts['free'] else ''} of {counts['edges']:,.0f} edges, "
-            f"{counts['share']:.0%} of what they carry"
+            f"drawn: {'the ' if strongest else ''}{counts['drawn']:,.0f}{' strongest' if strongest else ''} of "
+            f"{counts['edges']:,.0f} edges, {counts['share']:.0%} of what they carry"
         )
+        if counts["strong"] < counts["free"]:
+            drawn += f", none below {counts['least_share']:.2g} of its target's input"
     lines = [f"{kept_in_words(graph)}; {drawn}"]
     figures = scores_in_words(found, graph.kept)
     lines.append(f"{figures[0]}; {figures[1]}")
+    ends = {"biases": "", "errors": f": {found['error']:.0%} of the influence ends there"}
     for kind, words in (("biases", "bias"), ("errors", "error")):
         if counts[kind]:
-            lines[-1] += f"; {counts[kind]} {words} node{'s are' if counts[kind] > 1 else ' is'} not drawn"
-    first = first_token(graph)
-    if first is not None and counts["bos"] != "draw":
-        from graphs.paths import influence
+            many = f"{words} node{'s are' if counts[kind] > 1 else ' is'} not drawn"
+            lines[-1] += f"; {counts[kind]} {many}{ends[kind]}"
+    return lines + fan_in_words(graph, counts["bos"])
 
-        carried = influence(graph)
-        tokens = float(carried[graph.nodes.where("token")].sum())
-        share = float(carried[first]) / tokens if tokens > 0 else 0.0
-        how = "grey" if counts["bos"] == "grey" else "not drawn"
-        lines.append(f"{how}: what comes from {graph.tokens[0].strip()}, {share:.0%} of what ends in tokens")
-    return lines
+
+def fan_in_words(graph: AttributionGraph, bos: str) -> list[str]:
+    """What is done with what comes from the opening mark, and how much that is; nothing if it is drawn like all."""
+    first = first_token(graph)
+    if first is None or bos == "draw":
+        return []
+    from graphs.paths import influence
+
+    carried = influence(graph)
+    tokens = float(carried[graph.nodes.where("token")].sum())
+    share = float(carried[first]) / tokens if tokens > 0 else 0.0
+    how = "grey" if bos == "grey" else "not drawn"
+    return [f"{how}: what comes from {graph.tokens[0].strip()}, {share:.0%} of what ends in tokens"]
 
 
 def _claim(verdict: Verdict) -> str:
@@ -614,15 +694,8 @@ def verdicts_in_short(assay: Assay) -> str:
     return f"assay: {counts}, on this prompt" + (f"; registered as {registered}" if registered else "")
 
 
-def _legend(
-    graph: AttributionGraph,
-    assay: Assay | None,
-    counts: dict[str, Any],
-    width: float,
-    top: float,
-    colours: dict[str, str],
-) -> tuple[dict[str, list], float]:
-    """Small samples of every mark in use, each with its meaning, in one or more lines."""
+def _samples(graph: AttributionGraph, assay: Assay | None) -> list[tuple[str, str]]:
+    """The marks in use, each with its meaning."""
     found = set(graph.nodes.kind.tolist())
     units = sorted(found - {"token", "logit", "error", "unselected", "bias"})
     samples: list[tuple[str, str]] = []
@@ -639,31 +712,39 @@ def _legend(
     samples.append(("width", "5%, 20%, 40% of its target's input; darker: carries more"))
     samples.append(("size", "larger: more influence"))
     if assay is not None:
-        samples += [("solid", "ablated alone and measured"), ("dashed", "not ablated alone")]
+        samples += [("dot", "ablated alone and measured"), ("circle", "not ablated alone")]
         if moved_the_other_way(assay):
             samples.append(("wrong", "moved the target against the prediction"))
+    return samples
+
+
+def lay_out_legend(
+    samples: Sequence[tuple[str, str]], width: float, top: float, colours: dict[str, str]
+) -> tuple[dict[str, list], float]:
+    """Small samples of marks, each with its meaning, in one or more lines, and where they end."""
     legend: dict[str, list] = {"lines": [], "curves": [], "shapes": [], "texts": []}
     x, y = MARGIN, top
     for sample, words in samples:
-        long = {"width": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0}.get(sample, 14.0)
+        long = {"width": 66.0, "breadth": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0}.get(sample, 14.0)
         space = long + width_of(words, LETTER) + 18
         if x > MARGIN and x + space > width - MARGIN + 18:
             x, y = MARGIN, y + LINE
         _draw_sample(legend, sample, x, y, colours)
         legend["texts"].append(Text(x + long + 2, y, words, colours["quiet"]))
         x += space
-    return legend, y + LINE / 2
+    return legend, y + LINE / 2 * bool(samples)
 
 
 def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colours: dict[str, str]) -> None:
-    outline, middle = colours["high"], _mix(colours["low"], colours["high"], 0.3)
+    outline, middle = colours["high"], mix(colours["low"], colours["high"], 0.3)
     if sample in ("raise", "lower"):
         head = head_length(2.0, sample == "lower")
         points = ((x, y), (x + 8, y), (x + 16, y), (x + 26 - head, y), (x + 26, y))
         legend["curves"].append(Curve(points, colours[sample], 0.8, 2.0, sample == "lower"))
-    elif sample == "width":
-        for place, share in enumerate((0.05, 0.2, 0.4)):
-            size = (share / STRONG) ** 0.6
+    elif sample in ("width", "breadth"):
+        for place, share in enumerate((0.05, 0.2, 0.4) if sample == "width" else (0.1, 0.4, 1.0)):
+            size = (share / STRONG) ** 0.6 if sample == "width" else share**0.7
+            wide = 0.5 + 3 * size if sample == "width" else breadth(share)
             start = x + place * 22
             legend["lines"].append(
                 Line(
@@ -671,22 +752,23 @@ def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colou
                     y,
                     start + 18,
                     y,
-                    _mix(colours["paper"], colours["raise"], 0.22 + 0.68 * size),
-                    0.5 + 3 * size,
+                    mix(colours["paper"], colours["raise"], 0.22 + 0.68 * size),
+                    wide,
                 )
             )
     elif sample == "size":
         legend["shapes"].append(Shape("circle", x + 4, y, 3.6, colours["low"], outline))
         legend["shapes"].append(Shape("circle", x + 16, y, 6.0, colours["high"], outline))
     else:
-        shape = "circle" if sample in ("solid", "dashed", "wrong") else sample
+        shape = "circle" if sample in ("dot", "wrong") else sample
         unexplained = sample in ("diamond", "box")
         fill = colours["error"] if unexplained else middle
         line = colours["failed"] if sample == "wrong" else colours["quiet"] if unexplained else outline
-        legend["shapes"].append(Shape(shape, x + 6, y, 4.5, fill, line, dashed=sample == "dashed"))
+        dot = outline if sample in ("dot", "wrong") else None
+        legend["shapes"].append(Shape(shape, x + 6, y, 4.5, fill, line, dot=dot))
 
 
-def _mix(low: str, high: str, share: float) -> str:
+def mix(low: str, high: str, share: float) -> str:
     """The colour that lies so far from one to the other."""
     pairs = [(int(low[i : i + 2], 16), int(high[i : i + 2], 16)) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(a + (b - a) * float(np.clip(share, 0, 1))):02x}" for a, b in pairs)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from importlib.resources import files
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import numpy as np
 from graphs.assays import Assay
 from graphs.export.lettering import readable
 from graphs.export.picture import to_svg
-from graphs.export.scene import THEMES, Scene, compose, first_token, prompt_of
+from graphs.export.scene import THEMES, Scene, check_options, compose, first_token, prompt_of
 from graphs.graph import AttributionGraph
 
 DIGITS = 7  # of every number in the page
 PATHS = 5
+# Where each theme's colours hold; later ones go before earlier ones.
+WHEN = {"light": "{}", "dark": "@media (prefers-color-scheme: dark){{{}}}", "print": "@media print{{{}}}"}
 
 
 def write_html(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
@@ -39,6 +42,8 @@ def write_html(graph: AttributionGraph, path: Path, *, assay: Assay | None = Non
 
 def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: Any) -> str:
     """The page as one document. Options are those of `compose`, but for the theme: the page has both."""
+    # It is light or dark as its reader's system is, and as wide as the window.
+    check_options(options, signature(compose), "a page", without=("theme", "width_cm"))
     scenes = {theme: compose(graph, assay=assay, theme=theme, bare=True, **options) for theme in THEMES}
     scene, palette = _in_every_theme(scenes)
     script = _part("page.js")
@@ -102,7 +107,8 @@ def _in_every_theme(scenes: Mapping[str, Scene]) -> tuple[Scene, str]:
         return f"var(--{names.setdefault(colours, f'k{len(names)}')})"
 
     def merge(marks: tuple[Any, ...], *fields: str) -> Any:
-        return replace(marks[0], **{field: name(tuple(getattr(mark, field) for mark in marks)) for field in fields})
+        found = {field: tuple(getattr(mark, field) for mark in marks) for field in fields}
+        return replace(marks[0], **{field: name(hues) for field, hues in found.items() if hues[0] is not None})
 
     every = list(scenes.values())
     together = {
@@ -110,17 +116,17 @@ def _in_every_theme(scenes: Mapping[str, Scene]) -> tuple[Scene, str]:
         for kind, fields in (
             ("lines", ("colour",)),
             ("curves", ("colour",)),
-            ("shapes", ("fill", "outline")),
+            ("shapes", ("fill", "outline", "dot")),
             ("texts", ("colour",)),
         )
     }
     paper = {role: f"var(--{role})" for role in every[0].colours}
-    scene = replace(every[0], colours=paper, **together)
+    scene = replace(every[0], colours=paper, width_cm=None, **together)
     sheets = []
     for place, theme in enumerate(scenes):
         roles = [f"--{role}:{colour}" for role, colour in every[place].colours.items()]
         sheet = f":root{{{';'.join(roles + [f'--{short}:{hue[place]}' for hue, short in names.items()])}}}"
-        sheets.append(sheet if theme == "light" else f"@media (prefers-color-scheme: {theme}){{{sheet}}}")
+        sheets.append(WHEN[theme].format(sheet))
     return scene, "\n".join(sheets)
 
 

@@ -264,7 +264,7 @@ def test_what_was_tested_is_told_from_what_was_not():
     shapes = {shape.row: shape for shape in scene.shapes if shape.row is not None}
     colours = {text.words: text.colour for text in scene.texts}
 
-    assert not shapes[2].dashed and shapes[3].dashed
+    assert shapes[2].dot and not shapes[3].dot
     assert "assay: 1 supported, 1 not supported, 1 untested, on this prompt; registered as c0ffee" in colours
     assert colours["not supported: signs are right: 0.4, wanted 80% of signs"] == THEMES["light"]["failed"]
     assert colours["untested: doses are right: wanted slope"] == THEMES["light"]["quiet"]
@@ -275,11 +275,11 @@ def test_a_graph_that_was_not_tested_says_so():
     scene = compose(small())
 
     assert "not tested by ablation" in words_of(scene)
-    assert not any(shape.dashed for shape in scene.shapes)
+    assert not any(shape.dot for shape in scene.shapes)
 
 
 def test_a_theme_or_a_number_of_edges_that_makes_no_sense_is_refused():
-    with pytest.raises(BadOption, match="light or dark"):
+    with pytest.raises(BadOption, match="light, dark, print"):
         compose(small(), theme="pink")
     with pytest.raises(BadOption, match="0 or more"):
         compose(small(), most_edges=-1)

@@ -123,3 +123,51 @@ def test_a_node_that_moved_the_target_against_a_prediction_that_counts_is_red():
     assert outline(-2.5, 0.1) and outline(2.0, -3.0)
     assert not outline(-2.5, -0.1)
     assert not outline(-1.9, 0.1)  # too small a promise to be held to
+
+
+def test_edges_below_the_cut_are_not_drawn_and_the_caption_says_so():
+    scene = compose(world(), least_share=0.3)
+
+    # At texas dallas has 3 of 5; at austin texas has 2 of 4, the others 1 of 4.
+    assert set(edges_of(scene)) == {(1, 3), (3, 6)}
+    assert "drawn: 2 of 6 edges" in words_of(scene) and "none below 0.3 of its target's input" in words_of(scene)
+    with pytest.raises(BadOption, match="0 to 1"):
+        compose(world(), least_share=3)
+
+
+def test_a_picture_without_a_legend_keeps_its_caption():
+    scene = compose(world(), legend=False)
+
+    assert "raises its target" not in words_of(scene) and "replacement" in words_of(scene)
+    assert rows_of(scene) == rows_of(compose(world())) and len(scene.shapes) == len(rows_of(scene))
+
+
+def test_font_and_width_reach_the_file():
+    scene = compose(world(), font="serif", width_cm=8.5)
+    svg, dot = to_svg(scene), to_dot(scene)
+
+    high = 8.5 * scene.height / scene.width
+    assert 'width="8.5cm"' in svg and f'height="{high:.4g}cm"' in svg and "Times New Roman" in svg
+    assert f'size="{8.5 / 2.54:.4f},{high / 2.54:.4f}!"' in dot and "dpi=300" in dot and 'fontname="Times' in dot
+    for choice in ({"font": "comic"}, {"width_cm": 0.1}, {"width_cm": float("nan")}):
+        with pytest.raises(BadOption):
+            compose(world(), **choice)
+
+
+def test_in_print_the_two_signs_differ_in_grey_too():
+    def grey(colour):
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    assert abs(grey(THEMES["print"]["raise"]) - grey(THEMES["print"]["lower"])) > 80
+
+
+def test_the_dot_of_an_ablated_node_is_in_every_kind_of_file_and_told_from_its_fill():
+    tried = [Ablation(3, 0.5, -2.5, -0.1, 0.1, -2.5, 0.1)]
+    for theme in THEMES:
+        scene = compose(world(), assay=Assay({}, 1e-7, tried, {}, [], []), theme=theme)
+        (shape,) = (each for each in scene.shapes if each.row == 3)
+        assert shape.dot and shape.dot != shape.fill
+        assert '<g id="n3"' in to_svg(scene) and f'fill="{shape.dot}" stroke="none"' in to_svg(scene)
+        assert "n3dot [" in to_dot(scene) and "dotted" not in to_dot(scene)
+        assert '<circle id="n0"' not in to_svg(scene) and "n0dot" not in to_dot(scene)

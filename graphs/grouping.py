@@ -1,0 +1,427 @@
+"""Nodes put together into supernodes: groups that a person names, or groups suggested by what their nodes do."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from graphs.errors import BadOption, ForeignFolder
+from graphs.graph import AttributionGraph
+from graphs.nodes import Nodes
+from graphs.paths import edge_influence, influence, signed_share
+from graphs.scores import ends_of
+
+UNITS = ("feature", "neuron", "head", "mlp", "supernode")  # these may share a group; of the others, only equals
+TOGETHER = {"error": "errors", "unselected": "features not traced", "bias": "biases"}  # suggested as one group each
+MOST = 1500  # inner nodes that a suggestion looks at: its cost grows with their cube
+
+
+def group(
+    graph: AttributionGraph,
+    groups: Mapping[str, Sequence[int | str]] | None = None,
+    *,
+    distance: float = 0.3,
+    same_position: bool = False,
+) -> AttributionGraph:
+    """The same graph with groups of nodes made one node each. Nodes in no group stay as they are.
+
+    Let out_t be what runs through node t (its influence and its part of the goal), N its signed shares, and Out_T what
+    leaves group T for others or for the goal. An edge of the result is
+
+        share(T, S) = Σ_{t in T} out_t Σ_{s in S} N[t, s] / Out_T
+
+    so that, where nothing cancels, every edge between groups carries the influence that its edges carried, and the
+    same shares end in tokens, in errors and in what was pruned. What cancels within an edge counts as pruned, since
+    the picture no longer shows it. The published formula weighs members by their input from outside the group, which
+    lets a member that leads nowhere speak as loudly as one that decides; that is where we depart from it.
+
+    A group's `gross` is the mean of its members', its weights in that unit; its inputs sum to its `value`. Several
+    units make a node of kind "supernode", whose `feature` is its place in `provenance["groups"]`: for each group
+    `label`, `kind`, the `nodes` it was made of (rows of the first graph that was grouped), their `names`, `layers` and
+    `positions`. `kept` is that of pruning, with what was lost by cancelling in `influence`, and `grouped`: how many
+    nodes and edges went in.
+
+    groups: name -> nodes, as rows, or as texts that `find_nodes` understands. By default `suggest_groups`.
+    distance, same_position: passed to `suggest_groups`.
+
+    Raises:
+        BadOption: a node is not there or is in two groups, a group holds nodes that do not go together, or groups
+            feed each other in a circle.
+
+    Source: METHODS 10; Ameisen et al. 2025, "Circuit Tracing", on supernodes.
+    """
+    if groups is None:
+        groups = suggest_groups(graph, distance=distance, same_position=same_position)
+    chosen = {str(label): find_nodes(graph, nodes) for label, nodes in groups.items() if len(nodes)}
+    member, labels = _membership(graph, chosen)
+    order = _reading_order(graph, member, labels)
+    member = np.argsort(order)[member]
+    labels = [labels[old] for old in order]
+    return _merge(graph, member, labels)
+
+
+def suggest_groups(
+    graph: AttributionGraph, *, distance: float = 0.3, same_position: bool = False
+) -> dict[str, list[int]]:
+    """Groups of units that are fed alike, lead to the same, and fire at the same tokens; name -> rows.
+
+    Clusters grow by average linkage until the nearest two are further apart than `distance`: one minus the mean cosine
+    of three profiles, each of length 1: signed shares from every node upstream, along all paths; the same to every node
+    downstream; and the unit's activations over the prompt. Two clusters stay apart when they push the goal opposite
+    ways, or when together they would feed themselves through a third. Errors make one group, biases another.
+
+    These are proposals. No automatic method was found to suffice; ablate a group to test it.
+
+    distance: 0 groups only what is alike in everything, 1 lets the unrelated join.
+    same_position: only units at the same token go together.
+
+    Raises:
+        BadOption: a distance outside 0 to 1, or a graph too large to suggest for.
+
+    Source: METHODS 10.
+    """
+    if not 0 <= distance <= 1:
+        raise BadOption(f"distance must be 0 to 1, found {distance}.")
+    found: dict[str, list[int]] = {}
+    for kind, name in TOGETHER.items():
+        rows = graph.nodes.where(kind)
+        if len(rows) > 1:
+            found[name] = rows.tolist()
+    rows = graph.nodes.where(*UNITS)
+    if len(rows) > MOST:
+        raise BadOption(
+            f"groups are suggested for {MOST:,} units at most, found {len(rows):,}: prune the graph first, or name "
+            "the groups yourself."
+        )
+    for cluster in _clusters(graph, rows, distance, same_position):
+        if len(cluster) > 1:
+            name = _name(graph, cluster)
+            tries = (name if n == 1 else f"{name} ({n})" for n in range(1, len(rows) + 2))
+            found[next(each for each in tries if each not in found)] = sorted(cluster)
+    return found
+
+
+def read_groups(path: str | Path) -> dict[str, list[int | str]]:
+    """Groups from a JSON file: `{"name": [node, …], …}`, or `[["name", node, …], …]` as viewers of graphs save them.
+
+    Raises:
+        ForeignFolder: the file cannot be read, or holds something else.
+    """
+    wanted = '{"name": [node, …], …} or [["name", node, …], …], a node being a row or a text such as "L2/544@3"'
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as broken:
+        raise ForeignFolder(f"{path} could not be read as groups: {broken}. Wanted is {wanted}.") from broken
+    if isinstance(record, dict):
+        record = [[name, *nodes] if isinstance(nodes, list) else nodes for name, nodes in record.items()]
+    fits = isinstance(record, list) and all(
+        isinstance(each, list) and each and isinstance(each[0], str) and all(type(n) in (int, str) for n in each[1:])
+        for each in record
+    )
+    if not fits:
+        raise ForeignFolder(f"{path} holds no groups: wanted is {wanted}.")
+    names = [each[0] for each in record]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ForeignFolder(f"{path} has two groups named {twice[0]!r}: give each a name of its own.")
+    return {each[0]: each[1:] for each in record}
+
+
+def find_nodes(graph: AttributionGraph, nodes: Sequence[int | str]) -> list[int]:
+    """The rows that are meant: rows themselves; `L2/544@3` by layer, unit and position; `L2/544` at every position;
+    or a label, every node that has it.
+
+    Raises:
+        BadOption: there is no such node.
+    """
+    rows: set[int] = set()
+    for each in nodes:
+        if isinstance(each, str):
+            known = [
+                row
+                for row in range(len(graph.nodes))
+                if each in (name_of(graph, row), name_of(graph, row).split("@")[0])
+            ]
+            known = known or np.flatnonzero(graph.nodes.label == each).tolist()
+            if not known:
+                raise BadOption(
+                    f"the graph has no node {each!r}: name a row, a unit such as L2/544 or L2/544@3, or a label."
+                )
+            rows.update(known)
+        elif 0 <= each < len(graph.nodes):
+            rows.add(int(each))
+        else:
+            raise BadOption(f"the graph has nodes 0..{len(graph.nodes) - 1}, found {each}.")
+    return sorted(rows)
+
+
+def name_of(graph: AttributionGraph, row: int) -> str:
+    """`L2/544@3`: layer, unit and position, which name a unit in any graph of the same model and prompt."""
+    nodes = graph.nodes
+    return f"L{nodes.layer[row]}/{nodes.feature[row]}@{nodes.position[row]}"
+
+
+def _membership(graph: AttributionGraph, groups: Mapping[str, list[int]]) -> tuple[Int[np.ndarray, "node"], list[str]]:
+    """Which group each node is in, those in none in one of their own, and what groups are called."""
+    member = np.full(len(graph.nodes), -1)
+    for place, (label, rows) in enumerate(groups.items()):
+        taken = [row for row in rows if member[row] >= 0]
+        if taken:
+            other = list(groups)[member[taken[0]]]
+            raise BadOption(f"node {taken[0]} is in two groups, {other!r} and {label!r}: leave it in one.")
+        kinds = {"unit" if kind in UNITS else kind for kind in graph.nodes.kind[rows].tolist()}
+        if len(kinds) > 1:
+            raise BadOption(
+                f"group {label!r} holds {' and '.join(sorted(kinds))}: units go with units, tokens with tokens, errors "
+                "with errors."
+            )
+        member[rows] = place
+    alone = np.flatnonzero(member < 0)
+    member[alone] = len(groups) + np.arange(len(alone))
+    return member, [*groups, *(str(label) for label in graph.nodes.label[alone])]
+
+
+def _reading_order(graph: AttributionGraph, member: Int[np.ndarray, "node"], labels: Sequence[str]) -> list[int]:
+    """The groups so that every edge points forward, as far as possible in the order of their first nodes."""
+    first = np.full(len(labels), len(member))
+    np.minimum.at(first, member, np.arange(len(member)))
+    pairs = np.unique(np.stack([member[graph.source], member[graph.target]]), axis=1)
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    waits = np.bincount(pairs[1], minlength=len(labels))
+    begins = np.searchsorted(pairs[0], np.arange(len(labels) + 1))
+    ready = [(int(first[place]), place) for place in np.flatnonzero(waits == 0).tolist()]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        _, place = heapq.heappop(ready)
+        order.append(place)
+        for target in pairs[1, begins[place] : begins[place + 1]].tolist():
+            waits[target] -= 1
+            if waits[target] == 0:
+                heapq.heappush(ready, (int(first[target]), target))
+    if len(order) < len(labels):
+        several = np.bincount(member) > 1
+        circle = [labels[place] for place in range(len(labels)) if waits[place] > 0 and several[place]]
+        raise BadOption(
+            f"groups feed each other in a circle ({', '.join(circle[:4])}): take apart one of them, for instance into "
+            "its earlier and its later layers."
+        )
+    return order
+
+
+def _merge(graph: AttributionGraph, member: Int[np.ndarray, "node"], labels: Sequence[str]) -> AttributionGraph:
+    nodes = graph.nodes
+    count = len(labels)
+    size = np.bincount(member, minlength=count)
+    carried = influence(graph)
+    through = carried + graph.goal
+    inside = member[graph.source] == member[graph.target]
+    carries = edge_influence(graph, carried)
+    stays = _sums(member[graph.target[inside]], carries[inside], count)  # what runs within a group
+    passing = _sums(member, through, count)
+    leaving = passing - stays
+    gross = _over(_sums(member, through * nodes.gross, count), passing)
+    silent = ~(leaving > 1e-12 * np.maximum(passing, 1e-300))  # nothing leaves: members count alike
+    part = _over((gross / np.where(silent, 1, leaving))[member] * through, nodes.gross)
+    part = np.where(size[member] == 1, 1.0, np.where(silent[member], 1 / size[member], part))
+
+    scaled = part[graph.target] * graph.weight
+    pair = member[graph.target].astype(np.int64) * count + member[graph.source]
+    edge, place = np.unique(pair[~inside], return_inverse=True)
+    value = part * (np.nan_to_num(nodes.value) - _sums(graph.target[inside], graph.weight[inside], len(member)))
+    received = part * (nodes.gross - _sums(graph.target[inside], np.abs(graph.weight[inside]), len(member)))
+    gross = np.where(silent | (size == 1), _sums(member, received, count), gross)
+    table, groups = _node_table(graph, member, labels, stays)
+    table = table.with_columns(
+        value=np.where(np.isin(table.kind, ("token", *TOGETHER)), np.nan, _sums(member, value, count)),
+        gross=gross,
+    )
+    merged = replace(
+        graph,
+        nodes=table,
+        source=(edge % count).astype(np.int64),
+        target=(edge // count).astype(np.int64),
+        weight=_sums(place, scaled[~inside], len(edge)),
+        goal=_sums(member, graph.goal, count),
+        provenance={**graph.provenance, "groups": groups},
+    )
+    between = float(carries[~inside].sum())
+    shown = float(edge_influence(merged).sum()) / between if between > 0 else 1.0
+    return replace(merged, kept=_account(graph, merged, carried, min(shown, 1.0)))
+
+
+def _account(
+    graph: AttributionGraph, merged: AttributionGraph, carried: Float[np.ndarray, "node"], shown: float
+) -> dict[str, Any]:
+    """What `kept` says of the grouped graph. shown: of what ran between groups, the share that did not cancel."""
+    earlier = graph.kept
+    before, after = ends_of(graph, carried), ends_of(merged, influence(merged))
+    account: dict[str, Any] = {
+        **earlier,
+        "nodes_before": earlier.get("nodes_before", len(graph.nodes)),
+        "edges_before": earlier.get("edges_before", len(graph.source)),
+        "influence": earlier.get("influence", 1.0) * shown,
+        "edge_influence": earlier.get("edge_influence", 1.0) * shown,
+        "grouped": earlier.get("grouped", {"nodes": len(graph.nodes), "edges": len(graph.source)}),
+    }
+    for name in ("replacement", "completeness", "completeness_inputs"):
+        account[f"{name}_before"] = earlier.get(f"{name}_before", before[name])
+        account[f"{name}_after"] = after[name]
+    return account
+
+
+def _node_table(
+    graph: AttributionGraph, member: Int[np.ndarray, "node"], labels: Sequence[str], stays: Float[np.ndarray, "group"]
+) -> tuple[Nodes, list[dict[str, Any]]]:
+    """The rows of the grouped graph, values and gross left as those of first members, and the list of its groups."""
+    nodes = graph.nodes
+    members = [np.flatnonzero(member == place) for place in range(len(labels))]
+    known = list(graph.provenance.get("groups") or [])
+    table = nodes.take([int(rows[0]) for rows in members])
+    columns = {name: np.array(getattr(table, name)) for name in ("kind", "layer", "position", "feature", "activation")}
+    moving = np.array([float(nodes.influence[rows].sum()) for rows in members])
+    groups: list[dict[str, Any]] = []
+    for place, rows in enumerate(members):
+        kind = str(nodes.kind[rows[0]])
+        if len(rows) == 1:
+            if kind == "supernode" and known:
+                columns["feature"][place] = len(groups)
+                groups.append(known[int(nodes.feature[rows[0]])])
+            continue
+        parts = [_described(graph, int(row), known) for row in rows]
+        weights = np.maximum(nodes.influence[rows], 1e-12)
+        where = set(nodes.position[rows].tolist())
+        # What ran from member to member was counted at both.
+        moving[place] -= stays[place]
+        columns["kind"][place] = "supernode" if kind in UNITS else kind
+        columns["layer"][place] = round(float(np.average(nodes.layer[rows], weights=weights)))
+        columns["position"][place] = where.pop() if len(where) == 1 else -1
+        columns["feature"][place] = len(groups) if kind in UNITS else -1
+        columns["activation"][place] = nodes.activation[rows].sum() if kind == "logit" else 1.0
+        layers = [layer for each in parts for layer in each["layers"]]
+        groups.append(
+            {
+                "label": labels[place],
+                "kind": columns["kind"][place],
+                "nodes": [row for each in parts for row in each["nodes"]],
+                "names": [name for each in parts for name in each["names"]],
+                "layers": [min(layers), max(layers)],
+                "positions": sorted({at for each in parts for at in each["positions"]}),
+            }
+        )
+    label = np.array(labels, dtype=object)
+    return table.with_columns(**columns, influence=np.maximum(moving, 0.0), label=label), groups
+
+
+def _described(graph: AttributionGraph, row: int, known: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    if graph.nodes.kind[row] == "supernode" and known:
+        return known[int(graph.nodes.feature[row])]
+    layer = int(graph.nodes.layer[row])
+    at = int(graph.nodes.position[row])
+    return {"nodes": [row], "names": [name_of(graph, row)], "layers": [layer, layer], "positions": [at]}
+
+
+def _clusters(
+    graph: AttributionGraph, rows: Int[np.ndarray, "unit"], distance: float, same_position: bool
+) -> list[list[int]]:
+    apart = 1 - _likeness(graph, rows)
+    effect = np.sign(_effect(graph)[rows])
+    apart[effect[:, None] != effect[None, :]] = np.inf
+    if same_position:
+        at = graph.nodes.position[rows]
+        apart[at[:, None] != at[None, :]] = np.inf
+    np.fill_diagonal(apart, np.inf)
+    reaches = _reachable(graph)[np.ix_(rows, rows)]
+    clusters = [[int(row)] for row in rows]
+    while len(rows):
+        one, other = divmod(int(np.argmin(apart)), len(rows))
+        if not apart[one, other] <= distance:
+            break
+        middle = (reaches[one] & reaches[:, other]) | (reaches[other] & reaches[:, one])
+        middle[[one, other]] = False
+        if middle.any():
+            apart[one, other] = apart[other, one] = np.inf
+            continue
+        # Average linkage: the new cluster is as far from a third as its members are in the mean.
+        here, there = len(clusters[one]), len(clusters[other])
+        mean = (here * apart[one] + there * apart[other]) / (here + there)
+        mean[one] = np.inf
+        apart[one], apart[:, one] = mean, mean
+        apart[other], apart[:, other] = np.inf, np.inf
+        clusters[one] += clusters[other]
+        clusters[other] = []
+        reaches[one] |= reaches[other]
+        reaches[:, one] |= reaches[:, other]
+        reaches[other], reaches[:, other] = False, False
+        reaches |= np.outer(reaches[:, one], reaches[one])
+        reaches[one, one] = False
+    return [cluster for cluster in clusters if cluster]
+
+
+def _likeness(graph: AttributionGraph, rows: Int[np.ndarray, "unit"]) -> Float[np.ndarray, "unit unit"]:
+    """The mean cosine of what feeds two units, what they feed, and where in the prompt they fire."""
+    count = len(graph.nodes)
+    share = np.zeros((count, count))
+    share[graph.target, graph.source] = signed_share(graph)
+    # Along all paths: (1 - share)⁻¹ - 1. Rows stand in reading order, so the matrix is triangular.
+    paths = np.linalg.inv(np.eye(count) - share) - np.eye(count)
+    nodes = graph.nodes
+    units = list(zip(nodes.layer[rows].tolist(), nodes.feature[rows].tolist(), strict=True))
+    index = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
+    own = np.array([index[unit] for unit in units], dtype=np.int64)
+    fires = np.zeros((len(index), len(graph.tokens) + 1))
+    fires[own, nodes.position[rows]] = nodes.activation[rows]  # the last column is for what has no position
+    profiles = (paths[rows], paths[:, rows].T, fires[own] if len(rows) else np.zeros((0, 1)))
+    return sum((_cosines(profile) for profile in profiles), np.zeros((len(rows), len(rows)))) / len(profiles)
+
+
+def _cosines(profile: Float[np.ndarray, "unit way"]) -> Float[np.ndarray, "unit unit"]:
+    long = np.linalg.norm(profile, axis=1, keepdims=True)
+    unit = np.divide(profile, long, out=np.zeros_like(profile), where=long > 0)
+    return unit @ unit.T
+
+
+def _effect(graph: AttributionGraph) -> Float[np.ndarray, "node"]:
+    """The signed share of the goal that each node pushes for, along every path."""
+    share = signed_share(graph)
+    effect = np.array(graph.goal)
+    begins = np.searchsorted(graph.target, np.arange(len(effect) + 1))
+    for target in range(len(effect) - 1, -1, -1):
+        edges = slice(begins[target], begins[target + 1])
+        effect[graph.source[edges]] += share[edges] * effect[target]
+    return effect
+
+
+def _reachable(graph: AttributionGraph) -> Bool[np.ndarray, "source target"]:
+    """Which nodes each node leads to, along any path."""
+    count = len(graph.nodes)
+    reaches = np.zeros((count, count), dtype=bool)
+    for target, source in zip(graph.target.tolist()[::-1], graph.source.tolist()[::-1], strict=True):
+        reaches[source, target] = True
+        reaches[source] |= reaches[target]
+    return reaches
+
+
+def _name(graph: AttributionGraph, rows: Sequence[int]) -> str:
+    """What its members are called; of several names the one that carries most."""
+    carried: dict[str, float] = {}
+    for row in rows:
+        name = str(graph.nodes.label[row]).strip() or name_of(graph, row).split("@")[0]
+        carried[name] = carried.get(name, 0.0) + float(graph.nodes.influence[row])
+    return max(carried, key=lambda name: carried[name])
+
+
+def _sums(place: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """The sum of the values at each place, 0 where there are none. In float64, also when there are none at all."""
+    return np.bincount(place, values, minlength=count).astype(np.float64)
+
+
+def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
