@@ -17,17 +17,36 @@ PICTURES = ("graph.svg", "graph.html", "graph.png")
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder if need be, before anything is computed for it.
+    """Before anything is computed for it: the folder takes files, or can be made. Makes nothing yet.
 
     Raises:
         CannotWrite: it cannot be made, or nothing can be put into it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise CannotWrite(f"the folder {folder} cannot be made: {reason.strerror}. Choose another.") from reason
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CannotWrite(f"nothing can be written into {folder}: choose another folder, or change its permissions.")
+    there = folder
+    while True:
+        try:
+            os.stat(there)
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            there = there.parent
+        except OSError as reason:  # a name too long, a folder above that nobody may enter
+            raise CannotWrite(f"the folder {folder} cannot be made: {reason.strerror}. Choose another.") from reason
+    if not there.is_dir():
+        wrong = "is no folder" if there == folder else f"cannot be made: {there} is no folder"
+        raise CannotWrite(f"{folder} {wrong}. Choose another.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise CannotWrite(f"nothing can be written into {there}: choose another folder, or change its permissions.")
+
+
+def check_output(path: Path) -> None:
+    """Before anything is computed for it: a file can be put there, in a folder that is there or can be made.
+
+    Raises:
+        CannotWrite: the path is a folder's, or the file's folder takes none.
+    """
+    if path.is_dir():
+        raise CannotWrite(f"{path} is a folder: name a file in it, {path / PICTURES[0]}.")
+    check_writable(path.parent)
 
 
 def keep_pictures(

@@ -116,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         written, missing = keep_pictures(store, id, graph, result)
     say(*missing, f"wrote {store.find(id)}: graph.json, nodes.parquet, edges.parquet, {', '.join(written)}")
     if arguments.output:
+        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
         say(f"wrote {export(graph, arguments.output, assay=result)}")
     if arguments.json:
         print(json.dumps({"folder": str(store.find(id)), **store.record(id)}, indent=1))
@@ -142,7 +143,7 @@ def _read_targets(arguments: argparse.Namespace) -> list[Target] | None:
 def _check_early(arguments: argparse.Namespace) -> None:
     """What can be known to fail before seconds go into loading a model."""
     from circuits.errors import BadOption
-    from circuits.keeping import check_writable
+    from circuits.keeping import check_output, check_writable
     from graphs.errors import UnknownPicture
     from graphs.export import EXPORTERS
 
@@ -155,4 +156,4 @@ def _check_early(arguments: argparse.Namespace) -> None:
         ending = Path(arguments.output).suffix.lower()
         if ending not in EXPORTERS:
             raise UnknownPicture(f"-o {arguments.output}: known endings are {', '.join(EXPORTERS)}.")
-        check_writable(Path(arguments.output).parent)
+        check_output(Path(arguments.output))
