@@ -290,7 +290,7 @@ def content_of(graph: AttributionGraph) -> str:
 def _targets(graph: AttributionGraph) -> list[str]:
     """The labels of what the graph explains, foremost first."""
     rows = graph.nodes.where("logit")
-    return [str(graph.nodes.label[row]).strip() for row in rows[np.argsort(-graph.goal[rows], kind="stable")]]
+    return [str(graph.nodes.label[row]) for row in rows[np.argsort(-graph.goal[rows], kind="stable")]]
 
 
 def _looks(folder: Path) -> Iterator[list[str]]:

@@ -12,19 +12,24 @@ from circuits import flags
 if TYPE_CHECKING:
     from graphs.store import Store
 
+MOST_PATHS = 10_000  # so many are kept for every node on the way
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_graphs(parser)
     parser.add_argument(
-        "--paths", metavar="N", type=int, default=5, help="how many of the strongest paths (default: 5)"
+        "--paths", metavar="N", type=int, default=5, help="how many of the strongest paths, 0 for none (default: 5)"
     )
     flags.add_store(parser)
     flags.add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from circuits.errors import BadOption
     from graphs.store import Store
 
+    if not 0 <= arguments.paths <= MOST_PATHS:
+        raise BadOption(f"--paths must be from 0 to {MOST_PATHS:,}, found {arguments.paths}.")
     store = Store(arguments.store)
     folder = flags.find_graph(store, arguments.graph)
     if arguments.json:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +43,51 @@ def test_list_has_a_line_for_each_graph(store, capsys):
     assert all("4 nodes" in line and "3 edges" in line and "toy" in line for line in lines)
 
 
+def test_list_tells_targets_transcoders_and_how_the_assay_came_out(tmp_path, capsys):
+    store = Store(tmp_path)
+    store.save(replace(GRAPH, provenance={"model": "toy", "transcoders": "a-set-" + "x" * 40}), name="one", assay=ASSAY)
+    (line,) = listed(store, capsys)
+    assert "logit 3" in line and "toy with a-set-xxxxxxxxxxxxx…" in line and "1 of 1 supported" in line
+
+    store.keep_assay("one", replace(ASSAY, verdicts=[*ASSAY.verdicts, Verdict("no", "untested", 0.0, "", "")]))
+    (line,) = listed(store, capsys)
+    assert "1 of 2 supported" in line and len(line) < 140
+
+
+def listed(store, capsys):
+    assert main(["list", "--store", str(store.folder)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_list_has_the_latest_first_within_a_second_too(tmp_path, capsys):
+    store = Store(tmp_path)
+    saved = [store.save(GRAPH, name=name) for name in ("b", "a", "c")]
+
+    assert [line.split()[0] for line in listed(store, capsys)] == saved[::-1]
+
+
+def test_list_names_what_is_damaged_and_lists_the_others(store, capsys):
+    path = store.find("two") / "edges.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    one, two = listed(store, capsys)
+    assert one.startswith("one-") and "4 nodes" in one
+    assert two.startswith("two-") and "edges.parquet is damaged" in two
+
+
+def test_list_of_what_is_no_store_says_so(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["list", "--store", str(tmp_path / "file")]) == 2
+    assert "file is no store: Not a directory" in capsys.readouterr().err
+    assert main(["show", "one", "--store", str(tmp_path / "file")]) == 2
+
+    assert main(["list", "--store", str(tmp_path / "nowhere")]) == 0
+    assert "there is no store" in capsys.readouterr().out
+    assert main(["list", "--store", str(tmp_path / "nowhere"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_list_is_read_by_machines(store, capsys):
     main(["list", "--json"])
 
@@ -63,6 +114,33 @@ def test_show_is_read_by_machines(store, capsys):
 
     record = json.loads(capsys.readouterr().out)
     assert record["prompt"] == "dallas" and record["scores"]["replacement"] == 0.5
+
+
+def test_show_tells_machines_the_assay_that_is_current(store, capsys):
+    later = replace(ASSAY, conservation=2e-7)
+    store.keep_assay("one", later)
+
+    assert main(["show", "one", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["assay"]["conservation"] == 2e-7 == store.assay("one").conservation
+
+
+def test_show_takes_a_sensible_number_of_paths(store, capsys):
+    assert main(["show", "one", "--paths", "0"]) == 0
+    assert "strongest" not in capsys.readouterr().out
+    for count in ("-2", "1000000000"):
+        assert main(["show", "one", "--paths", count]) == 2
+        assert f"--paths must be from 0 to 10,000, found {count}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+@pytest.mark.parametrize("words", [["list", "--json"], ["show", "one"]])
+def test_output_that_goes_nowhere_is_told_without_a_traceback(store, words):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = shlex.join([sys.executable, "-m", "circuits", *words])
+    for redirected in (f"{command} > /dev/full", f"{command} >&-"):
+        done = subprocess.run(redirected, shell=True, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("circuits: ") and "Traceback" not in done.stderr
 
 
 def test_a_graph_is_found_by_its_folder_too(store, capsys):
@@ -100,3 +178,58 @@ def test_draw_without_a_place_puts_the_picture_beside_the_graph(store):
 def test_what_cannot_be_drawn_is_code_2(store, capsys, words):
     assert main(["draw", *words]) == 2
     assert capsys.readouterr().err.startswith("circuits: ")
+
+
+def test_choices_about_the_picture_reach_it(store, tmp_path):
+    words = "--theme print --font serif --width 8.5 --edges 1 --title Figure --no-legend --no-labels --bos hide"
+    assert main(["draw", "one", "-o", "x.svg", *words.split()]) == 0
+
+    svg = (tmp_path / "x.svg").read_text()
+    assert 'width="8.5cm"' in svg and "Times New Roman" in svg and ">Figure<" in svg
+    assert "drawn: the 1 strongest of 3 edges" in svg and "raises its target" not in svg and ">feature 1<" not in svg
+    assert main(["draw", "one", "-o", "y.svg", "--errors", "hide", "--biases", "--least-share", "0.1"]) == 0
+    assert "1 error node is not drawn" in (tmp_path / "y.svg").read_text()
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_supernodes_are_suggested_or_named_in_a_file(store, tmp_path):
+    (tmp_path / "groups.json").write_text('{"the middle": ["feature 1"]}')
+
+    assert main(["draw", "one", "-o", "x.svg", "--supernodes"]) == 0
+    assert main(["draw", "one", "-o", "y.svg", "--groups", "groups.json", "--boxes", "5"]) == 0
+
+    assert ">feature 1<" in (tmp_path / "x.svg").read_text()
+    assert ">the middle<" in (tmp_path / "y.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["-o", "x.svg", "--as", "png"], "ends in .svg, but --as says .png"),
+        (["-o", ""], "found nothing"),
+        (["-o", "folder"], "folder is a folder: name a file in it"),
+        (["-o", "folder.svg"], "folder.svg is a folder: name a file in it, folder.svg/x.svg."),
+        (["-o", "folder.svg", "--as", "svg"], "folder.svg is a folder"),
+        (["-o", "x.csv", "--theme", "dark"], "no picture"),
+        (["-o", "x.html", "--theme", "dark"], "no choice 'theme'"),
+        (["-o", "x.svg", "--theme", "pink"], "found 'pink'"),
+        (["-o", "x.svg", "--groups", "absent.json"], "absent.json could not be read"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_drawn(store, tmp_path, capsys, words, found):
+    for name in ("folder", "folder.svg"):
+        (tmp_path / name).mkdir()
+
+    assert main(["draw", "one", *words]) == 2
+
+    assert found in capsys.readouterr().err
+    assert not list(tmp_path.glob("x.*")) and not list(tmp_path.glob("folder*/*"))
+
+
+def test_one_graph_goes_into_a_folder_that_is_written_as_one(store, tmp_path):
+    (tmp_path / "folder").mkdir()
+
+    assert main(["draw", "one", "-o", "folder/", "--as", "csv"]) == 0
+    assert main(["draw", "two", "-o", "folder", "--as", "csv"]) == 0
+
+    assert sorted(os.listdir(tmp_path / "folder")) == [f"{id}.csv" for id in ids(store)]
