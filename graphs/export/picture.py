@@ -133,7 +133,8 @@ def _svg_curve(curve: Curve) -> str:
     else:
         bar = f'<path d="M{_point(one)}L{_point(tip)}L{_point(other)}Z" fill="{curve.colour}"/>'
     name = f' id="e{curve.ends[0]}-{curve.ends[1]}"' if curve.ends else ""
-    return f'<g{name} opacity="{_number(curve.opacity)}"><path d="{path}" fill="none" {stroke}/>{bar}</g>'
+    dash = ' stroke-dasharray="6 4"' if curve.dashed else ""
+    return f'<g{name} opacity="{_number(curve.opacity)}"><path d="{path}" fill="none" {stroke}{dash}/>{bar}</g>'
 
 
 def _svg_shape(shape: Shape) -> str:
@@ -243,7 +244,8 @@ def _dot_curve(number: int, curve: Curve, high: float) -> list[str]:
     head = f"arrowhead=tee arrowsize={_number(0.4 + 0.12 * curve.width)}"
     if not curve.tee:
         head = f"arrowhead=normal arrowsize={_number(long / 10)}"
-    style = f'[pos="e,{_flip(tip, high)} {spline}" color="{colour}" penwidth={_number(curve.width)} {head}];'
+    dash = " style=dashed" if curve.dashed else ""
+    style = f'[pos="e,{_flip(tip, high)} {spline}" color="{colour}" penwidth={_number(curve.width)} {head}{dash}];'
     if curve.ends:
         return [f"n{curve.ends[0]} -> n{curve.ends[1]} {style}"]
     return [*_dot_points(f"stroke{number}", start, tip, high), f"stroke{number}a -> stroke{number}b {style}"]

@@ -64,6 +64,7 @@ THEMES = {
 FONTS = ("sans", "serif")
 SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box", "bias": "plus"}
 CHOICES = {"bos": ("grey", "draw", "hide"), "errors": ("grey", "hide")}
+STROKES = ("measured", "unmeasured", "failed")  # samples of an edge that was tried, or not
 STRONG = 0.4  # the share of a target's input at which an edge is as wide and as dark as edges get
 LETTER = 10.0
 SMALL = 8.5  # for units that have a number only
@@ -92,7 +93,8 @@ class Curve:
     """An edge: Bézier curves from node to node that end in an arrowhead or, when it lowers its target, in a tee.
 
     points: start, two handles and an end for each curve, the last end being the foot of the head, the tip of the head.
-    ends: rows of source and target in the graph; none in the legend.
+    ends: rows of source and target in the graph; none in the legend. dashed: other edges were tried by experiment, not
+        this one.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -101,6 +103,7 @@ class Curve:
     width: float
     tee: bool
     ends: tuple[int, int] | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,10 +227,11 @@ def compose(
     labelled = _labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
     strength = _carried(graph)
     curves, counts = _edges(graph, rows, x, y, radius, strength, (most_edges, least_share), bos, colours)
+    curves = [_tried(graph, curve, assay, colours) for curve in curves]
     bottom = top + layout.height + depth
     said = [] if bare else [*caption_lines(graph, counts), None]
     caption, height = lay_out_caption(said, assay, width, bottom + 16, colours)
-    samples = _samples(shown, assay) if legend else []
+    samples = _samples(shown, assay, curves) if legend else []
     key, height = lay_out_legend(samples, width, height + 4, colours)
     return Scene(
         width=width,
@@ -286,6 +290,28 @@ def moved_the_other_way(assay: Assay) -> list[int]:
     return [
         each.node for each in assay.ablations if abs(each.predicted) >= least and each.predicted * each.measured < 0
     ]
+
+
+def failed_edge(assay: Assay | None) -> tuple[int, int] | None:
+    """The edge that was furthest from its weight when its source was taken away, if that was too far. None else."""
+    exact = float(assay.registration.get("thresholds", {}).get("exact", 1e-4)) if assay is not None else 1e-4
+    far = [each for each in (assay.edges if assay is not None else ()) if each.largest > exact]
+    return (far[0].source, far[0].target) if far else None
+
+
+def untried(graph: AttributionGraph, source: int) -> bool:
+    """Whether no experiment can take a source away: what is written nowhere, but read with its target or in a sum."""
+    label = str(graph.nodes.label[source])
+    kind = str(graph.nodes.kind[source])
+    return kind == "unselected" or (kind == "bias" and label.startswith("encoder bias"))
+
+
+def _tried(graph: AttributionGraph, curve: Curve, assay: Assay | None, colours: dict[str, str]) -> Curve:
+    if assay is None or not assay.edges or curve.ends is None:
+        return curve
+    if curve.ends == failed_edge(assay):
+        return replace(curve, colour=colours["failed"], opacity=0.95)
+    return replace(curve, dashed=untried(graph, curve.ends[0]))
 
 
 def label_of(graph: AttributionGraph, row: int) -> str:
@@ -694,7 +720,7 @@ def verdicts_in_short(assay: Assay) -> str:
     return f"assay: {counts}, on this prompt" + (f"; registered as {registered}" if registered else "")
 
 
-def _samples(graph: AttributionGraph, assay: Assay | None) -> list[tuple[str, str]]:
+def _samples(graph: AttributionGraph, assay: Assay | None, curves: Sequence[Curve]) -> list[tuple[str, str]]:
     """The marks in use, each with its meaning."""
     found = set(graph.nodes.kind.tolist())
     units = sorted(found - {"token", "logit", "error", "unselected", "bias"})
@@ -715,6 +741,12 @@ def _samples(graph: AttributionGraph, assay: Assay | None) -> list[tuple[str, st
         samples += [("dot", "ablated alone and measured"), ("circle", "not ablated alone")]
         if moved_the_other_way(assay):
             samples.append(("wrong", "moved the target against the prediction"))
+        if assay.edges:
+            samples.append(("measured", "measured by taking its source away"))
+        if any(curve.dashed for curve in curves):
+            samples.append(("unmeasured", "not measured"))
+        if failed_edge(assay) in [curve.ends for curve in curves if curve.ends]:
+            samples.append(("failed", "furthest from its weight, too far"))
     return samples
 
 
@@ -725,7 +757,14 @@ def lay_out_legend(
     legend: dict[str, list] = {"lines": [], "curves": [], "shapes": [], "texts": []}
     x, y = MARGIN, top
     for sample, words in samples:
-        long = {"width": 66.0, "breadth": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0}.get(sample, 14.0)
+        long = {
+            "width": 66.0,
+            "breadth": 66.0,
+            "raise": 30.0,
+            "lower": 30.0,
+            "size": 24.0,
+            **dict.fromkeys(STROKES, 24.0),
+        }.get(sample, 14.0)
         space = long + width_of(words, LETTER) + 18
         if x > MARGIN and x + space > width - MARGIN + 18:
             x, y = MARGIN, y + LINE
@@ -741,6 +780,10 @@ def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colou
         head = head_length(2.0, sample == "lower")
         points = ((x, y), (x + 8, y), (x + 16, y), (x + 26 - head, y), (x + 26, y))
         legend["curves"].append(Curve(points, colours[sample], 0.8, 2.0, sample == "lower"))
+    elif sample in STROKES:
+        points = ((x, y), (x + 6, y), (x + 12, y), (x + 15, y), (x + 20, y))
+        colour = colours["failed" if sample == "failed" else "raise"]
+        legend["curves"].append(Curve(points, colour, 0.9, 1.5, False, dashed=sample == "unmeasured"))
     elif sample in ("width", "breadth"):
         for place, share in enumerate((0.05, 0.2, 0.4) if sample == "width" else (0.1, 0.4, 1.0)):
             size = (share / STRONG) ** 0.6 if sample == "width" else share**0.7

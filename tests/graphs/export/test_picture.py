@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies
 from graphs import draw
 from graphs.assays import Ablation, Assay, Verdict
 from graphs.errors import BadOption, MissingProgram
+from graphs.export import picture
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.scene import THEMES, compose
 from graphs.paths import edge_influence
@@ -363,3 +364,14 @@ def test_the_svg_names_nodes_and_edges_by_their_rows():
         "e2-5",
         "e3-5",
     }
+
+
+def test_a_notebook_shows_a_graph_and_says_of_a_large_one_what_to_do(monkeypatch):
+    graph = small(tokens=("<bos>", "<script>"), provenance={"prompt": "<script>alert(1)</script>"})
+
+    assert graph._repr_svg_() == to_svg(compose(graph))
+    assert graph._repr_svg_() in graph._repr_html_() and "<script" not in graph._repr_html_()
+
+    monkeypatch.setattr(picture, "MOST_SHOWN", 3)
+    assert graph._repr_svg_() is None
+    assert "prune(graph)" in graph._repr_html_() and "<script" not in graph._repr_html_()

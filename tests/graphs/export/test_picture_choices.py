@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from graphs.assays import Ablation, Assay
+from graphs.assays import Ablation, Assay, Edges
 from graphs.errors import BadOption
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.scene import THEMES, compose
@@ -171,3 +171,24 @@ def test_the_dot_of_an_ablated_node_is_in_every_kind_of_file_and_told_from_its_f
         assert '<g id="n3"' in to_svg(scene) and f'fill="{shape.dot}" stroke="none"' in to_svg(scene)
         assert "n3dot [" in to_dot(scene) and "dotted" not in to_dot(scene)
         assert '<circle id="n0"' not in to_svg(scene) and "n0dot" not in to_dot(scene)
+
+
+def test_edges_that_were_measured_are_solid_others_dashed_and_the_one_that_failed_red():
+    graph = world()
+    graph = replace(
+        graph, nodes=graph.nodes.with_columns(kind=np.where(np.arange(7) == 5, "unselected", graph.nodes.kind))
+    )
+
+    def drawn(largest):
+        assay = Assay({"thresholds": {"exact": 1e-4}}, 1e-7, [], {}, [], [], edges=[Edges(6, 1, largest, 1, 3)])
+        scene = compose(graph, assay=assay)
+        return edges_of(scene), words_of(scene), to_dot(scene), to_svg(scene)
+
+    edges, words, dot, svg = drawn(1e-6)
+    assert [ends for ends, curve in edges.items() if curve.dashed] == [(5, 6)]
+    assert "measured by taking its source away" in words and "not measured" in words and "too far" not in words
+    assert dot.count("style=dashed") == svg.count("stroke-dasharray") == 2  # the edge and its sample
+    edges, words, _, _ = drawn(0.2)
+    red = [ends for ends, curve in edges.items() if curve.colour == THEMES["light"]["failed"]]
+    assert red == [(1, 3)] and "too far" in words
+    assert not any(curve.dashed for curve in edges_of(compose(graph)).values())
