@@ -15,7 +15,9 @@ MODEL = "world"
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """--store FOLDER."""
-    parser.add_argument("--store", metavar="FOLDER", default=STORE, help=f"where graphs are kept (default: {STORE}/)")
+    parser.add_argument(
+        "--store", metavar="FOLDER", type=filled, default=STORE, help=f"where graphs are kept (default: {STORE}/)"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -37,18 +39,52 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL) -> N
     """-m, -t, --device and --dtype. A default of None: what the graph was made with."""
     made = "what the graph was made with" if default is None else default
     parser.add_argument(
-        "-m", "--model", metavar="MODEL", default=default, help=f"shipped name, folder, or Hub id (default: {made})"
+        "-m",
+        "--model",
+        metavar="MODEL",
+        type=filled,
+        default=default,
+        help=f"shipped name, folder, or Hub id (default: {made})",
     )
     own = made if default is None else "those shipped with the model, else neurons"
     parser.add_argument(
         "-t",
         "--transcoders",
         metavar="SET",
+        type=filled,
         help=f"shipped name, folder, or 'neurons': each MLP neuron a feature (default: {own})",
     )
-    parser.add_argument("--device", default="auto", help="where to compute: auto, cpu, cuda (default: auto)")
+    parser.add_argument(
+        "--device", type=filled, default="auto", help="where to compute: auto, cpu, cuda (default: auto)"
+    )
     dtype = None if default is None else "float32"
-    parser.add_argument("--dtype", default=dtype, help=f"float32 or float64 (default: {dtype or made})")
+    parser.add_argument("--dtype", type=filled, default=dtype, help=f"float32 or float64 (default: {dtype or made})")
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    """--seed; None where it is not given, which counts as 0."""
+    parser.add_argument("--seed", metavar="N", type=seed, help=f"{what} (default: 0)")
+
+
+def filled(text: str) -> str:
+    """A name that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name is wanted, found an empty one")
+    return text
+
+
+def seed(text: str) -> int:
+    """A seed that every generator takes."""
+    if not text.strip().isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to 2**63 - 1 is wanted, found {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """One or more."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is wanted, found {text!r}")
+    return int(text)
 
 
 def transcoders_for(arguments: argparse.Namespace) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,13 +51,21 @@ def check_output(path: Path) -> None:
 
 
 def keep_pictures(
-    store: Store, id: str | Path, graph: AttributionGraph, assay: Assay | None
+    store: Store,
+    id: str | Path,
+    graph: AttributionGraph,
+    assay: Assay | None,
+    note: Callable[[str], None] = lambda what: None,
 ) -> tuple[list[str], list[str]]:
-    """Draw a stored graph beside itself. Returns the names written, and what could not be drawn and why."""
+    """Draw a stored graph beside itself. Returns the names written, and what could not be drawn and why.
+
+    note: called with what is begun.
+    """
     from graphs.export import draw
 
     written, missing = [], []
     for name in PICTURES:
+        note(f"drawing {name}")
         try:
             store.attach(id, name, lambda path: draw(graph, path, assay))
             written.append(name)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 from circuits import flags
 
@@ -10,8 +14,8 @@ from circuits import flags
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_graphs(parser)
     flags.add_model(parser, default=None)
-    parser.add_argument("--seed", type=int, default=0, help="of the random sets (default: 0)")
-    parser.add_argument("--controls", metavar="N", type=int, help="how many random sets (default: 20)")
+    flags.add_seed(parser, "of the random sets")
+    parser.add_argument("--controls", metavar="N", type=flags.count, help="how many random sets (default: 20)")
     flags.add_store(parser)
     flags.add_json(parser)
     flags.add_quiet(parser)
@@ -33,25 +37,36 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_writable(folder)
     made = graph.provenance
-    name = arguments.model or made.get("model", "")
-    bars = Bars(quiet=arguments.quiet)
-    bars.note(f"loading {name}")
-    model = load_model(name, device=arguments.device, dtype=arguments.dtype or made.get("dtype", "float32"))
-    transcoders = load_transcoders(arguments.transcoders or made.get("transcoders", ""), model)
-    with bars:
+    names = [_made_with(made, what, getattr(arguments, what)) for what in ("model", "transcoders")]
+    with Bars(quiet=arguments.quiet) as bars:
+        bars.note(f"loading {names[0]}")
+        model = load_model(names[0], device=arguments.device, dtype=arguments.dtype or made.get("dtype", "float32"))
+        bars.note(f"loading transcoders {names[1]}")
+        transcoders = load_transcoders(names[1], model)
+        bars.note("testing the graph in the real model")
         result = assay(
             model,
             transcoders,
             graph,
-            controls=thresholds.CONTROLS if arguments.controls is None else arguments.controls,
-            seed=arguments.seed,
+            controls=arguments.controls or thresholds.CONTROLS,
+            seed=arguments.seed or 0,
             progress=bars,
         )
-    kept = store.keep_assay(folder, result)
-    written, missing = keep_pictures(store, folder, graph, result)
+        kept = store.keep_assay(folder, result)
+        written, missing = keep_pictures(store, folder, graph, result, bars.note)
     if arguments.json:
-        print(kept.read_text(), end="")
+        print(json.dumps(json.loads(kept.read_bytes()), indent=1))
     elif not arguments.quiet:
-        print(*wording.assay_in_words(result), *missing, sep="\n")
-        print(f"wrote {folder}: assay.json, {', '.join(written)}")
+        print(*wording.assay_in_words(result), *missing, f"wrote {folder}: assay.json, {', '.join(written)}", sep="\n")
+    if missing and (arguments.quiet or arguments.json):
+        print(*missing, sep="\n", file=sys.stderr)
     return 0
+
+
+def _made_with(made: Mapping[str, Any], what: str, given: str | None) -> str:
+    from circuits.errors import WrongGraph
+
+    name = given or made.get(what)
+    if not isinstance(name, str) or not name:
+        raise WrongGraph(f"the graph does not say with which {what} it was made: name them with --{what}.")
+    return name

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from circuits import flags
 
 if TYPE_CHECKING:
     from circuits.goal import Target
+    from circuits.model import Model
+    from graphs.graph import AttributionGraph
 
 SHOWN = 5  # logits and paths on the terminal
 
@@ -30,13 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="why RIGHT rather than WRONG; may be repeated",
     )
-    goal.add_argument("--max-logits", metavar="N", type=int, default=10, help="at most N likely tokens (default: 10)")
-    goal.add_argument(
-        "--logit-mass", metavar="P", type=float, default=0.95, help="as many as reach this probability (default: 0.95)"
-    )
+    goal.add_argument("--max-logits", metavar="N", type=flags.count, help="at most N likely tokens (default: 10)")
+    goal.add_argument("--logit-mass", metavar="P", type=float, help="as many as reach this probability (default: 0.95)")
     size = parser.add_argument_group("how much of it")
     size.add_argument(
-        "--max-features", metavar="N", type=int, help="trace the inputs of the N most influential features"
+        "--max-features", metavar="N", type=flags.count, help="trace the inputs of the N most influential features"
     )
     size.add_argument(
         "--nodes", metavar="SHARE", type=float, default=0.8, help="share of node influence kept (default: 0.8)"
@@ -45,9 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--edges", metavar="SHARE", type=float, default=0.98, help="share of edge influence kept (default: 0.98)"
     )
     parser.add_argument("--no-assay", action="store_true", help="do not test the graph by ablation")
-    parser.add_argument("--seed", type=int, default=0, help="of the assay's random sets (default: 0)")
+    flags.add_seed(parser, "of the assay's random sets")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="one more picture or export: x.svg, x.pdf, x.graphml, … as in `draw`"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=flags.filled,
+        help="one more picture or export: x.svg, x.pdf, x.graphml, … as in `draw`",
     )
     flags.add_store(parser)
     flags.add_json(parser)
@@ -71,56 +76,85 @@ def run(arguments: argparse.Namespace) -> int:
     from graphs.scores import scores
     from graphs.store import Store
 
-    def say(*lines: str) -> None:
-        if not (arguments.quiet or arguments.json):
-            print(*lines, sep="\n", flush=True)
-
     with Bars(quiet=arguments.quiet) as bars:
+
+        def say(*lines: str) -> None:
+            if not (arguments.quiet or arguments.json):
+                bars.note("")
+                print(*lines, sep="\n", flush=True)
+
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
-        model.tokenize(prompt)  # a bad prompt is told before anything else is loaded
+        likeliest = _likeliest(model, prompt)  # a bad prompt is told before anything else is loaded
+        bars.note("loading transcoders")
         transcoders = load_transcoders(flags.transcoders_for(arguments), model)
+        bars.note("tracing")
         began = time.perf_counter()
+        chosen = {"max_logits": arguments.max_logits, "logit_mass": arguments.logit_mass}
         whole = attribute(
             model,
             transcoders,
             prompt,
             targets,
-            max_logits=arguments.max_logits,
-            logit_mass=arguments.logit_mass,
+            **{name: value for name, value in chosen.items() if value is not None},
             max_features=arguments.max_features,
             progress=lambda done, total: bars("tracing targets", done, total),
         )
+        bars.note("pruning")
         graph = prune(whole, nodes=arguments.nodes, edges=arguments.edges)
         seconds = time.perf_counter() - began
+        paths = strongest_paths(graph, SHOWN)
+        asked = wording.logits_in_words(graph)
         say(
             f"traced {len(graph.tokens)} tokens in {model.layers} layers of {model.name} with {transcoders.name}: "
             f"{whole.provenance['active']:,} features active, {seconds:.1f} s",
             "likeliest next tokens:",
-            *(f"  {line}" for line in wording.logits_in_words(graph)[:SHOWN]),
+            *(f"  {wording.token_in_words(*each)}" for each in likeliest),
+            *(("asked about:", *(f"  {line}" for line in asked)) if targets else ()),
             wording.kept_in_words(graph),
             *wording.scores_in_words(scores(graph).to_json(), graph.kept),
-        )
-        paths = strongest_paths(graph, SHOWN)
-        say(
-            f"the {len(paths)} strongest paths from a token to the answer carry {sum(p.influence for p in paths):.0%}:",
-            *(f"  {wording.path_in_words(graph, path)}" for path in paths),
+            *wording.paths_in_words(graph, paths),
         )
         result = None
         if not arguments.no_assay:
-            result = assay(model, transcoders, graph, seed=arguments.seed, progress=bars)
-            say("assay, in the real model:", *(f"  {line}" for line in wording.assay_in_words(result)))
+            bars.note("testing the graph in the real model")
+            result = assay(model, transcoders, graph, seed=arguments.seed or 0, progress=bars)
+            say(assay_of(graph), *(f"  {line}" for line in wording.assay_in_words(result)))
         # Once, and with its assay: an interrupted run must not take the place of a graph that was tested before.
+        bars.note("storing the graph")
         store = Store(arguments.store)
         id = store.save(graph, assay=result)
-        written, missing = keep_pictures(store, id, graph, result)
-    say(*missing, f"wrote {store.find(id)}: graph.json, nodes.parquet, edges.parquet, {', '.join(written)}")
-    if arguments.output:
-        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
-        say(f"wrote {export(graph, arguments.output, assay=result)}")
+        written, missing = keep_pictures(store, id, graph, result, bars.note)
+        say(*missing, f"wrote {store.find(id)}: graph.json, nodes.parquet, edges.parquet, {', '.join(written)}")
+        if arguments.output:
+            bars.note(f"drawing {arguments.output}")
+            Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+            say(f"wrote {export(graph, arguments.output, assay=result)}")
+    if missing and (arguments.quiet or arguments.json):
+        print(*missing, sep="\n", file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"folder": str(store.find(id)), **store.record(id)}, indent=1))
+        extra = {"likeliest": [{"token": text, "probability": p} for text, p in likeliest], "missing": missing}
+        print(json.dumps({"folder": str(store.find(id)), **store.record(id), **extra}, indent=1))
     return 0
+
+
+def _likeliest(model: Model, prompt: str | list[int]) -> list[tuple[str, float]]:
+    """The tokens that the model itself would say next, with their probability; but the first, none that rounds to 0."""
+    logits, _ = model.run(model.tokenize(prompt)[None])
+    best = model.probabilities(logits[0, -1]).topk(min(SHOWN, model.vocabulary))
+    found = list(zip(model.texts(best.indices.tolist()), best.values.tolist(), strict=True))
+    return [each for i, each in enumerate(found) if i == 0 or each[1] >= 0.0005]
+
+
+def assay_of(graph: AttributionGraph) -> str:
+    """The line above the assay: of several targets, the one that it is about."""
+    from graphs.wording import visible
+
+    logits = graph.nodes.where("logit")
+    if len(logits) < 2:
+        return "assay, in the real model:"
+    name = visible(str(graph.nodes.label[logits[graph.goal[logits].argmax()]]))
+    return f"assay, in the real model, of {name} only, the foremost of {len(logits)} targets:"
 
 
 def _read_prompt(arguments: argparse.Namespace) -> str | list[int]:
@@ -147,10 +181,16 @@ def _check_early(arguments: argparse.Namespace) -> None:
     from graphs.errors import UnknownPicture
     from graphs.export import EXPORTERS
 
-    options: dict[str, Any] = {"--nodes": arguments.nodes, "--edges": arguments.edges}
-    for name, share in options.items():
-        if not 0 < share <= 1:
+    shares = {"--nodes": arguments.nodes, "--edges": arguments.edges, "--logit-mass": arguments.logit_mass}
+    for name, share in shares.items():
+        if share is not None and not 0 < share <= 1:
             raise BadOption(f"{name} must be a share above 0 and at most 1, found {share}.")
+    asked = arguments.target or arguments.contrast
+    for name, value in {"--max-logits": arguments.max_logits, "--logit-mass": arguments.logit_mass}.items():
+        if asked and value is not None:
+            raise BadOption(f"{name} chooses among likely tokens: leave it out, or --target and --contrast.")
+    if arguments.no_assay and arguments.seed is not None:
+        raise BadOption("--seed is the assay's: leave it out, or --no-assay.")
     check_writable(Path(arguments.store))
     if arguments.output:
         ending = Path(arguments.output).suffix.lower()

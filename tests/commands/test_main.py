@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -47,6 +49,19 @@ def test_an_interruption_is_code_130(failing, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_an_order_to_stop_is_code_143_and_the_handler_goes_when_the_command_does(monkeypatch, capsys):
+    def stop(arguments):
+        signal.raise_signal(signal.SIGTERM)
+
+    command = SimpleNamespace(add_arguments=lambda parser: None, run=stop)
+    monkeypatch.setattr(shell, "import_module", lambda name: command)
+    before = signal.getsignal(signal.SIGTERM)
+
+    assert shell.main(["list"]) == 143
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_fault_of_ours_says_so_where_and_how_to_see_more(failing, capsys, monkeypatch):
     assert failing(KeyError("lost")) == 1
     error = capsys.readouterr().err
@@ -88,3 +103,35 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     os.close(writes)
 
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("where", "complaint"),
+    [(">/dev/full", b"No space left on device"), (">&-", b"Bad file descriptor")],
+)
+def test_output_that_goes_nowhere_is_code_2(tmp_path, where, complaint):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no full device here")
+    line = f"{sys.executable} -m circuits list --store {tmp_path} {where}"
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, check=False)
+
+    assert done.returncode == 2
+    assert complaint in done.stderr and b"Traceback" not in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_a_closed_error_stream_changes_nothing(tmp_path):
+    line = f"{sys.executable} -m circuits show nothing --store {tmp_path} 2>&-"
+    done = subprocess.run(line, shell=True, stdout=subprocess.PIPE, check=False)
+
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_letters_that_a_terminal_cannot_show_become_question_marks(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    command = SimpleNamespace(add_arguments=lambda parser: None, run=lambda arguments: print("texas → say") or 0)
+    monkeypatch.setattr(shell, "import_module", lambda name: command)
+
+    shell.main(["list"])
+
+    assert out.buffer.getvalue() == b"texas ? say\n"

@@ -1,12 +1,16 @@
 """`circuits trace` and `circuits check` on the shipped model, as a person would type them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from circuits.__main__ import main
+from circuits.commands.trace import assay_of
 from graphs.store import Store
+from tests.worlds import graph_of
 
 SHOWCASE = "the capital of the state containing dallas is"
 
@@ -44,6 +48,45 @@ def test_a_contrast_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(words) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["provenance"]["options"]["targets"] == [["austin", "sacramento"]]
+    assert record["likeliest"][0]["token"] == "austin" and record["likeliest"][0]["probability"] > 0.9
+    assert record["missing"] == []
+
+
+def test_targets_are_told_in_their_own_words_below_what_the_model_would_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["trace", SHOWCASE, "--target", "texas", "--contrast", "austin", "sacramento", "--store", str(tmp_path)]
+    assert main([*words, "--no-assay"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+    asked = lines.index("asked about:")
+    assert lines[lines.index("likeliest next tokens:") + 1].endswith("%  austin")
+    assert "texas" not in "".join(lines[:asked])
+    assert lines[asked + 1].endswith("%  texas")
+    assert lines[asked + 2].startswith("austin − sacramento: +") and lines[asked + 2].endswith(" logits")
+
+
+def test_of_several_targets_it_is_said_which_one_is_tested(showcase: Path):
+    store = Store(showcase)
+    graph = store.load(store.list()[0].id)
+    assert assay_of(graph) == "assay, in the real model:"
+    twice = np.concatenate([np.arange(len(graph.nodes)), [len(graph.nodes) - 1]])
+    goal = np.concatenate([graph.goal, [0.001]])
+    assert assay_of(replace(graph, nodes=graph.nodes.take(twice), goal=goal)) == (
+        "assay, in the real model, of austin only, the foremost of 2 targets:"
+    )
+
+
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+def test_a_picture_that_cannot_be_drawn_is_told_however_little_is_printed(
+    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    note = "graph.png is left out: Graphviz is missing"
+    monkeypatch.setattr("circuits.keeping.keep_pictures", lambda *_: ([], [note]))
+    assert main(["trace", SHOWCASE, "--store", str(tmp_path), "--no-assay", how]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"{note}\n"
+    assert how == "--quiet" or json.loads(said.out)["missing"] == [note]
 
 
 def test_a_stored_graph_is_checked_again(showcase: Path, capsys: pytest.CaptureFixture[str]):
@@ -66,6 +109,10 @@ def test_a_stored_graph_is_checked_again(showcase: Path, capsys: pytest.CaptureF
         (["trace", SHOWCASE, "--ids"], "whole numbers"),
         (["trace", SHOWCASE, "--nodes", "1.5"], "--nodes must be a share"),
         (["trace", SHOWCASE, "-o", "x.docx"], "known endings are"),
+        (["trace", SHOWCASE, "--device", "meta"], "'meta' cannot be used here"),
+        (["trace", SHOWCASE, "--target", "texas", "--max-logits", "3"], "--max-logits chooses among likely tokens"),
+        (["trace", SHOWCASE, "--contrast", "austin", "texas", "--logit-mass", "0.5"], "--logit-mass chooses"),
+        (["trace", SHOWCASE, "--no-assay", "--seed", "3"], "--seed is the assay's"),
         (["check", "no-such-graph"], "the store"),
     ],
 )
@@ -82,6 +129,34 @@ def test_bad_input_gets_one_clear_line_and_exit_code_two(
     assert complaint in said.err
     assert "Traceback" not in said.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["trace", SHOWCASE, option, ""] for option in ("-m", "-t", "-o", "--store", "--device", "--dtype")),
+        *(["trace", SHOWCASE, "--seed", seed] for seed in ("-1", "x", "9" * 20)),
+        ["trace", SHOWCASE, "--max-features", "0"],
+        ["check", "the-capital", "--controls", "0"],
+    ],
+)
+def test_an_option_that_says_nothing_is_refused_before_anything_is_loaded(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("circuits.model.load_model", pytest.fail)
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert "is wanted, found" in capsys.readouterr().err
+
+
+def test_a_graph_that_does_not_say_what_made_it_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    id = Store(tmp_path).save(graph_of([(0, 1, 1.0)], "token logit"))
+
+    assert main(["check", id, "--store", str(tmp_path)]) == 2
+    assert "does not say with which model it was made: name them with --model" in capsys.readouterr().err
+    assert main(["check", id, "--store", str(tmp_path), "-m", "world"]) == 2
+    assert "--transcoders" in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_made_is_told_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
