@@ -60,6 +60,18 @@ class AttributionGraph:
     def __repr__(self) -> str:
         return f"AttributionGraph({' '.join(self.tokens)!r}: {len(self.nodes)} nodes, {len(self.source)} edges)"
 
+    def _repr_html_(self) -> str:
+        """The graph as a notebook shows it, with what each node is under the pointer."""
+        from graphs.export.picture import in_notebook
+
+        return in_notebook(self)
+
+    def _repr_svg_(self) -> str | None:
+        """The same picture for viewers that show no HTML."""
+        from graphs.export.picture import as_svg
+
+        return as_svg(self)
+
     def to_dense(self) -> Float[np.ndarray, "target source"]:
         """The edges as a matrix, rows are targets. For small graphs and for tests: [node, node] numbers."""
         dense = np.zeros((len(self.nodes), len(self.nodes)))

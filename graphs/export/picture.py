@@ -10,6 +10,7 @@ from typing import Any
 from graphs.assays import Assay
 from graphs.errors import BadOption, MissingProgram
 from graphs.export.diagram import compose_diagram
+from graphs.export.lettering import readable
 from graphs.export.scene import Curve, Line, Scene, Shape, Text, check_options, compose
 from graphs.graph import AttributionGraph
 
@@ -23,6 +24,7 @@ DOT_FAMILIES = {
     "serif": "Times,Liberation Serif,Times New Roman,DejaVu Serif",
 }
 INCH = 72.0
+MOST_SHOWN = 1500  # nodes that a notebook shows unasked
 CM = 2.54  # to the inch
 DOT = 1.35  # the radius of the dot in a node that was ablated alone
 EXTENTS = {  # half the width and half the height, in radii
@@ -56,6 +58,19 @@ def write_png(graph: AttributionGraph, path: Path, *, assay: Assay | None = None
 def write_pdf(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
     """The same picture as PDF, for print. Raises MissingProgram without Graphviz."""
     Path(path).write_bytes(_render(to_dot(_compose(graph, assay, options)), "pdf"))
+
+
+def in_notebook(graph: AttributionGraph) -> str:
+    """The picture as HTML to be put into a page, in words alone for a graph too large to look at (MOST_SHOWN)."""
+    picture = as_svg(graph)
+    if picture is None:
+        return f"<pre>{escape(readable(repr(graph)))}\nToo large to look at: prune it first, prune(graph).</pre>"
+    return f'<div style="overflow-x:auto">{picture}</div>'
+
+
+def as_svg(graph: AttributionGraph) -> str | None:
+    """The picture as SVG, none of a graph with more than MOST_SHOWN nodes."""
+    return to_svg(compose(graph)) if len(graph.nodes) <= MOST_SHOWN else None
 
 
 def _compose(graph: AttributionGraph, assay: Assay | None, options: dict[str, Any]) -> Scene:

@@ -65,6 +65,7 @@ FONTS = ("sans", "serif")
 SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box", "bias": "plus"}
 CHOICES = {"bos": ("grey", "draw", "hide"), "errors": ("grey", "hide")}
 STROKES = ("measured", "unmeasured", "failed")  # samples of an edge that was tried, or not
+LONG = {"width": 66.0, "breadth": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0, **dict.fromkeys(STROKES, 24.0)}
 STRONG = 0.4  # the share of a target's input at which an edge is as wide and as dark as edges get
 LETTER = 10.0
 SMALL = 8.5  # for units that have a number only
@@ -757,14 +758,7 @@ def lay_out_legend(
     legend: dict[str, list] = {"lines": [], "curves": [], "shapes": [], "texts": []}
     x, y = MARGIN, top
     for sample, words in samples:
-        long = {
-            "width": 66.0,
-            "breadth": 66.0,
-            "raise": 30.0,
-            "lower": 30.0,
-            "size": 24.0,
-            **dict.fromkeys(STROKES, 24.0),
-        }.get(sample, 14.0)
+        long = LONG.get(sample, 14.0)
         space = long + width_of(words, LETTER) + 18
         if x > MARGIN and x + space > width - MARGIN + 18:
             x, y = MARGIN, y + LINE
