@@ -1,8 +1,12 @@
 """The model's own MLP neurons as a dictionary: nothing to train, no error, any model.
 
 Ungated neurons read with their input weights. A gated neuron `a = f(g) u` is a product, so its read vector depends on
-where it stands: half rule and identity rule together, `½ [f(g) W_in + u φ(g) W_gate]` with `φ(g) = f(g) / g`, the one
-linearisation of the common ones whose inputs sum to the activation and that shares the credit between both branches.
+where it stands, by one of three rules:
+
+    half          ½ [f(g) W_in + u φ(g) W_gate], φ(g) = f(g) / g: half rule and identity rule together. Both branches
+                  share the credit, and the inputs sum to the activation.
+    frozen-gate   f(g) W_in: the gate is a constant, and gets no credit. The inputs sum to the activation.
+    gradient      f(g) W_in + u f'(g) W_gate: what a small change would do. The rest of the activation is a constant.
 
 Source: METHODS section 2.7; RelP (Rezaei Jafari et al. 2025) for half and identity rule.
 """
@@ -18,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from circuits.errors import UnfitTranscoders
+from circuits.errors import BadOption, UnfitTranscoders
 from circuits.model import Model
 
 
@@ -42,8 +46,14 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
 }
 
 
+RULES = ("half", "frozen-gate", "gradient")
+
+
 class Neurons:
-    """Every MLP neuron of a model as a feature. See `Dictionary` for the fields."""
+    """Every MLP neuron of a model as a feature. See `Dictionary` for the fields.
+
+    rule: one of RULES, how a gated neuron is made linear; without gates they are all the same.
+    """
 
     kind = "neuron"
     reads = "mlp_input"
@@ -52,13 +62,15 @@ class Neurons:
     silent_positions = 0
     cross_layer = False
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, rule: str = RULES[0]) -> None:
+        if rule not in RULES:
+            raise BadOption(f"the rule for gated neurons must be one of {', '.join(RULES)}, found {rule!r}.")
         if model.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise UnfitTranscoders(
                 f"neurons of {model.name} use {model.activation!r}; the functions known are {known}."
             )
-        self.name = "neurons"
+        self.name = "neurons" if rule == RULES[0] else f"neurons/{rule}"
         self.content_hash = model.content_hash
         self.layers = model.layers
         self.d_model = model.d_model
@@ -66,6 +78,7 @@ class Neurons:
         self.notes: dict[str, dict[str, Any]] = {}
         self._blocks = model.blocks
         self._function, self._ratio = ACTIVATIONS[model.activation]
+        self._rule = rule
 
     @property
     def gated(self) -> bool:
@@ -95,8 +108,21 @@ class Neurons:
         b_gate = x.new_zeros(len(unit)) if block.b_gate is None else block.b_gate[unit]
         u = (x * W_in).sum(-1) + b_in
         g = (x * W_gate).sum(-1) + b_gate
+        if self._rule == "frozen-gate":
+            opened = self._function(g)
+            return opened[:, None] * W_in, opened * b_in
+        if self._rule == "gradient":
+            opened, slope = self._function(g), self._slope(g)
+            vector = opened[:, None] * W_in + (u * slope)[:, None] * W_gate
+            return vector, opened * u - (x * vector).sum(-1)
         of_input, of_gate = self._function(g) / 2, u * self._ratio(g) / 2
         return of_input[:, None] * W_in + of_gate[:, None] * W_gate, of_input * b_in + of_gate * b_gate
+
+    @torch.enable_grad()
+    def _slope(self, g: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """The derivative of the activation function."""
+        g = g.detach().requires_grad_()
+        return torch.autograd.grad(self._function(g).sum(), g)[0]
 
     def written_layers(self, layer: int) -> range:
         return range(layer, layer + 1)

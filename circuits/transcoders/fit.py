@@ -1,0 +1,200 @@
+"""Whether a set belongs to a model: how many features are active, and how much of the MLPs they miss, on some text.
+
+Published names of hooks have meant different tensors. A set that reads the wrong one looks like any other in a graph,
+so it is measured before it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from statistics import median
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuits.errors import BadPrompt, UnfitTranscoders
+from circuits.model import Model
+from circuits.sampling import sample_prompts
+from circuits.transcoders.transcoders import Transcoders
+
+TOKENS = 256  # measured on, about; of a set that stays in its files, an eighth
+POOR = 0.9  # median FVU from which a set is refused: it explains next to nothing
+DOUBTFUL = 0.4  # median FVU from which other tensors are tried
+BETTER = 0.7  # a set is refused when with another tensor its FVU is below this share of its own
+FAR = 5.0  # times its declared L0, either way, from which a set is refused
+AT_ONCE = 2**26  # activations held at once
+
+READS = ("mlp_input", "mlp_normalised", "residual_mid")
+WRITES = ("mlp_output", "mlp_raw")
+
+CAUSES = {
+    "mlp_input": "the norm's gain included",
+    "mlp_normalised": "the norm's gain excluded",
+    "residual_mid": "the residual stream before the norm",
+    "mlp_output": "the output as it joins the residual stream",
+    "mlp_raw": "the output before the norm behind it",
+}
+
+TEXT = (
+    "The harbour was quiet when the ferry came in, and only two passengers stepped onto the stones.",
+    "In 1869 the chemist arranged the elements by their weight, and left gaps for those not yet found.",
+    "To boil an egg, bring water to a simmer, lower the egg in with a spoon, and wait seven minutes.",
+    "She had read the letter twice already, but she unfolded it again and held it up to the lamp.",
+    "The river Danube passes through ten countries before it reaches the Black Sea.",
+    "def area(width, height):\n    return width * height\n",
+    "Prices rose by three per cent last year, the bank said on Monday, while wages hardly moved at all.",
+    "If it rains tomorrow, the match will be played on Sunday; otherwise we meet at noon by the gate.",
+    "The cell divides in two, and each half carries a copy of the same long molecule.",
+    "He laughed, shook his head and said that nobody in the village had ever owned such a thing.",
+    "Question: What is the capital of Norway? Answer: Oslo.",
+    "The committee shall meet at least twice a year and shall publish its minutes within thirty days.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How a set fits a model. reads, writes: where it was tried. tokens: how many it was measured on.
+
+    l0: per layer, the mean number of active features a token.
+    fvu: per layer, the fraction of the variance of the MLP's output that is unexplained: 0 is perfect, 1 is no better
+        than the mean.
+    """
+
+    reads: str
+    writes: str
+    tokens: int
+    l0: list[float]
+    fvu: list[float]
+
+    def __str__(self) -> str:
+        return f"L0 {_mean(self.l0):.3g}, FVU {median(self.fvu):.2f}"
+
+
+@torch.no_grad()
+def measure(model: Model, transcoders: Transcoders, prompts: Sequence[Int[Tensor, "pos"]]) -> Fit:
+    """L0 and FVU per layer on some prompts, the positions left out that the set leaves alone.
+
+    In a model of layer norms, the mean over d_model of an output counts for nothing: no norm lets it through.
+    """
+    layers = range(transcoders.layers)
+    inputs: list[list[Tensor]] = [[] for _ in layers]
+    outputs: list[list[Tensor]] = [[] for _ in layers]
+    wanted = [(site, layer) for site in (transcoders.reads, transcoders.writes) for layer in layers]
+    for prompt in prompts:
+        _, seen = model.run(prompt[None], read=wanted)
+        for layer in layers:
+            inputs[layer].append(seen[(transcoders.reads, layer)][0, transcoders.silent_positions :])
+            outputs[layer].append(seen[(transcoders.writes, layer)][0, transcoders.silent_positions :])
+    x, y = [torch.cat(each) for each in inputs], [torch.cat(each) for each in outputs]
+    rebuilt = [transcoders.bias(layer).expand_as(y[layer]).clone() for layer in layers]
+    l0 = []
+    rows = max(1, AT_ONCE // transcoders.units)
+    for layer in layers:
+        live = 0
+        for first in range(0, len(x[layer]), rows):
+            here = slice(first, first + rows)
+            acts = transcoders.activations(layer, x[layer][here])
+            live += int((acts != 0).sum())
+            for to in transcoders.written_layers(layer):
+                rebuilt[to][here] += transcoders.decode(layer, acts, to)
+        l0.append(live / max(1, len(x[layer])))
+        skip = transcoders.skip(layer)
+        if skip is not None:
+            rebuilt[layer] += x[layer] @ skip.T
+    centred = model.family.norm == "layer"
+    fvu = [_unexplained(real, made, centred) for real, made in zip(y, rebuilt, strict=True)]
+    return Fit(transcoders.reads, transcoders.writes, len(y[0]), l0, fvu)
+
+
+def check_fit(model: Model, transcoders: Transcoders) -> Fit:
+    """Measure a set, and refuse it where it does not fit.
+
+    Raises:
+        UnfitTranscoders: its median FVU is 0.9 or more, nothing is ever active, L0 is five times what its publisher
+            declares or a fifth, or it fits much better with other tensors, which the message then names.
+    """
+    prompts = _prompts(model, TOKENS // 8 if transcoders.unchecked else TOKENS)
+    found = measure(model, transcoders, prompts)
+    reason = _reason(transcoders, found)
+    if not reason and median(found.fvu) < DOUBTFUL:
+        return found
+    others = [
+        measure(model, replace(transcoders, reads=reads, writes=writes), prompts)
+        for reads, writes in product(READS, WRITES)
+        if (reads, writes) != (transcoders.reads, transcoders.writes)
+    ]
+    best = min(others, key=lambda fit: median(fit.fvu))
+    fits_better = median(best.fvu) < BETTER * median(found.fvu) and not _reason(transcoders, best)
+    if not reason and not fits_better:
+        return found
+    reason = reason or "it seems to be hooked to another tensor"
+    where = f"reads {transcoders.reads} ({CAUSES[transcoders.reads]}) and writes {transcoders.writes}"
+    if fits_better:
+        changed = [
+            f"{verb} {site} ({CAUSES[site]})"
+            for verb, site, own in (
+                ("reads", best.reads, transcoders.reads),
+                ("writes", best.writes, transcoders.writes),
+            )
+            if site != own
+        ]
+        sites = "".join(f"@{site}" for site in (best.reads, best.writes))
+        hint = f"It fits when it {' and '.join(changed)}: {best}. Give it as {transcoders.name}{sites}"
+    else:
+        hint = "No other tensor fits it either: is it made for this model, and this very checkpoint? Give another set"
+    raise UnfitTranscoders(
+        f"{transcoders.name} does not fit {model.name}: {reason} ({found}, on {found.tokens} tokens; it {where}). "
+        f"{hint}, or force it."
+    )
+
+
+def find_sites(model: Model, transcoders: Transcoders) -> list[Fit]:
+    """How a set fits with every pair of sites it could read and write, the best first."""
+    prompts = _prompts(model, TOKENS // 8 if transcoders.unchecked else TOKENS)
+    tried = [
+        measure(model, replace(transcoders, reads=reads, writes=writes), prompts)
+        for reads, writes in product(READS, WRITES)
+    ]
+    return sorted(tried, key=lambda fit: median(fit.fvu))
+
+
+def _reason(transcoders: Transcoders, fit: Fit) -> str:
+    if not any(fit.l0):
+        return "no feature is ever active"
+    if not median(fit.fvu) < POOR:
+        return "it explains next to nothing of what the MLPs put out"
+    declared = transcoders.declared
+    if declared and not declared / FAR <= _mean(fit.l0) <= declared * FAR:
+        return f"{_mean(fit.l0):.3g} features are active at a token, its publisher says {declared:.3g}"
+    return ""
+
+
+def _prompts(model: Model, tokens: int) -> list[Int[Tensor, "pos"]]:
+    """Some lines of English where the model knows the words, else what it says itself; about so many tokens."""
+    found: list[Tensor] = []
+    try:
+        for line in TEXT:
+            found.append(model.tokenize(line))
+            if sum(map(len, found)) >= tokens:
+                break
+    except BadPrompt:
+        length = min(model.context, 32)
+        first = getattr(model.words.tokenizer, "bos_token_id", None) or 0
+        found = list(sample_prompts(model, first, count=math.ceil(tokens / length), length=length, seed=0))
+    return found
+
+
+def _unexplained(real: Tensor, made: Tensor, centred: bool) -> float:
+    if centred:
+        real, made = real - real.mean(-1, keepdim=True), made - made.mean(-1, keepdim=True)
+    spread = (real - real.mean(0)).square().sum()
+    missed = (real - made).square().sum()
+    return float(missed / spread) if spread > 0 else (0.0 if missed == 0 else math.inf)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
