@@ -85,7 +85,8 @@ def carry_back(
     passes: the nodes that carry anything as a source. [node]
     """
     # Copies, so that the kernel sees one kind of array: a frozen column would have it compiled a second time.
-    return _sweep_back(rows_of(graph), graph.source, graph.weight, np.array(gross), passes, np.array(graph.goal))
+    rows = rows_of(graph), graph.source, graph.weight
+    return sweep_back(*rows, np.array(gross), False, passes, np.array(graph.goal))[0]
 
 
 def rows_of(graph: AttributionGraph) -> Int[np.ndarray, "row"]:
@@ -151,19 +152,63 @@ def _walk_back(
 # no_type_check keeps a shape checker's import hook off: numba cannot compile what it wraps.
 
 
+# Sums may be taken in any order, so that several are taken at once; what is not finite must stay so.
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+@no_type_check
+def sweep_back(start, source, weight, gross, anew, passes, goal):
+    """What each node carries, and what a unit of weight into it does: what flows on from it over its denominator.
+
+    gross: the denominators. anew: take what comes from the nodes that pass instead, while the row is at hand.
+    """
+    carried, unit = np.zeros(len(goal)), np.zeros(len(goal))
+    share = passes.astype(np.float64)  # factors, not branches: which source passes is hard to guess
+    for target in range(len(goal) - 1, -1, -1):
+        carried[target] *= share[target]  # it is nobody's source any more
+        out = carried[target] + goal[target]
+        if out == 0:
+            continue
+        begin, end = start[target], start[target + 1]
+        received = gross[target]
+        if anew:
+            received = 0.0
+            edge = begin
+            while edge < end:
+                stop = _end_of_run(source, edge, end)
+                sizes, factors = weight[edge:stop], share[source[edge] : source[stop - 1] + 1]
+                for i in range(len(sizes)):
+                    received += abs(sizes[i]) * factors[i]
+                edge = stop
+        if received > 0:
+            rate = out / received
+            unit[target] = rate
+            edge = begin
+            while edge < end:
+                stop = _end_of_run(source, edge, end)
+                sizes, sums = weight[edge:stop], carried[source[edge] : source[stop - 1] + 1]
+                for i in range(len(sizes)):
+                    sums[i] += abs(sizes[i]) * rate
+                edge = stop
+    return carried, unit
+
+
 @njit(cache=True)
 @no_type_check
-def _sweep_back(start, source, weight, received, passes, goal):
-    carried = np.zeros(len(goal))
-    for target in range(len(goal) - 1, -1, -1):
-        out = carried[target] + goal[target]
-        if out == 0 or not received[target] > 0:
-            continue
-        unit = out / received[target]
-        for edge in range(start[target], start[target + 1]):
-            if passes[source[edge]]:
-                carried[source[edge]] += abs(weight[edge]) * unit
-    return carried
+def _end_of_run(source, edge, end):
+    """Where the run of neighbouring sources ends that begins at this edge; a whole graph's rows are a few long ones.
+
+    Sources of a row ascend, so the run goes on up to an edge whose source is as far from the first's as it is itself.
+    """
+    step = 1
+    while edge + step < end and source[edge + step] - source[edge] == step:
+        step *= 2
+    last, stop = edge + step // 2, min(edge + step, end)
+    while stop - last > 1:
+        middle = (last + stop) // 2
+        if source[middle] - source[edge] == middle - edge:
+            last = middle
+        else:
+            stop = middle
+    return stop
 
 
 @njit(cache=True)

@@ -14,7 +14,7 @@ from graphs.graph import AttributionGraph
 from graphs.paths import influence, is_bias, rows_of, sweep_back
 from graphs.scores import ends_of
 
-_ALWAYS = ("token", "logit", "bias")  # kept whatever they carry
+_ALWAYS = ("token", "logit", "bias")  # kept whatever they carry, and so is every target of the goal
 _INNER = ("feature", "neuron", "head", "mlp")  # stay only if something comes in
 _DROPPED = 48  # bits of a float: what is left, the exponent and 4 bits of the fraction, is its bin
 
@@ -61,7 +61,7 @@ def prune(
 
     bias = is_bias(graph)
     counts = ~bias  # whose edges have shares
-    always = np.isin(graph.nodes.kind, _ALWAYS)
+    always = np.isin(graph.nodes.kind, _ALWAYS) | (graph.goal != 0)
     if renormalise:
         counts &= graph.nodes.kind != "unselected"
     rows = rows_of(graph), graph.source, graph.weight
@@ -84,16 +84,15 @@ def prune(
     edge_threshold = _threshold(carries, edges)
     source, target, weight = _cut(source, target, weight, carries, edge_threshold)
     needs_inputs = np.isin(graph.nodes.kind, _INNER)
-    left = np.flatnonzero(_clear(source, target, stays, ~always, needs_inputs, bias))
+    source, target, weight = _clear(source, target, weight, stays, ~always, needs_inputs, bias)
 
     known = graph.nodes.influence if np.nan_to_num(graph.nodes.influence).any() else whole
-    place = np.cumsum(stays, dtype=np.int32) - 1
     small = replace(
         graph,
         nodes=graph.nodes.take(stays).with_columns(influence=known[stays]),
-        source=place[source[left]],
-        target=place[target[left]],
-        weight=weight[left],
+        source=source,
+        target=target,
+        weight=weight,
         goal=goal[stays],
     )
     asked = {"nodes": nodes, "edges": edges, "renormalise": renormalise, "most_nodes": most_nodes}
@@ -113,14 +112,12 @@ def _account(
     before, after = ends_of(graph, carried), ends_of(small, influence(small))
     gross = small.nodes.gross
     unit = np.divide((carried + graph.goal)[stays], gross, out=np.zeros_like(gross), where=gross > 0)
-    through = np.abs(small.weight) * unit[small.target]
-    of_biases = np.flatnonzero(is_bias(small)[small.source])
+    through = _sum_through(small.source, small.target, small.weight, unit, is_bias(small))
     account: dict[str, Any] = {
         "nodes_before": earlier.get("nodes_before", len(graph.nodes)),
         "edges_before": earlier.get("edges_before", len(graph.source)),
         "influence": earlier.get("influence", 1.0) * _share(small.nodes.influence.sum(), known.sum()),
-        "edge_influence": earlier.get("edge_influence", 1.0)
-        * _share(through.sum() - through[of_biases].sum(), carried.sum()),
+        "edge_influence": earlier.get("edge_influence", 1.0) * _share(through, carried.sum()),
     }
     for name in ("replacement", "completeness", "completeness_inputs"):
         account[f"{name}_before"] = earlier.get(f"{name}_before", before[name])
@@ -192,10 +189,11 @@ def _cut(source, target, weight, carries, threshold):
 
 @njit(cache=True)
 @no_type_check
-def _clear(source, target, stays, prunable, needs_inputs, bias):
-    """Drops dead ends from `stays`, in place, until there are none; returns which edges are left."""
+def _clear(source, target, weight, stays, prunable, needs_inputs, bias):
+    """Drops dead ends from `stays`, in place, until there are none; returns the edges left, by their new rows."""
     left = np.ones(len(source), dtype=np.bool_)
-    while True:
+    changed = True
+    while changed:
         gives = np.zeros(len(stays), dtype=np.bool_)
         takes = np.zeros(len(stays), dtype=np.bool_)
         for edge in range(len(source)):
@@ -209,8 +207,13 @@ def _clear(source, target, stays, prunable, needs_inputs, bias):
             if stays[node] and prunable[node] and not (gives[node] and (takes[node] or not needs_inputs[node])):
                 stays[node] = False
                 changed = True
-        if not changed:
-            return left
+    row = np.cumsum(stays) - 1
+    kept = 0
+    for edge in range(len(source)):
+        if left[edge]:
+            source[kept], target[kept], weight[kept] = row[source[edge]], row[target[edge]], weight[edge]
+            kept += 1
+    return source[:kept], target[:kept], weight[:kept]
 
 
 @njit(cache=True)
@@ -222,3 +225,14 @@ def _sums_by_bin(values):
         if values[i] > 0:
             sums[bits[i] >> _DROPPED] += values[i]
     return sums
+
+
+@njit(cache=True)
+@no_type_check
+def _sum_through(source, target, weight, unit, bias):
+    """What all edges but those of biases carry. unit: what one of weight into a node carries. [node]"""
+    through = 0.0
+    for edge in range(len(source)):
+        if not bias[source[edge]]:
+            through += abs(weight[edge]) * unit[target[edge]]
+    return through
