@@ -42,7 +42,7 @@ def read(value: Any, kind: Any, place: str = "") -> Any:
     if is_typeddict(kind):
         hints = _hints(kind)
         _check_keys(value, kind.__required_keys__, place)
-        return {key: read(each, hints.get(key, Any), _join(place, key)) for key, each in value.items()}
+        return {key: read(each, hints[key], _join(place, key)) if key in hints else each for key, each in value.items()}
     if isinstance(kind, type) and is_dataclass(kind):
         hints = _hints(kind)
         _check_keys(value, [f.name for f in fields(kind) if f.default is f.default_factory is MISSING], place)
@@ -59,7 +59,8 @@ def read(value: Any, kind: Any, place: str = "") -> Any:
     if issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise _misfit(value, dict, place)
-        return {key: read(each, get_args(kind)[1], _join(place, key)) for key, each in value.items()}
+        inner = get_args(kind)[1]
+        return {key: each if inner is Any else read(each, inner, _join(place, key)) for key, each in value.items()}
     if not isinstance(value, list | tuple):
         raise _misfit(value, list, place)
     return [read(each, get_args(kind)[0], f"{place}[{number}]") for number, each in enumerate(value)]

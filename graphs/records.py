@@ -199,8 +199,11 @@ def _read_assay(plain: Any, record: Record) -> Assay:
 
 
 def seal(record: Mapping[str, Any]) -> str:
-    """A checksum of all that a record says, but for the checksum itself. Its layout does not matter."""
-    said = {key: each for key, each in strict(record).items() if key != "seal"}
+    """A checksum of all that a record says, but for the checksum itself. Its layout does not matter.
+
+    record: plain JSON values, as from `strict`.
+    """
+    said = {key: each for key, each in record.items() if key != "seal"}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from graphs.assays import Assay
+from graphs.catalog import recall, remember, stamp
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph, UnknownStore
 from graphs.records import (
     ADVICE,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 TURNS = 20  # how often a graph is read again that another process replaced meanwhile
+MANY = 100  # so many graphs are worth remembering: fewer are read at once
 LOOKS = 5  # how often a store is looked through while others save there
 
 
@@ -127,7 +130,7 @@ class Store:
                 new.mkdir()
                 tables = dict(zip(TABLES, (_node_table(graph), _edge_table(graph)), strict=True))
                 record["files"] = {table: _write_table(new / table, tables[table]) for table in TABLES}
-                _write_bytes(new / RECORD, to_json({**record, "seal": seal(record)}))
+                _write_bytes(new / RECORD, to_json({**record, "seal": seal(strict(record))}))
                 _sync_folder(new)
                 land(new, final)
                 _sync_folder(self.folder)
@@ -192,19 +195,28 @@ class Store:
     def list(self) -> list[Entry]:
         """All graphs of the store, latest first, then those that cannot be read. Of the tables only looks at the size.
 
+        What it reads of many graphs it remembers in a file of the store, and reads again only of those that changed.
+
         Raises:
             UnknownStore: the store is a file, or may not be read.
         """
-        entries = []
+        columns = [field.name for field in fields(Entry) if field.name not in ("id", "folder", "problem")]
+        known = recall(self.folder, columns)
+        entries, marks, anew = [], {}, 0
         for id in self._ids():
             folder = self.folder / id
-            try:
-                entries.append(self._read(folder, _read_entry))
-            except UnknownGraph:
-                if folder.exists():
-                    entries.append(Entry(id=id, folder=folder, problem=f"{folder / RECORD} is missing. {ADVICE}"))
-            except ForeignFolder as error:
-                entries.append(Entry(id=id, folder=folder, problem=str(error)))
+            marks[id] = stamp(folder, (RECORD, ASSAY, *TABLES))
+            mark, said = known.get(id, (None, []))
+            if mark == marks[id]:
+                values: list[Any] = [tuple(each) if isinstance(each, list) else each for each in said]
+                entries.append(Entry(id, folder, *values))
+                continue
+            anew += 1
+            with suppress(UnknownGraph):  # removed meanwhile
+                entries.append(self._entry(id, folder))
+        if anew >= MANY:
+            rows = {e.id: (marks[e.id], [getattr(e, name) for name in columns]) for e in entries if not e.problem}
+            remember(self.folder, columns, rows)
         return sorted(entries, key=lambda entry: entry.saved, reverse=True)
 
     def attach(self, graph: str | Path, name: str, content: bytes | Callable[[Path], Any]) -> Path:
@@ -251,12 +263,21 @@ class Store:
                     raise
         return read(folder)
 
+    def _entry(self, id: str, folder: Path) -> Entry:
+        try:
+            return self._read(folder, _read_entry)
+        except UnknownGraph:
+            if not folder.exists():
+                raise
+            return Entry(id=id, folder=folder, problem=f"{folder / RECORD} is missing. {ADVICE}")
+        except ForeignFolder as error:
+            return Entry(id=id, folder=folder, problem=str(error))
+
     def _ids(self) -> list[str]:
         """The graphs' folder names, in order. Names that begin with a dot are saves under way."""
         found: set[str] = set()
         for names in _looks(self.folder):
-            folders = {name: self.folder / name for name in names if not name.startswith(".")}
-            found |= {name for name, folder in folders.items() if any((folder / f).exists() for f in (RECORD, *TABLES))}
+            found |= {name for name in names if not name.startswith(".") and _is_graph(f"{self.folder}/{name}")}
         return sorted(found)
 
 
@@ -291,6 +312,11 @@ def _targets(graph: AttributionGraph) -> list[str]:
     """The labels of what the graph explains, foremost first."""
     rows = graph.nodes.where("logit")
     return [str(graph.nodes.label[row]) for row in rows[np.argsort(-graph.goal[rows], kind="stable")]]
+
+
+def _is_graph(folder: str) -> bool:
+    """Whether a folder is a graph's, a damaged one's too."""
+    return any(os.path.exists(f"{folder}/{file}") for file in (RECORD, *TABLES))
 
 
 def _looks(folder: Path) -> Iterator[list[str]]:
