@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from circuits.errors import DamagedTranscoders
@@ -254,9 +254,12 @@ class Stored:
             if self.path.suffix == ".npz":
                 return _open_npz(self.path)
             return self._open_pickle()
-        except (OSError, SafetensorError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as reason:
+        except DamagedTranscoders:
+            raise
+        except Exception as reason:  # zipfile, zlib, numpy, safetensors and torch raise whatever they stumble over
             kind = self.path.suffix.removeprefix(".")
-            raise DamagedTranscoders(f"{self.path} is no whole {kind} file ({reason}): fetch it again.") from reason
+            first_line = str(reason).partition("\n")[0] or type(reason).__name__
+            raise DamagedTranscoders(f"{self.path} is no whole {kind} file ({first_line}): fetch it again.") from reason
 
     def _open_pickle(self) -> dict[str, Tensor]:
         stand_ins: list[Any] = [(type(name.rpartition(".")[2], (), {}), name) for name in self._inert]
@@ -272,8 +275,6 @@ class Stored:
                 f"{self.path} asks to run {what}when it is opened, and tensors need no such thing. Nothing was run; do "
                 "not open it with another program."
             ) from None
-        except (RuntimeError, AttributeError, TypeError, AssertionError) as reason:
-            raise ValueError(str(reason).splitlines()[0] if str(reason) else type(reason).__name__) from reason
         if self._within:
             found = found.get(self._within) if isinstance(found, dict) else None
         if not isinstance(found, dict):
