@@ -25,6 +25,8 @@ from graphs.graph import AttributionGraph
 
 DIGITS = 7  # of every number in the page
 PATHS = 5
+POLICY = "default-src 'none'; img-src blob:; style-src 'unsafe-inline'; script-src 'sha256-{}'"
+MOST_SUGGESTED = 400  # units of a graph for which groups are suggested
 # Where each theme's colours hold; later ones go before earlier ones.
 WHEN = {"light": "{}", "dark": "@media (prefers-color-scheme: dark){{{}}}", "print": "@media print{{{}}}"}
 
@@ -49,7 +51,7 @@ def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: A
     script = _part("page.js")
     prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
     parts = {
-        "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'",
+        "policy": POLICY.format(_digest(script)),
         "title": escape(str(options.get("title") or prompt)),
         "palette": palette,
         "style": _part("page.css"),
@@ -91,12 +93,20 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
             },
             "notes": {unit: notes[unit] for unit in sorted(units & set(notes))},
             "paths": paths,
+            "suggested": _suggested(graph),
             "scores": scores(graph).to_json(),
             "kept": graph.kept,
             "made": {name: graph.provenance[name] for name in graph.provenance if name != "feature_notes"},
             "assay": None if assay is None else assay.to_json(),
         }
     )
+
+
+def _suggested(graph: AttributionGraph) -> dict[str, list[int]]:
+    """Groups to begin with; none for a graph that is too large to look at."""
+    from graphs.grouping import UNITS, suggest_groups
+
+    return suggest_groups(graph) if len(graph.nodes.where(*UNITS)) <= MOST_SUGGESTED else {}
 
 
 def _in_every_theme(scenes: Mapping[str, Scene]) -> tuple[Scene, str]:

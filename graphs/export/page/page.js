@@ -28,9 +28,10 @@ edges.target.forEach((t, e) => inputs[t].push(e));
 edges.source.forEach((s, e) => outputs[s].push(e));
 const isBias = (e) => nodes.kind[edges.source[e]] === "bias";
 
-// What stands in the address after "#": node, least (influence), share (of input), find, live or held, zoom.
-const state = { node: null, least: 0, share: 0, find: "", path: null, held: false, zoom: null };
+// What stands in the address after "#": node, least (influence), share (of input), dense, find, live or held, zoom, groups.
+const state = { node: null, least: 0, share: 0, dense: 0, find: "", path: null, held: false, zoom: null, groups: [] };
 let hovered = null;
+let spot = null; // rows that are lit together: a group's, or what two graphs share
 
 // --- words ---
 
@@ -122,7 +123,12 @@ function prepare() {
     hovered = null;
     highlight();
   });
+  listenForDrags(rowOf);
   svg.addEventListener("click", (event) => {
+    if (dropped) {
+      dropped = false; // a drag ends in a click that is none
+      return;
+    }
     const row = rowOf(event);
     pin(row === undefined ? null : Number(row));
   });
@@ -140,12 +146,18 @@ function nameEdge(mark) {
 // --- what is on view ---
 
 const largest = Math.max(1e-9, ...range(count).filter((row) => !ALWAYS.has(nodes.kind[row])).map((row) => nodes.influence[row] ?? 0));
-const SCALES = { least: [largest / 1000, largest], share: [0.001, 0.5] };
+const density = range(count).map((row) => graph.notes[`${nodes.layer[row]}/${nodes.feature[row]}`]?.density ?? null);
+const densities = density.filter((each, row) => each > 0 && ["feature", "neuron"].includes(nodes.kind[row]));
+// From all to few: for densities the other way round.
+const SCALES = { least: [largest / 1000, largest], share: [0.001, 0.5], dense: densities.length ? [Math.max(...densities), Math.min(...densities)] : [1, 1] };
+const SLIDERS = Object.keys(SCALES);
+const tooDense = (row) => state.dense > 0 && density[row] > state.dense && ["feature", "neuron"].includes(nodes.kind[row]);
 // Three digits, as in the address: a page that is opened again shows the same.
 const rounded = (value) => Number(value.toPrecision(3));
 const toValue = (name, at) => (at <= 0 ? 0 : rounded(SCALES[name][0] * (SCALES[name][1] / SCALES[name][0]) ** (at / 100)));
 const toPlace = (name, value) => {
   const [low, high] = SCALES[name];
+  if (low === high && value > 0) return 100;
   return value <= 0 ? 0 : Math.max(1, Math.min(100, (100 * Math.log(value / low)) / Math.log(high / low)));
 };
 let nodeShown = [];
@@ -153,10 +165,12 @@ let edgeShown = [];
 let sifted = ""; // by which thresholds
 
 function sift() {
-  const now = `${state.least} ${state.share}`;
+  const now = `${state.least} ${state.share} ${state.dense}`;
   if (now === sifted) return;
   sifted = now;
-  nodeShown = nodes.kind.map((kind, row) => ALWAYS.has(kind) || kind === "bias" || (nodes.influence[row] ?? 0) >= state.least);
+  nodeShown = nodes.kind.map(
+    (kind, row) => ALWAYS.has(kind) || kind === "bias" || ((nodes.influence[row] ?? 0) >= state.least && !tooDense(row)),
+  );
   edgeShown = edges.source.map(
     (s, e) => nodeShown[s] && nodeShown[edges.target[e]] && (isBias(e) || Math.abs(edges.share[e]) >= state.share),
   );
@@ -165,11 +179,12 @@ function sift() {
   svg.querySelectorAll(".hit").forEach((hit) => hit.classList.toggle("gone", !nodeShown[hit.dataset.row]));
   edgeMark.forEach((mark, e) => mark && mark.classList.toggle("gone", !edgeShown[e]));
 
-  for (const name of ["least", "share"]) {
-    document.getElementById(`${name}-said`).textContent = percent(state[name], 2);
+  for (const name of SLIDERS) {
+    const words = name === "dense" && !state.dense ? "all" : percent(state[name], 2);
+    document.getElementById(`${name}-said`).textContent = words;
     const slider = document.getElementById(name);
     if (document.activeElement !== slider) slider.value = toPlace(name, state[name]);
-    slider.setAttribute("aria-valuetext", percent(state[name], 2));
+    slider.setAttribute("aria-valuetext", words);
   }
   sayCounts();
 }
@@ -226,17 +241,22 @@ function highlight() {
   const path = hovered === null && state.path !== null ? graph.paths[state.path] : null;
   const found = matches();
   // Under a resting pointer the picture must rest too: what is drawn anew counts as entered anew.
-  const question = JSON.stringify([asked, path, found, state.node, state.least, state.share]);
+  const together = hovered === null ? spot : null;
+  const question = JSON.stringify([asked, path, found, together, state.node, state.least, state.share, state.dense]);
   if (question === litFor) return;
   litFor = question;
   svg.querySelectorAll(".on").forEach((mark) => mark.classList.remove("on"));
-  svg.classList.toggle("asking", asked !== null || path !== null || (hovered === null && found !== null));
+  svg.classList.toggle("asking", asked !== null || path !== null || together !== null || (hovered === null && found !== null));
   const light = (row) => {
     nodeMark[row]?.classList.add("on");
     nodeLabel[row]?.classList.add("on");
   };
   let wanted = [];
-  if (path) {
+  if (together) {
+    together.forEach(light);
+    const inside = new Set(together);
+    wanted = together.flatMap((row) => [...inputs[row], ...outputs[row].filter((e) => !inside.has(edges.target[e]))]).filter((e) => edgeShown[e]);
+  } else if (path) {
     path.nodes.forEach(light);
     wanted = path.nodes.slice(1).map((t, i) => inputs[t].find((e) => edges.source[e] === path.nodes[i]));
   } else if (asked !== null) {
@@ -349,7 +369,7 @@ function overview() {
   parts.push(
     make("p", { class: "quiet" }, "Hover a node for what comes in and goes out; click to pin it. ",
       ...["↑", "↓"].map((key) => make("kbd", {}, key)), " strongest output, input  ",
-      ...["←", "→"].map((key) => make("kbd", {}, key)), " neighbours  ", make("kbd", {}, "/"), " find  ", make("kbd", {}, "Esc"), " back"),
+      ...["←", "→"].map((key) => make("kbd", {}, key)), " neighbours  ", make("kbd", {}, "/"), " find  ", make("kbd", {}, "Esc"), " back  ", make("kbd", {}, "g"), " … ", make("kbd", {}, "g"), " group two nodes, or drag one onto the other  ", make("kbd", {}, "u"), " undo"),
   );
   parts.push(made());
   return parts;
@@ -589,6 +609,429 @@ function verdictsInShort() {
   return [`; assay on this prompt: ${many("supported")} supported, `, below(`${failed} not supported`, failed ? "failed" : ""), `, ${many("untested")} untested`];
 }
 
+// --- groups ---
+
+const UNITS = new Set(["feature", "neuron", "head", "mlp", "supernode"]);
+const sort = (row) => (UNITS.has(nodes.kind[row]) ? "unit" : nodes.kind[row]);
+const MOST_BOXES = 25;
+const MOST_INPUTS = 4;
+const past = []; // groups as they were, for undo
+let waiting = null; // a node that "g" was pressed on
+let dropped = false;
+let said = ""; // what could not be done
+let diagramFor = "";
+
+function readGroups(words) {
+  try {
+    const read = JSON.parse(words ?? "[]").map(([name, ...rows]) => ({ name: String(name), rows: [...new Set(rows)] }));
+    const all = read.flatMap((each) => each.rows);
+    const fits = all.every((row) => Number.isInteger(row) && row >= 0 && row < count) && new Set(all).size === all.length;
+    return fits && orderOf(read) ? read.filter((each) => each.rows.length > 1) : [];
+  } catch {
+    return []; // an address that was typed wrongly
+  }
+}
+
+// Which group each node is in, those in none in one of their own: place in the list of boxes.
+function boxesOf(groups) {
+  const boxes = groups.map((each) => ({ name: each.name, rows: each.rows }));
+  const box = new Array(count).fill(-1);
+  boxes.forEach((each, i) => each.rows.forEach((row) => (box[row] = i)));
+  for (let row = 0; row < count; row++) if (box[row] < 0) box[row] = boxes.push({ name: names[row], rows: [row] }) - 1;
+  return { boxes, box };
+}
+
+// The boxes in an order in which every edge points forward; null if groups feed each other in a circle.
+function orderOf(groups) {
+  const { boxes, box } = boxesOf(groups);
+  const next = boxes.map(() => new Set());
+  edges.source.forEach((s, e) => box[s] !== box[edges.target[e]] && next[box[s]].add(box[edges.target[e]]));
+  const waits = new Array(boxes.length).fill(0);
+  next.forEach((targets) => targets.forEach((t) => waits[t]++));
+  const ready = boxes.map((_, i) => i).filter((i) => !waits[i]);
+  for (let i = 0; i < ready.length; i++) next[ready[i]].forEach((t) => --waits[t] || ready.push(t));
+  return ready.length === boxes.length ? ready : null;
+}
+
+function regroup(groups, why = "") {
+  const kept = groups.filter((each) => each.rows.length > 1);
+  said = why;
+  if (!orderOf(kept)) said = "Not grouped: the groups would feed each other in a circle.";
+  else {
+    past.push(state.groups);
+    state.groups = kept;
+  }
+  refresh();
+}
+
+function undo() {
+  if (!past.length) return;
+  state.groups = past.pop();
+  said = "";
+  refresh();
+}
+
+function join(row, other) {
+  const holds = (each) => each.rows.includes(row) || each.rows.includes(other);
+  if (sort(row) !== sort(other)) {
+    said = `Not grouped: ${sort(row)} and ${sort(other)} do not go together.`;
+    return showGroups();
+  }
+  const [from, to] = [row, other].map((each) => state.groups.find((group) => group.rows.includes(each)));
+  if (from && from === to) return;
+  const rows = [...(to?.rows ?? [other]), ...(from?.rows ?? [row])].sort((a, b) => a - b);
+  const name = to?.name ?? from?.name ?? nodes.label[other].trim();
+  regroup([...state.groups.filter((each) => !holds(each)), { name, rows }]);
+}
+
+function leave(row) {
+  if (!state.groups.some((each) => each.rows.includes(row))) return;
+  regroup(state.groups.map((each) => ({ ...each, rows: each.rows.filter((other) => other !== row) })));
+}
+
+function listenForDrags(rowOf) {
+  let start = null;
+  const line = draw("path", { class: "drag gone" });
+  svg.append(line);
+  const at = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+  svg.addEventListener("pointerdown", (event) => {
+    const row = rowOf(event);
+    dropped = false;
+    start = row === undefined ? null : { row: Number(row), x: event.clientX, y: event.clientY };
+  });
+  svg.addEventListener("pointermove", (event) => {
+    if (!start || Math.hypot(event.clientX - start.x, event.clientY - start.y) < 6) return;
+    const to = at(event);
+    fill(line, { d: `M${place[start.row].x} ${place[start.row].y}L${to.x} ${to.y}` }, []).classList.remove("gone");
+  });
+  window.addEventListener("pointerup", (event) => {
+    if (!start) return;
+    const [row, far] = [start.row, Math.hypot(event.clientX - start.x, event.clientY - start.y) >= 6];
+    start = null;
+    line.classList.add("gone");
+    if (!far) return;
+    dropped = true;
+    const other = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-row]")?.dataset.row;
+    if (other === undefined) leave(row);
+    else if (Number(other) !== row) join(row, Number(other));
+  });
+}
+
+// Andrew's chain: the corners around some points.
+function around(points) {
+  const sorted = [...points].sort((a, b) => a.x - b.x || a.y - b.y);
+  const turn = (a, b, c) => (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
+  const half = (list) => {
+    const found = [];
+    for (const point of list) {
+      while (found.length > 1 && turn(found.at(-2), found.at(-1), point) <= 0) found.pop();
+      found.push(point);
+    }
+    return found.slice(0, -1);
+  };
+  return [...half(sorted), ...half([...sorted].reverse())];
+}
+
+const hulls = draw("g", { class: "hulls" });
+
+function showHulls() {
+  if (!hulls.parentNode) (svg.querySelector("rect") ?? svg.firstChild).after(hulls);
+  hulls.replaceChildren(
+    ...state.groups.map((each) => {
+      const points = each.rows.filter((row) => nodeShown[row]).map((row) => place[row]).filter(Boolean);
+      if (points.length < 2) return "";
+      const corners = around(points);
+      const top = points.reduce((a, b) => (b.y < a.y ? b : a));
+      const words = draw("text", { x: top.x, y: top.y - 15, "text-anchor": "middle" }, each.name);
+      return draw("g", { class: "hull" }, draw("path", { d: `M${corners.map((p) => `${p.x} ${p.y}`).join("L")}Z` }), words);
+    }),
+  );
+}
+
+// What runs between boxes, of what the sliders leave: share(T, S) = Σ through_t · share of its edges from S / what leaves T.
+function quotient() {
+  const { boxes, box } = boxesOf(state.groups);
+  const carried = new Float64Array(count);
+  replacement(edgeShown, carried);
+  const through = range(count).map((row) => carried[row] + (goal[row] ?? 0));
+  const leaving = boxes.map((each) => each.rows.reduce((total, row) => total + through[row], 0));
+  const found = new Map();
+  edges.source.forEach((s, e) => {
+    if (!edgeShown[e] || isBias(e)) return;
+    const t = edges.target[e];
+    const carries = through[t] * Math.abs(edges.share[e]);
+    if (box[s] === box[t]) {
+      leaving[box[t]] -= carries;
+      return;
+    }
+    const key = `${box[s]} ${box[t]}`;
+    const flow = found.get(key) ?? { source: box[s], target: box[t], carries: 0, signed: 0 };
+    flow.carries += carries;
+    flow.signed += through[t] * edges.share[e];
+    found.set(key, flow);
+  });
+  const flows = [...found.values()];
+  flows.forEach((flow) => (flow.share = leaving[flow.target] > 0 ? flow.signed / leaving[flow.target] : 0));
+  return { boxes, flows };
+}
+
+const ruler = document.createElement("canvas").getContext("2d");
+function widthOf(words, font) {
+  ruler.font = font;
+  return ruler.measureText(words).width;
+}
+const clip = (words, most) => (words.length <= most ? words : `${words.slice(0, most - 1)}…`);
+
+function diagram() {
+  const { boxes, flows } = quotient();
+  const whole = flows.reduce((total, flow) => total + flow.carries, 0);
+  const runs = boxes.map((each) => each.rows.reduce((total, row) => total + (goal[row] ?? 0), 0));
+  flows.forEach((flow) => (runs[flow.source] += flow.carries));
+  const strongest = boxes.map((_, i) => i).filter((i) => runs[i] > 0).sort((a, b) => runs[b] - runs[a]);
+  const inside = new Set(strongest.slice(0, MOST_BOXES));
+  const drawn = [...inside].flatMap((t) =>
+    flows.filter((flow) => flow.target === t && inside.has(flow.source)).sort((a, b) => b.carries - a.carries).slice(0, MOST_INPUTS),
+  );
+  const used = [...new Set(drawn.flatMap((flow) => [flow.source, flow.target]))];
+  const order = orderOf(state.groups).filter((i) => used.includes(i));
+  const layer = (i) => Math.round(boxes[i].rows.reduce((total, row) => total + nodes.layer[row], 0) / boxes[i].rows.length);
+  const levels = [...new Set(order.map(layer))].sort((a, b) => a - b);
+  const band = new Map();
+  for (const i of order) band.set(i, Math.max(levels.indexOf(layer(i)), ...drawn.filter((flow) => flow.target === i).map((flow) => band.get(flow.source) + 1)));
+  const top = Math.max(...band.values(), 0);
+  const isAnswer = (i) => nodes.kind[boxes[i].rows[0]] === "logit";
+  order.forEach((i) => isAnswer(i) && band.set(i, top));
+  // Boxes stand from left to right as their nodes do in the picture above.
+  const middle = (i) => boxes[i].rows.reduce((total, row) => total + (place[row]?.x ?? 0), 0) / boxes[i].rows.length;
+  const cards = new Map(order.map((i) => {
+    const rows = boxes[i].rows;
+    const name = clip(isAnswer(i) ? `${answer(rows[0])} ${percent(nodes.activation[rows[0]], 0)}` : boxes[i].name, 26);
+    const low = Math.min(...rows.map((row) => nodes.layer[row]));
+    const high = Math.max(...rows.map((row) => nodes.layer[row]));
+    const note = sort(rows[0]) === "unit" ? `${rows.length > 1 ? `${rows.length} nodes · ` : ""}L${low}${high > low ? `–L${high}` : ""}` : rows.length > 1 ? `${rows.length} ${nodes.kind[rows[0]]}s` : "";
+    const wide = Math.max(widthOf(name, "bold 11px Helvetica, Arial, sans-serif"), widthOf(note, "8.5px Helvetica, Arial, sans-serif")) + 16;
+    return [i, { name, note, wide, high: note ? 34 : 24 }];
+  }));
+  const bands = [...new Set(band.values())].sort((a, b) => b - a).map((level) => order.filter((i) => band.get(i) === level).sort((a, b) => middle(a) - middle(b)));
+  const widths = bands.map((list) => list.reduce((total, i) => total + cards.get(i).wide + 18, -18));
+  const width = Math.max(...widths, 560) + 24;
+  bands.forEach((list, level) => {
+    let edge = width - 12; // pushed apart from the left, then back from the right
+    let x = 12;
+    for (const i of list) {
+      const card = cards.get(i);
+      card.y = 24 + level * 84;
+      card.x = Math.max(x + card.wide / 2, (middle(i) / natural) * width);
+      x = card.x + card.wide / 2 + 18;
+    }
+    for (const i of [...list].reverse()) {
+      const card = cards.get(i);
+      card.x = Math.min(card.x, edge - card.wide / 2);
+      edge = card.x - card.wide / 2 - 18;
+    }
+  });
+  const picture = draw("svg", { class: "diagram", width, height: Math.max(bands.length, 1) * 84 - 36, viewBox: `0 0 ${width} ${Math.max(bands.length, 1) * 84 - 36}`, role: "group", "aria-label": `${order.length} boxes` });
+  const most = Math.max(...drawn.map((flow) => flow.carries), 1e-12);
+  for (const flow of [...drawn].sort((a, b) => a.carries - b.carries)) {
+    const [from, to] = [cards.get(flow.source), cards.get(flow.target)];
+    const thick = 0.5 + 5.5 * Math.min(Math.abs(flow.share), 1) ** 0.7;
+    const [y0, y1, long] = [from.y - from.high / 2, to.y + to.high / 2, 4 + 1.5 * thick];
+    const rise = Math.max(20, (y0 - y1) * 0.45);
+    const wing = 2 + 0.8 * thick;
+    const tip = flow.signed < 0
+      ? draw("path", { class: "flow", "stroke-width": 2, d: `M${to.x - wing - 2} ${y1 + 2}h${2 * wing + 4}` })
+      : draw("path", { class: "tip", d: `M${to.x - wing} ${y1 + long}L${to.x} ${y1}L${to.x + wing} ${y1 + long}Z` });
+    const words = `${boxes[flow.source].name} → ${boxes[flow.target].name}: ${signedPercent(flow.share)} of its input`;
+    const way = draw("path", { class: "flow", "stroke-width": thick.toFixed(2), d: `M${from.x} ${y0}C${from.x} ${y0 - rise} ${to.x} ${y1 + rise} ${to.x} ${y1 + (flow.signed < 0 ? 2 : long)}` });
+    picture.append(draw("g", { class: flow.signed < 0 ? "lower" : "raise", opacity: (0.3 + 0.6 * (flow.carries / most) ** 0.45).toFixed(2) }, draw("title", {}, words), way, tip));
+  }
+  for (const i of order) {
+    const card = cards.get(i);
+    const rows = boxes[i].rows;
+    const light = (on) => () => {
+      spot = on ? rows : null;
+      highlight();
+    };
+    const kind = ["error", "unselected"].includes(nodes.kind[rows[0]]) ? "unexplained" : rows.length > 1 ? "many" : "one";
+    const group = draw("g", { class: `go ${kind}`, role: "button", "aria-label": card.name, pointerenter: light(true), pointerleave: light(false), click: () => rows.length === 1 && pin(rows[0]) });
+    group.append(
+      draw("rect", { x: card.x - card.wide / 2, y: card.y - card.high / 2, width: card.wide, height: card.high, rx: 5 }),
+      draw("text", { x: card.x, y: card.y + (card.note ? -1 : 4), "font-size": 11, "font-weight": "bold" }, card.name),
+      ...(card.note ? [draw("text", { class: "note", x: card.x, y: card.y + 11 }, card.note)] : []),
+    );
+    picture.append(group);
+  }
+  const carries = drawn.reduce((total, flow) => total + flow.carries, 0);
+  const lost = flows.reduce((total, flow) => total + flow.carries - Math.abs(flow.signed), 0);
+  const words = `${order.length} of ${boxes.length} boxes and ${drawn.length} of ${flows.length} edges, ${percent(whole > 0 ? carries / whole : null, 0)} of what they carry; ${percent(whole > 0 ? lost / whole : null, 0)} cancels within edges`;
+  return [picture, make("p", { class: "quiet" }, words)];
+}
+
+function showGroups() {
+  showHulls();
+  const now = JSON.stringify([state.groups, sifted, said, waiting, past.length]);
+  if (now === diagramFor) return;
+  diagramFor = now;
+  const button = (words, click, off = false) => make("button", { type: "button", click, disabled: off }, words);
+  const lines = state.groups.map((each, i) => {
+    const rename = (event) => regroup(state.groups.map((group, j) => (j === i ? { ...group, name: event.target.value.trim() || group.name } : group)));
+    const light = (rows) => () => {
+      spot = rows;
+      highlight();
+    };
+    return make("li", { pointerenter: light(each.rows), pointerleave: light(null) },
+      make("input", { type: "text", value: each.name, "aria-label": "name of the group", change: rename }), " ",
+      make("span", { class: "quiet" }, `${each.rows.length} nodes: ${clip(each.rows.map((row) => names[row]).join(", "), 90)} `),
+      button("dissolve", () => regroup(state.groups.filter((_, j) => j !== i))),
+    );
+  });
+  const suggested = Object.entries(graph.suggested ?? {}).map(([name, rows]) => ({ name, rows }));
+  document.getElementById("groups").replaceChildren(
+    make("h2", { id: "groups-name" }, "Groups"),
+    make("p", { class: "quiet" }, "Drag a node of the picture onto another to group them, onto nothing to take it out. Suggested groups are fed alike, lead to the same and fire alike; they are proposals, not findings."),
+    make("p", {}, button(`suggested (${suggested.length})`, () => regroup(suggested), !suggested.length), " ", button("undo", undo, !past.length), " ", button("none", () => regroup([]), !state.groups.length)),
+    said ? make("p", { class: "failed", role: "alert" }, said) : "",
+    waiting !== null ? make("p", {}, `${names[waiting]}: go to another node and press g to group the two.`) : "",
+    make("div", { class: "sides" }, make("div", {}, ...diagram()), lines.length ? make("ul", {}, ...lines) : ""),
+  );
+}
+
+// --- what is shown, saved ---
+
+// The picture as it is on view, with the figures for what is not: colours spelled out, nothing of this page needed.
+function shownSvg() {
+  const copy = svg.cloneNode(true);
+  copy.querySelectorAll(".gone, .hit, .drag, .lit").forEach((mark) => mark.remove());
+  const colours = getComputedStyle(document.documentElement);
+  for (const mark of [copy, ...copy.querySelectorAll("*")]) {
+    for (const name of ["fill", "stroke"]) {
+      const found = /^var\((--\w+)\)$/.exec(mark.getAttribute(name) ?? "");
+      if (found) mark.setAttribute(name, colours.getPropertyValue(found[1]).trim());
+    }
+    for (const name of ["class", "style", "tabindex", "role", "data-row", "data-edge"]) mark.removeAttribute(name);
+  }
+  const quiet = colours.getPropertyValue("--quiet").trim();
+  copy.querySelectorAll("g > path:not([fill]):not([stroke])").forEach((hull) => {
+    for (const [name, value] of Object.entries({ fill: quiet, stroke: quiet, "stroke-width": 26, "stroke-linejoin": "round", opacity: 0.13 })) hull.setAttribute(name, value);
+    hull.nextElementSibling?.setAttribute("font-size", "9");
+    hull.nextElementSibling?.setAttribute("fill", quiet);
+  });
+  const high = Number(svg.getAttribute("height"));
+  const said = [document.title, document.getElementById("counts").textContent];
+  said.forEach((words, i) => copy.append(draw("text", { x: 18, y: high + 14 + 16 * i, "font-size": 11, fill: colours.getPropertyValue("--ink").trim() }, words)));
+  copy.setAttribute("height", high + 40);
+  copy.setAttribute("viewBox", `0 0 ${natural} ${high + 40}`);
+  const paper = copy.querySelector("rect");
+  paper?.setAttribute("height", high + 40);
+  return new XMLSerializer().serializeToString(copy);
+}
+
+// The part of the graph that is on view, in the columns of this page's own data; rows are those of the whole.
+function shownGraph() {
+  const rows = range(count).filter((row) => nodeShown[row]);
+  const left = range(edges.source.length).filter((e) => edgeShown[e]);
+  const pick = (columns, which) => Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, which.map((i) => column[i])]));
+  return {
+    prompt: graph.prompt,
+    tokens: graph.tokens,
+    nodes: { row: rows, ...pick(nodes, rows) },
+    edges: pick(edges, left),
+    goal: rows.map((row) => goal[row]),
+    groups: state.groups.map((each) => [each.name, ...each.rows]),
+    shown: { least: state.least, share: state.share, dense: state.dense, replacement: replacement(edgeShown), whole: unsifted },
+    made: graph.made,
+  };
+}
+
+function save(blob, ending) {
+  const address = URL.createObjectURL(blob);
+  const name = graph.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "graph";
+  make("a", { href: address, download: `${name}.${ending}` }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
+
+function savePng() {
+  const image = new Image();
+  const address = URL.createObjectURL(new Blob([shownSvg()], { type: "image/svg+xml" }));
+  image.addEventListener("load", () => {
+    const canvas = make("canvas", { width: 2 * image.width, height: 2 * image.height });
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    URL.revokeObjectURL(address);
+    canvas.toBlob((blob) => save(blob, "png"));
+  });
+  image.src = address;
+}
+
+// --- beside another graph ---
+
+// What a node is in any prompt of the same model: its place counted from the end.
+const nameless = (other, row) => {
+  const at = other.nodes.position[row] < 0 ? "" : other.tokens.length - other.nodes.position[row];
+  const kind = other.nodes.kind[row];
+  const what = ["error", "bias", "unselected"].includes(kind) ? other.nodes.label[row] : other.nodes.feature[row];
+  return JSON.stringify([kind, other.nodes.layer[row], what, at]);
+};
+
+function readOther(text) {
+  const page = /^\s*</.test(text) ? new DOMParser().parseFromString(text, "text/html").getElementById("graph")?.textContent : text;
+  const other = JSON.parse(page);
+  const long = other.nodes.kind.length;
+  for (const name of ["layer", "position", "feature", "influence", "label"]) if (other.nodes[name].length !== long) throw new Error(`its nodes have ${long} kinds and ${other.nodes[name].length} of ${name}`);
+  if (!Array.isArray(other.tokens) || other.edges.source.length !== other.edges.target.length) throw new Error("tokens or edges are missing");
+  // In what was saved, edges speak of rows of the whole graph.
+  const rows = other.nodes.row ?? other.nodes.kind.map((_, row) => row);
+  other.at = new Map(rows.map((row, i) => [row, i]));
+  return other;
+}
+
+function compare(other) {
+  const there = new Map(other.nodes.kind.map((_, row) => [nameless(other, row), row]));
+  const here = new Map(range(count).map((row) => [nameless(graph, row), row]));
+  const both = [...here].filter(([name]) => there.has(name)).map(([name, row]) => ({ row, other: there.get(name) }));
+  const edgeNames = (one, at) => new Set(one.edges.source.map((s, e) => [s, one.edges.target[e]].map((row) => at.get(row)).map((row) => nameless(one, row)).join()));
+  const [ours, theirs] = [edgeNames(graph, new Map(range(count).map((row) => [row, row]))), edgeNames(other, other.at)];
+  // Weighted Jaccard of influence: what both say of a node, over what either says.
+  const of = (value) => Math.max(value ?? 0, 0);
+  const less = both.reduce((total, { row, other: twin }) => total + Math.min(of(nodes.influence[row]), of(other.nodes.influence[twin])), 0);
+  const all = [...nodes.influence, ...other.nodes.influence].reduce((total, value) => total + of(value), 0);
+  return {
+    both,
+    here: [...here].filter(([name]) => !there.has(name)).map(([, row]) => row),
+    there: [...there].filter(([name]) => !here.has(name)).map(([, row]) => row).sort((a, b) => of(other.nodes.influence[b]) - of(other.nodes.influence[a])),
+    edges: { both: [...ours].filter((name) => theirs.has(name)).length, here: ours.size, there: theirs.size },
+    overlap: all > less ? less / (all - less) : null,
+  };
+}
+
+function showBeside(text, name) {
+  const section = document.getElementById("beside");
+  section.hidden = false;
+  const close = make("button", { type: "button", class: "close", click: () => { section.hidden = true; spot = null; document.getElementById("other").value = ""; highlight(); } }, "×");
+  let other;
+  let found;
+  try {
+    other = readOther(text);
+    found = compare(other);
+  } catch (fault) {
+    section.replaceChildren(close, make("p", { class: "failed", role: "alert" }, `${name} could not be compared: wanted is a graph's page, or JSON saved from one (${fault.message}).`));
+    return;
+  }
+  const light = (rows, words) => make("button", { type: "button", click: () => { spot = rows; highlight(); svg.scrollIntoView({ block: "nearest" }); } }, words);
+  const change = (pair) => (other.nodes.influence[pair.other] ?? 0) - (nodes.influence[pair.row] ?? 0);
+  const moved = [...found.both].sort((a, b) => Math.abs(change(b)) - Math.abs(change(a))).slice(0, FEW);
+  const at = (row) => (other.nodes.position[row] >= 0 ? ` @${String(other.tokens[other.nodes.position[row]]).trim()}` : "");
+  section.replaceChildren(
+    close,
+    make("h2", {}, "Beside ", `“${other.prompt}”`),
+    make("p", {}, light(found.both.map((pair) => pair.row), `${found.both.length} nodes in both`), " ", light(found.here, `${found.here.length} only here`), ` ${found.there.length} only there; edges: ${found.edges.both} in both, ${found.edges.here - found.edges.both} only here, ${found.edges.there - found.edges.both} only there; overlap of influence ${found.overlap === null ? "undefined" : found.overlap.toFixed(2)}`),
+    make("p", { class: "quiet" }, "A node is the same in both when kind, layer, unit and place counted from the end are. Overlap: the lesser of both influences over the greater, summed over all nodes. How much two prompts of one kind differ anyway, this does not say."),
+    make("div", { class: "sides" },
+      make("div", {}, make("h3", {}, "Influence moves most, here → there"), make("table", {}, ...moved.map((pair) => line(pair.row, [make("td", {}, goTo(pair.row)), figure(`${percent(nodes.influence[pair.row])} → ${percent(other.nodes.influence[pair.other])}`)])))),
+      make("div", {}, make("h3", {}, "Only there"), make("table", {}, ...found.there.slice(0, FEW).map((row) => make("tr", {}, make("td", {}, `${other.nodes.label[row] || other.nodes.kind[row]} L${other.nodes.layer[row]}${at(row)}`), figure(percent(other.nodes.influence[row])))))),
+    ),
+  );
+}
+
 // --- the assay ---
 
 function showAssay() {
@@ -742,7 +1185,7 @@ function listen() {
     find.blur(); // so that the arrow keys walk on from here
     pin(matches().find((row) => nodeMark[row]) ?? matches()[0]);
   });
-  for (const name of ["least", "share"]) {
+  for (const name of SLIDERS) {
     document.getElementById(name).addEventListener("input", (event) => {
       state[name] = toValue(name, Number(event.target.value));
       refresh();
@@ -760,6 +1203,10 @@ function listen() {
   });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches?.("input");
+    if ((event.ctrlKey || event.metaKey) && event.key === "z" && !typing) {
+      event.preventDefault();
+      undo();
+    }
     if (event.key === "Escape") {
       if (state.node !== null || state.path !== null) pin(null);
       else if (state.find) {
@@ -773,12 +1220,24 @@ function listen() {
     } else if (event.key.startsWith("Arrow")) {
       event.preventDefault();
       pin(walk(event.key));
-    }
+    } else if (event.key === "g" && state.node !== null) {
+      if (waiting !== null && waiting !== state.node) join(waiting, state.node);
+      waiting = waiting === null ? state.node : null;
+      showGroups();
+    } else if (event.key === "u") undo();
   });
   window.addEventListener("hashchange", () => {
     readAddress();
     showAssay();
     refresh();
+  });
+  document.getElementById("dense-tool").hidden = !densities.length;
+  document.getElementById("save-svg").addEventListener("click", () => save(new Blob([shownSvg()], { type: "image/svg+xml" }), "svg"));
+  document.getElementById("save-png").addEventListener("click", savePng);
+  document.getElementById("save-json").addEventListener("click", () => save(new Blob([JSON.stringify(shownGraph())], { type: "application/json" }), "json"));
+  document.getElementById("other").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    if (file) showBeside(await file.text(), file.name);
   });
   new ResizeObserver(() => {
     const high = document.getElementById("tools").offsetHeight;
@@ -802,6 +1261,8 @@ function readAddress() {
   state.node = Number.isInteger(node) && node >= 0 && node < count ? node : null;
   state.least = Math.max(0, value("least"));
   state.share = Math.max(0, value("share"));
+  state.dense = Math.max(0, value("dense"));
+  state.groups = readGroups(said.get("groups"));
   state.find = said.get("find") ?? "";
   state.path = said.has("path") && graph.paths[value("path") - 1] ? value("path") - 1 : null;
   state.held = said.get("attention") === "held";
@@ -813,9 +1274,10 @@ function writeAddress() {
   const said = new URLSearchParams();
   if (state.node !== null) said.set("node", state.node);
   if (state.path !== null) said.set("path", state.path + 1);
-  for (const name of ["least", "share", "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
+  for (const name of [...SLIDERS, "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
   if (state.find) said.set("find", state.find);
   if (state.held) said.set("attention", "held");
+  if (state.groups.length) said.set("groups", JSON.stringify(state.groups.map((each) => [each.name, ...each.rows])));
   const words = said.toString();
   if (words !== location.hash.slice(1)) history.replaceState(null, "", words ? `#${words}` : location.pathname + location.search);
 }
@@ -825,6 +1287,7 @@ function refresh() {
   sift();
   highlight();
   showPanel();
+  showGroups();
   writeAddress();
 }
 

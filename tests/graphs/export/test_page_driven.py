@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -219,3 +220,135 @@ def test_nothing_a_graph_says_runs_or_becomes_an_element(tmp_path):
     elements, panel, claims = found
     assert elements == 0
     assert "<img src=x onerror=alert(1)>" in panel and "<img src=x onerror=alert(1)>" in claims
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_nodes_are_grouped_by_dragging_and_by_keys_renamed_undone_and_kept_in_the_address(tmp_path):
+    #   dallas 0 --2--> texas 1 --1--> not 3 --1--> austin 4;  dallas 0 --2--> texas 2 --1--> austin 4
+    graph = graph_of([(0, 1, 2), (0, 2, 2), (1, 3, 1), (3, 4, 1), (2, 4, 1)], "token feature feature feature logit")
+    label = np.array(["dallas", "texas", NASTY, "not", "austin"], dtype=object)
+    layer = np.array([-1, 0, 0, 1, 2])
+    graph = replace(graph, nodes=graph.nodes.with_columns(label=label, layer=layer, influence=influence(graph)))
+    found = drive(
+        to_html(graph),
+        tmp_path,
+        """
+        const said = {};
+        const groups = () => JSON.parse(new URLSearchParams(location.hash.slice(1)).get("groups"));
+        const move = (kind, row, target) => {
+          const box = dot(row).getBoundingClientRect();
+          const at = { bubbles: true, clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 };
+          (target ?? dot(row)).dispatchEvent(new PointerEvent(kind, at));
+        };
+        const drag = (from, to) => {
+          move("pointerdown", from); move("pointermove", to); move("pointerup", to, window);
+        };
+        const click = (row) => {
+          move("pointerdown", row); move("pointerup", row, window); event(dot(row), "click");
+        };
+        said.opened = groups();
+        drag(2, 1);
+        said.dragged = groups();
+        said.boxes = [...document.querySelectorAll(".diagram g.go")].map((box) => box.getAttribute("aria-label"));
+        said.carries = text("#groups .diagram + p");
+        said.hulls = document.querySelectorAll(".hull").length;
+        const name = document.querySelector("#groups input");
+        name.value = "the state";
+        event(name, "change");
+        said.renamed = groups();
+        drag(0, 1);
+        said.mixed = [groups(), text("#groups .failed")];
+        key("u"); key("u");
+        said.undone = groups();
+        click(1); key("g");
+        click(4); key("g");
+        said.logit = text("#groups .failed");
+        drag(1, 3); drag(2, 3);
+        said.grown = groups();
+        return said;
+        """,
+    )
+
+    assert found["opened"] is None
+    assert [group[1:] for group in found["dragged"]] == [[1, 2]]
+    assert found["boxes"] == ["dallas", "texas", "not L1 @dallas", "austin 100%"]
+    assert "4 of 4 boxes and 4 of 4 edges, 100% of what they carry; 0% cancels" in found["carries"]
+    assert found["hulls"] == 1
+    assert found["renamed"] == [["the state", 1, 2]]
+    groups, why = found["mixed"]
+    assert groups == [["the state", 1, 2]] and "token and unit do not go together" in why
+    assert found["undone"] is None
+    assert "unit and logit do not go together" in found["logit"]
+    assert found["grown"] == [["not", 1, 2, 3]]
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_groups_that_would_feed_each_other_are_refused_and_a_wrong_address_is_no_fault(tmp_path):
+    #   token 0 -> feature 1 -> feature 2 -> feature 3 -> logit 4
+    chain = graph_of([(0, 1, 1), (1, 2, 1), (2, 3, 1), (3, 4, 1)], "token feature feature feature logit")
+    found = drive(
+        to_html(chain),
+        tmp_path,
+        """
+        const said = [state.groups.length];
+        join(1, 3);
+        said.push(state.groups.length, text("#groups .failed"));
+        location.hash = "#groups=nonsense"; readAddress();
+        said.push(state.groups.length);
+        return said;
+        """,
+        address='#groups=[["a",1,3],["b",2,99]]',
+    )
+
+    assert found == [0, 0, "Not grouped: the groups would feed each other in a circle.", 0]
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
+    other = fact(label=NASTY, token="houston")
+    other = replace(other, nodes=other.nodes.with_columns(feature=np.array([0, 1, 2, 33, 4, 5, 6])))
+    page = json.dumps(to_html(other)).replace("<", "\\u003c")
+    found = drive(
+        to_html(fact(label=NASTY), assay=assayed()),
+        tmp_path,
+        f"""
+        const said = {{}};
+        enter("dense", 100);
+        said.hash = location.hash;
+        enter("dense", 0);
+        enter("least", 90);
+        state.groups = [];
+        said.svg = shownSvg();
+        said.json = shownGraph();
+        enter("least", 0);
+        showBeside({page}, "page.html");
+        said.beside = text("#beside");
+        showBeside(JSON.stringify(shownGraph()), "x.json");
+        said.itself = text("#beside");
+        for (const wrong of ["nonsense", "<p>", "{{}}", '{{"nodes":{{"kind":["x"]}}}}']) {{
+          showBeside(wrong, "wrong.json");
+          said[wrong] = text("#beside");
+        }}
+        said.elements = document.querySelectorAll("img, #beside script").length;
+        return said;
+        """,
+    )
+
+    root = ElementTree.fromstring(found["svg"])
+    ids = {element.get("id") for element in root.iter()}
+    assert "n2" in ids and "n5" not in ids  # texas carries much, the error little
+    assert "var(" not in found["svg"] and "class=" not in found["svg"]
+    words = " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert "what is hidden counted as pruned" in words
+    assert 2 in found["json"]["nodes"]["row"] and 5 not in found["json"]["nodes"]["row"]
+    assert len(found["json"]["edges"]["source"]) == len(found["json"]["edges"]["weight"]) < 7
+    assert "6 nodes in both 1 only here 1 only there" in found["beside"]
+    assert "edges: 5 in both, 2 only here, 2 only there" in found["beside"]
+    assert "7 nodes in both 0 only here 0 only there" in found["itself"] and "influence 1.00" in found["itself"]
+    for wrong in ("nonsense", "<p>", "{}", '{"nodes":{"kind":["x"]}}'):
+        assert "could not be compared" in found[wrong]
+    assert found["elements"] == 0
+    assert "dense=0.01" in found["hash"]
