@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from graphs.staging import SAVING, staging
 
 CATALOG = ".catalog.json"
 
@@ -49,12 +50,7 @@ def remember(folder: Path, columns: Sequence[str], rows: Mapping[str, tuple[Stam
     """Put a catalog in place of the one before. Where the store may not be written to, there is none: it only helps."""
     said = {"columns": list(columns), "rows": [[id, mark, list(values)] for id, (mark, values) in rows.items()]}
     content = json.dumps(said, separators=(",", ":")).encode()
-    with suppress(OSError):
-        handle, unfinished = tempfile.mkstemp(prefix=CATALOG, dir=folder)
-        try:
-            with open(handle, "wb") as file:
-                file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-            os.replace(unfinished, folder / CATALOG)
-        except BaseException:
-            os.unlink(unfinished)
-            raise
+    with suppress(OSError), staging(folder, SAVING) as place:
+        unfinished = place / CATALOG
+        unfinished.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        os.replace(unfinished, folder / CATALOG)

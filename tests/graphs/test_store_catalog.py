@@ -92,7 +92,7 @@ def test_where_nothing_may_be_written_nothing_is_remembered(store, monkeypatch):
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
     assert len(store.list()) == 3
     assert not (store.folder / CATALOG).exists()
 
