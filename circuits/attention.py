@@ -46,7 +46,7 @@ def load_heads(
     """Split these edges of a graph over the heads they went through.
 
     run: the trace of the graph's own prompt. edges: rows of the graph's edge table; sources may be units, errors and
-    tokens, targets units and logits.
+    tokens, targets units and whatever the goal holds.
 
     Takes one pass forward for the sources and one back for the targets, whatever the number of edges.
 
@@ -63,8 +63,8 @@ def load_heads(
     heads = run.frozen.attention[0].weights.heads
     load, bypass, later = (np.zeros((len(edges), layers, *more)) for more in ((heads,), (), ()))
 
-    chunk = read_targets(run, dictionary, graph, targets[::-1].copy())
-    row = len(targets) - 1 - of_target
+    chunk, order = read_targets(run, dictionary, graph, targets)
+    row = np.argsort(order)[of_target]
     written = _written(run, dictionary, graph, sources)
     before, beside = _carry_forward(run, dictionary, written)
     mlp_gradients: dict[int, Tensor] = {}
@@ -89,7 +89,25 @@ def load_heads(
                 reaches = np.flatnonzero((row < len(g)) & (graph.nodes.layer[graph.source[edges]] < layer))
                 t, s = (torch.from_numpy(index[reaches]) for index in (row, of_source))
                 later[reaches, layer] += (vectors[s] * g[t]).sum((-1, -2)).double().cpu().numpy()
+    for edge in np.flatnonzero(graph.nodes.kind[graph.target[edges]] == "error"):
+        source, target = (int(ends[edges[edge]]) for ends in (graph.source, graph.target))
+        later[edge] -= _taken_off(run, graph, written, source, int(of_source[edge]), target)
     return HeadLoadings(load, bypass, later)
+
+
+def _taken_off(
+    run: Trace, graph: AttributionGraph, written: dict[int, Tensor], source: int, row: int, target: int
+) -> Float[np.ndarray, "layer"]:
+    """What an error's edge owes to the source's writing at the error's own place, at each layer the edge crosses."""
+    assert run.errors is not None
+    found = np.zeros(run.frozen.layers)
+    layer, position = int(graph.nodes.layer[target]), int(graph.nodes.position[target])
+    unit = graph.nodes.kind[source] in ("feature", "neuron") and graph.nodes.position[source] == position
+    if unit and layer in written:
+        missed = run.errors[layer, position]
+        crossed = slice(int(graph.nodes.layer[source]) + 1, layer + (not run.frozen.parallel))
+        found[crossed] = float(written[layer][row, position] @ missed / missed.norm())
+    return found
 
 
 def _through_heads(attention: FrozenAttention, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,9 @@ import torch
 from circuits.attribution import METHODS
 from circuits.attribution.direct import Progress
 from circuits.errors import BadOption
-from circuits.goal import Target
 from circuits.model import Model
-from circuits.numbers import is_whole
+from circuits.numbers import is_number, is_whole
+from circuits.targets import Target
 from circuits.tracing import check_given
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
@@ -29,24 +29,34 @@ def attribute(
     max_logits: int = 10,
     logit_mass: float = 0.95,
     max_features: int | None = None,
+    min_influence: float | None = None,
     method: str = "direct",
     progress: Progress | None = None,
 ) -> AttributionGraph:
     """The whole causal graph of one prompt; `prune` makes it small.
 
     prompt: text, or token ids. targets: None for the likeliest tokens (`logit_mass` of the probability, `max_logits` at
-    most), else tokens or pairs (right, wrong). max_features: trace at most so many features, sum up the others.
+    most), else tokens, pairs (right, wrong), or values of `circuits.targets`: features, errors, directions, spans.
+    max_features: trace at most so many features, sum up the others. min_influence: instead, trace the features that
+    carry at least this share of the goal. In both cases `provenance["expansion"]` bounds what was left.
     method: one of `circuits.attribution.METHODS`. progress: called with (targets done, in all).
 
     Raises:
         CircuitError: prompt, target or option make no sense, or the graph would be wrong; the message says which.
     """
-    if method not in METHODS:
+    if method not in tuple(METHODS):
         raise BadOption(f"method must be one of {', '.join(METHODS)}, found {method!r}.")
     check_given(model, transcoders)
     if max_features is not None and not is_whole(max_features):
         raise BadOption(f"max_features must be a whole number or None, found {max_features!r}.")
-    options = {"max_logits": max_logits, "logit_mass": logit_mass, "max_features": max_features}
+    if min_influence is not None and not is_number(min_influence):
+        raise BadOption(f"min_influence must be a share or None, found {min_influence!r}.")
+    options = {
+        "max_logits": max_logits,
+        "logit_mass": logit_mass,
+        "max_features": max_features,
+        "min_influence": min_influence,
+    }
     graph = METHODS[method](model, transcoders, prompt, targets, **options, progress=progress)
     rows = graph.nodes.where("feature")
     names = {f"{graph.nodes.layer[row]}/{graph.nodes.feature[row]}" for row in rows}
@@ -68,7 +78,9 @@ def attribute(
 
 
 def _plain(target: Target) -> object:
-    return list(target) if isinstance(target, tuple) else target
+    if isinstance(target, tuple):
+        return list(target)
+    return target if isinstance(target, str | int) else str(target)
 
 
 def _versions() -> dict[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from circuits.goal import Goal
+from circuits.reading import Reading
 from circuits.sources import Columns
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
@@ -19,20 +21,29 @@ class Table:
 
     reading: the rows of biases that are read with a target (encoder, norm before the MLP, final norm, unembedding) and
         so have no vector of their own; by name and layer.
+    sources: how many nodes may be sources; those after them are targets only.
     """
 
     nodes: Nodes
     columns: Columns
     reading: dict[tuple[str, int], int]
+    sources: int
 
 
-def lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> Table:
-    """Tokens and biases, then by layer and position the active units and the error, then the logits."""
+def lay_out(
+    run: Trace, dictionary: Dictionary, goal: Goal, read: Reading | None, reach: Int[np.ndarray, "layer"]
+) -> Table:
+    """Tokens and biases, then by layer and position the active units and the error, then what is a target only.
+
+    run, reach: see `keep_upstream`. read: `goal.read(run)`.
+    """
     layers, length = run.frozen.layers, len(run.tokens)
+    aimed = [] if read is None else np.ceil(read.targets.layer).astype(int).tolist()
+    top = max([*aimed, *run.layer[goal.units].tolist()])
     tokens = [
         ("token", -1, p, t, 1.0, text) for p, (t, text) in enumerate(zip(run.tokens.tolist(), run.texts, strict=True))
     ]
-    biases, reading = _biases(run)
+    biases, reading = _biases(run, top)
     front = [*tokens, *biases]
 
     unit_layer, position, unit = (column.cpu().numpy() for column in (run.layer, run.position, run.unit))
@@ -43,8 +54,9 @@ def lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> Table:
     inner = [kinds, unit_layer, position, unit, run.activation.double().cpu().numpy(), np.array(labels, dtype=object)]
     errors = np.full((layers, length), -1)
     if run.errors is not None:
-        covered = np.arange(dictionary.silent_positions, length)
-        places = np.stack(np.meshgrid(np.arange(layers), covered, indexing="ij")).reshape(2, -1)
+        covered = np.arange(length)[None] <= reach[:, None]
+        covered[:, : dictionary.silent_positions] = False
+        places = np.stack(np.nonzero(covered))
         count = places.shape[1]
         names = np.array([f"error L{layer}" for layer in places[0]], dtype=object)
         error = [np.full(count, "error", dtype=object), *places, np.full(count, -1), np.ones(count), names]
@@ -53,13 +65,13 @@ def lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> Table:
     place = np.empty(len(order), dtype=np.int64)
     place[order] = len(front) + np.arange(len(order))
     if run.errors is not None:
-        errors[:, dictionary.silent_positions :] = place[len(unit) :].reshape(layers, -1)
+        errors[covered] = place[len(unit) :]
 
-    logits = [
-        ("logit", layers, length - 1, token, probability, label)
-        for token, probability, label in zip(goal.right, goal.probability, goal.labels, strict=True)
-    ]
-    columns = [np.concatenate([_column(front, i), inner[i][order], _column(logits, i)]) for i in range(len(inner))]
+    others = len(goal.kind) - len(goal.right)
+    where = [] if read is None else read.targets.position.tolist()
+    token, probability = [*goal.right, *[-1] * others], [*goal.probability, *[1.0] * others]
+    aims = list(zip(goal.kind, aimed, where, token, probability, goal.labels, strict=True))
+    columns = [np.concatenate([_column(front, i), inner[i][order], _column(aims, i)]) for i in range(len(inner))]
     unknown, nothing = np.full(len(columns[0]), np.nan), np.zeros(len(columns[0]))
     kind, layer, position, feature, activation, label = columns
     nodes = Nodes(
@@ -73,17 +85,17 @@ def lay_out(run: Trace, dictionary: Dictionary, goal: Goal) -> Table:
         nothing,
         label,
     )
-    where = Columns(
+    found = Columns(
         tokens=np.arange(length),
         units=place[: len(unit)],
         errors=errors,
         constants=length + np.arange(len(run.constants)),
     )
-    return Table(nodes, where, {name: length + at for name, at in reading.items()})
+    return Table(nodes, found, {name: length + at for name, at in reading.items()}, len(nodes) - len(aims))
 
 
-def _biases(run: Trace) -> tuple[list[tuple], dict[tuple[str, int], int]]:
-    """The bias nodes, those with vectors first; and where the others are among them."""
+def _biases(run: Trace, top: int) -> tuple[list[tuple], dict[tuple[str, int], int]]:
+    """The bias nodes, those with vectors first; and where the others are among them, up to the top layer read."""
     found, reading = [], {}
     for each in run.constants:
         where = "" if each.layer < 0 else f" L{each.layer}"
@@ -95,13 +107,14 @@ def _biases(run: Trace) -> tuple[list[tuple], dict[tuple[str, int], int]]:
         found.append(("bias", layer, -1, -1, 1.0, label))
 
     layers = run.frozen.layers
-    for layer in range(layers):
+    for layer in range(min(layers, top + 1)):
         add("encoder", layer, f"encoder bias L{layer}")
         if run.frozen.mlp_norm[layer].bias is not None:
             add("norm", layer, f"norm bias before MLP L{layer}")
-    if run.frozen.final_norm.bias is not None:
-        add("norm", layers, "final norm bias")
-    add("encoder", layers, "unembedding bias")
+    if top == layers:
+        if run.frozen.final_norm.bias is not None:
+            add("norm", layers, "final norm bias")
+        add("encoder", layers, "unembedding bias")
     return found, reading
 
 

@@ -33,12 +33,13 @@ BLOCK = 4096  # rows of g that go through an attention at once: its intermediate
 class Targets:
     """What gradients start from. They must stand in reverse reading order: later layers first.
 
-    layer: the layer whose MLP a target reads beside; the number of layers for logits. [target]
+    layer: the layer whose MLP a target reads beside; the number of layers for logits; half a layer less for what reads
+        the stream as it enters that layer. [target]
     position: where it reads. [target]
     vector: its read vector in the residual stream there. [target d_model]
     """
 
-    layer: Int[np.ndarray, "target"]
+    layer: Int[np.ndarray, "target"] | Float[np.ndarray, "target"]
     position: Int[np.ndarray, "target"]
     vector: Float[Tensor, "target d_model"]
 
@@ -142,7 +143,7 @@ def sweep_back(
                 g.index_add_(0, _as_index((start[:-1] + targets.position)[full:live], g), skipped_single)
             full, live = live, int((targets.layer >= layer).sum())
         else:
-            full = live
+            full, live = live, int((targets.layer > layer - 1).sum())
     yield "embedding", -1, Gradient(g, vector, reach, full, live)
 
 

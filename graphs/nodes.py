@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 
 from graphs.errors import BadGraph
 
-KINDS = ("token", "feature", "error", "bias", "unselected", "neuron", "head", "mlp", "supernode", "logit")
+KINDS = ("token", "feature", "error", "bias", "unselected", "neuron", "head", "mlp", "supernode", "direction", "logit")
 TERMINAL = ("token", "error", "bias", "unselected")  # sources only: nothing flows into them
 
 

@@ -10,28 +10,33 @@ Source: Ameisen et al. 2025, "Circuit Tracing"; METHODS sections 2.3, 2.4, 3.2 a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.errors import BadOption, NotConserved
-from circuits.goal import Goal, Target, choose_goal
+from circuits.errors import NotConserved
+from circuits.expansion import ROUND, Expansion, carried_by, expand
+from circuits.goal import Goal, choose_goal
 from circuits.laying_out import Table, lay_out
 from circuits.model import Model
-from circuits.packing import Rows, carry, pack, stack
+from circuits.packing import Rows, pack, stack
+from circuits.reading import Reading, read_logits, read_units, written_at
 from circuits.sources import Columns, Sources
 from circuits.sweep import Targets, sweep_back
+from circuits.targets import Target
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
+from circuits.upstream import keep_upstream
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 
 CONSERVED = {torch.float32: 1e-5, torch.float64: 1e-12}  # |residual| / gross of any target: METHODS 2.4
 CHUNK = {"cpu": 2**22, "cuda": 2**29}  # numbers in one gradient; 16 MB on the CPU, which malloc hands out again
-ROUND = 2048  # under a budget, units traced before influence is estimated anew; the peer's four batches of 512
+
+UNITS = ("feature", "neuron")
+OTHERS = ("direction", "error")  # what a goal may hold that is neither a unit nor a logit
 
 Progress = Callable[[int, int], None]
 
@@ -45,28 +50,27 @@ def attribute_directly(
     max_logits: int = 10,
     logit_mass: float = 0.95,
     max_features: int | None = None,
+    min_influence: float | None = None,
     round_size: int = ROUND,
     progress: Progress | None = None,
 ) -> AttributionGraph:
-    """The whole feature graph of one prompt.
+    """The feature graph of one prompt: everything that can have fed its targets.
 
     targets, max_logits, logit_mass: see `choose_goal`.
-    max_features: trace the inputs of at most this many units, the most influential; the others are summed into one
-        `unselected` node per layer and position. None traces all.
-    round_size: under such a budget, how many are traced before influence is estimated anew.
+    max_features, min_influence, round_size: which units' own inputs are traced, see `Expansion`; the other units are
+        summed into one `unselected` node per layer and position. By default all are traced.
     progress: called with (targets done, targets in all).
+
+    The provenance says what was left: `expansion`, with its order, `left` and `largest_left`, shares of the goal.
 
     Raises:
         NotConserved: some target's inputs do not add up to its value.
-        BadPrompt, BadTarget, BadOption, UnfaithfulModel: see `trace` and `choose_goal`.
+        BadPrompt, BadTarget, BadOption, UnfaithfulModel: see `trace`, `choose_goal` and `Expansion`.
     """
-    if max_features is not None and max_features < 1:
-        raise BadOption(f"max_features must be at least 1 or left out, found {max_features}.")
-    if round_size < 1:
-        raise BadOption(f"round_size must be at least 1, found {round_size}.")
+    wanted = Expansion(max_features, min_influence, round_size)
     run = trace(model, dictionary, prompt)
-    goal = choose_goal(model, run.logits[-1], targets, max_logits=max_logits, logit_mass=logit_mass)
-    return attribute_trace(run, dictionary, goal, max_features=max_features, round_size=round_size, progress=progress)
+    goal = choose_goal(model, dictionary, run, targets, max_logits=max_logits, logit_mass=logit_mass)
+    return attribute_trace(run, dictionary, goal, wanted, progress=progress)
 
 
 @torch.no_grad()
@@ -74,143 +78,44 @@ def attribute_trace(
     run: Trace,
     dictionary: Dictionary,
     goal: Goal,
+    wanted: Expansion | None = None,
     *,
-    max_features: int | None = None,
-    round_size: int = ROUND,
     progress: Progress | None = None,
 ) -> AttributionGraph:
     """`attribute_directly` for a prompt that is already traced."""
-    table = lay_out(run, dictionary, goal)
-    sources = Sources(run, dictionary, table.columns)
-    units, logits = _read_units(run, dictionary), _read_logits(run, goal)
-    count = len(run.layer)
-    budget = count if max_features is None else min(max_features, count)
-    at_logits = len(table.nodes) - len(goal.right) + np.arange(len(goal.right))
+    wanted = wanted or Expansion()
+    active, others = len(run.layer), goal.read(run)
+    run, goal, reach = keep_upstream(run, dictionary, goal, others)
+    table = lay_out(run, dictionary, goal, others, reach)
+    sources, units = Sources(run, dictionary, table.columns), read_units(run, dictionary)
+    at_others = np.arange(table.sources, len(table.nodes))
+    goal_of = np.zeros(len(table.nodes))
+    goal_of[at_others] = goal.weight
+    goal_of[table.columns.units[goal.units]] = goal.unit_weight
     found: list[Rows] = []
     value = np.full(len(table.nodes), np.nan)
-    worst, done = 0.0, 0
-    for reading, at in _in_order(table, goal, units, logits, at_logits, found, budget, round_size):
+    worst, done, total = 0.0, 0, min(wanted.max_features or len(run.layer), len(run.layer)) + len(at_others)
+    parts = expand(wanted, units, table.columns.units, goal.units, others, at_others, goal_of, found)
+    for reading, at in parts:
         value[at] = reading.value.double().cpu().numpy()
         for rows, missing in _score(run, dictionary, table, sources, reading, at):
             found.append(rows)
             worst, done = max(worst, missing), done + len(rows.target)
             if progress is not None:
-                progress(done, budget + len(at_logits))
+                progress(done, total)
+    if progress is not None and done < total:
+        progress(done, done)
     provenance = {
         "method": "direct",
         "conservation": worst,
-        "active": count,
-        "traced": budget,
+        "active": active,
+        "traced": done - len(at_others),
         "against": goal.wrong,
+        "read": None if goal.others is None else _keep(goal.others.targets),
         "dtype": str(run.residual.dtype).removeprefix("torch."),
         "device": run.residual.device.type,
     }
-    return _assemble(run, goal, table, found, value, provenance)
-
-
-# -- the targets ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """Targets with what they read. Each but `targets` is [target].
-
-    value: what a target's inputs must sum to. encoder, norm: the parts of it that are read rather than written.
-    gross: the sizes of what it reads, coordinate by coordinate. One source can cancel within itself (the only token a
-        first-layer unit sees at position 0), so that Σ|weights| says nothing about how well its sum can be known.
-    """
-
-    targets: Targets
-    value: Float[Tensor, "target"]
-    gross: Float[Tensor, "target"]
-    encoder: Float[Tensor, "target"]
-    norm: Float[Tensor, "target"]
-
-    def take(self, rows: Int[np.ndarray, "_"] | slice) -> Reading:
-        """Some of them, in this order."""
-        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.value.device)
-        parts = (self.value, self.gross, self.encoder, self.norm)
-        return Reading(self.targets.take(rows), *(part[at] for part in parts))
-
-
-def _read_units(run: Trace, dictionary: Dictionary) -> Reading:
-    """Every active unit as a target, in reading order."""
-    vectors, values, gross, encoder, norms = [], [], [], [], []
-    begin = torch.searchsorted(run.layer, torch.arange(run.frozen.layers + 1, device=run.layer.device)).tolist()
-    for layer in range(run.frozen.layers):
-        here = slice(begin[layer], begin[layer + 1])
-        position = run.position[here]
-        x = run.inputs[layer][position]
-        read, constant = dictionary.reading(layer, x, run.unit[here])
-        vector, norm = run.frozen.read_residual(read, layer, position, dictionary.reads)
-        products = read * x
-        vectors.append(vector)
-        values.append(products.sum(-1) + constant)
-        gross.append(products.abs_().sum(-1) + constant.abs())
-        encoder.append(constant)
-        norms.append(norm)
-    targets = Targets(run.layer.cpu().numpy(), run.position.cpu().numpy(), torch.cat(vectors))
-    return Reading(targets, torch.cat(values), torch.cat(gross), torch.cat(encoder), torch.cat(norms))
-
-
-def _read_logits(run: Trace, goal: Goal) -> Reading:
-    """The goal's logits as targets at the last position."""
-    frozen, last = run.frozen, len(run.tokens) - 1
-    direction = goal.directions(frozen.unembedding)
-    encoder = goal.directions(frozen.unembedding_bias[None])[:, 0]
-    bias = frozen.final_norm.bias
-    norm = torch.zeros_like(encoder) if bias is None else direction @ bias
-    read = direction * frozen.final_norm.apply(run.residual)[last]
-    value = read.sum(-1) + encoder + norm
-    gross = read.abs().sum(-1) + encoder.abs() + norm.abs()
-    layer, position = np.full(len(direction), frozen.layers), np.full(len(direction), last)
-    vector = frozen.final_norm.transpose(direction, torch.from_numpy(position).to(direction.device))
-    return Reading(Targets(layer, position, vector), value, gross, encoder, norm)
-
-
-def _in_order(
-    table: Table,
-    goal: Goal,
-    units: Reading,
-    logits: Reading,
-    at_logits: Int[np.ndarray, "logit"],
-    found: list[Rows],
-    budget: int,
-    round_size: int,
-) -> Iterator[tuple[Reading, Int[np.ndarray, "_"]]]:
-    """What to trace next, with the node rows of it: all at once, or under a budget the logits and then by influence.
-
-    Influence is estimated from the rows found so far; what is not traced yet is where paths end.
-    """
-    count = len(table.columns.units)
-    if budget == count:
-        both = [
-            torch.cat(pair)
-            for pair in zip(_parts(logits), _parts(units.take(np.arange(count)[::-1].copy())), strict=True)
-        ]
-        layer = np.concatenate([logits.targets.layer, units.targets.layer[::-1]])
-        position = np.concatenate([logits.targets.position, units.targets.position[::-1]])
-        targets = Targets(layer, position, both[0])
-        yield Reading(targets, *both[1:]), np.concatenate([at_logits, table.columns.units[::-1]])
-        return
-    yield logits, at_logits
-    seen = np.zeros(count, dtype=bool)
-    left = budget
-    while left > 0:
-        reached = np.zeros(len(table.nodes))
-        reached[at_logits] = goal.weight
-        rows = stack(found)
-        carry(rows, reached, rows.size - rows.bias)
-        estimate = np.where(seen, -1.0, reached[table.columns.units])
-        size = min(left, round_size)
-        chosen = np.sort(np.argsort(-estimate, kind="stable")[:size])[::-1].copy()
-        seen[chosen] = True
-        left -= size
-        yield units.take(chosen), table.columns.units[chosen]
-
-
-def _parts(reading: Reading) -> list[Tensor]:
-    return [reading.targets.vector, reading.value, reading.gross, reading.encoder, reading.norm]
+    return _assemble(run, table, found, value, goal_of, wanted, provenance)
 
 
 # -- the edges --------------------------------------------------------------------------------------------------------
@@ -220,7 +125,7 @@ def _score(
     run: Trace, dictionary: Dictionary, table: Table, sources: Sources, reading: Reading, at: Int[np.ndarray, "_"]
 ) -> Iterator[tuple[Rows, float]]:
     """The rows of these targets, some at a time, each held to conservation; and the largest violation among them."""
-    columns = int((table.nodes.kind != "logit").sum())
+    columns = table.sources
     is_bias = table.nodes.kind[:columns] == "bias"
     limit = CHUNK.get(run.residual.device.type, CHUNK["cpu"])
     numbers = np.cumsum(np.maximum((reading.targets.position + 1) * run.residual.shape[1], columns))
@@ -237,9 +142,26 @@ def _score(
             if len(read_here):
                 first, last = int(read_here[0]), int(read_here[-1]) + 1
                 weight[first:last, column] = getattr(chunk, name)[first:last]
+        if chunk.along is not None:
+            _take_off(run, dictionary, table, chunk.targets, chunk.along, weight)
         rows = pack(at[start:end], weight.cpu().numpy(), is_bias)
         yield rows, _check_conservation(table, rows, chunk, run.residual.dtype)
         start = end
+
+
+def _take_off(
+    run: Trace,
+    dictionary: Dictionary,
+    table: Table,
+    targets: Targets,
+    along: Float[Tensor, "target d_model"],
+    weight: Float[Tensor, "target column"],
+) -> None:
+    """What units write at an error's own place, against it."""
+    for row in torch.nonzero(along.any(1))[:, 0].tolist():
+        units, vectors = written_at(run, dictionary, int(targets.layer[row]), int(targets.position[row]))
+        columns = torch.from_numpy(table.columns.units[units.cpu().numpy()]).to(weight.device)
+        weight[row, columns] -= vectors @ along[row]
 
 
 def _check_conservation(table: Table, rows: Rows, chunk: Reading, dtype: torch.dtype) -> float:
@@ -280,8 +202,7 @@ def effects_on(
     errors = np.full((run.frozen.layers, len(run.tokens)), -1)
     scored = Columns(nowhere, units, errors, np.full(len(run.constants), -1))
     written = Sources(run, dictionary, scored, window=window)
-    order = np.argsort(-targets, kind="stable")
-    chunk = read_targets(run, dictionary, graph, targets[order])
+    chunk, order = read_targets(run, dictionary, graph, targets)
     weight = chunk.vector.new_zeros(len(targets), len(sources))
     for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=written.pushed):
         written.score(weight, place, layer, gradient)
@@ -292,23 +213,45 @@ def effects_on(
 
 def read_targets(
     run: Trace, dictionary: Dictionary, graph: AttributionGraph, rows: Int[np.ndarray, "target"]
-) -> Targets:
-    """What a sweep needs to start from these units and logits of a graph, the latest node first.
+) -> tuple[Targets, Int[np.ndarray, "target"]]:
+    """What a sweep needs to start from these targets of a graph, in the sweep's order; and which of `rows` each is.
 
-    run: the trace of the graph's own prompt. rows: of the graph's node table, descending.
+    run: the trace of the graph's own prompt. rows: of the graph's node table: units, and targets of its goal.
     """
     nodes = graph.nodes
-    logits = nodes.where("logit")
-    tokens = nodes.feature[logits].tolist()
-    goal = Goal(tokens, list(graph.provenance["against"]), [1.0] * len(tokens), [1.0] * len(tokens), [""] * len(tokens))
-    is_logit = nodes.kind[rows] == "logit"
-    above = _read_logits(run, goal).targets.take(np.searchsorted(logits, rows[is_logit]))
-    below = _read_units(run, dictionary).targets.take(_find_units(run, graph, rows[~is_logit]))
-    return Targets(
-        np.concatenate([above.layer, below.layer]),
-        np.concatenate([above.position, below.position]),
-        torch.cat([above.vector, below.vector]),
+    logits, others = nodes.where("logit"), np.flatnonzero((graph.goal != 0) & np.isin(nodes.kind, OTHERS))
+    is_unit, is_logit, is_other = (np.isin(rows, each) for each in (nodes.where(*UNITS), logits, others))
+    against = list(graph.provenance["against"])
+    read = [
+        read_units(run, dictionary).targets.take(_find_units(run, graph, rows[is_unit])),
+        read_logits(run, nodes.feature[logits].tolist(), against, nodes.position[logits].tolist()).targets.take(
+            np.searchsorted(logits, rows[is_logit])
+        ),
+    ]
+    if is_other.any():
+        read.append(_kept(graph, run).take(np.searchsorted(others, rows[is_other])))
+    targets = Targets(
+        np.concatenate([each.layer for each in read]),
+        np.concatenate([each.position for each in read]),
+        torch.cat([each.vector for each in read]),
     )
+    order = np.lexsort((-targets.position, -targets.layer))
+    return targets.take(order), np.concatenate([np.flatnonzero(each) for each in (is_unit, is_logit, is_other)])[order]
+
+
+def _keep(targets: Targets) -> dict[str, object]:
+    """Targets that are neither units nor logits, so that a stored graph's edges can be taken apart again."""
+    return {
+        "layer": targets.layer.tolist(),
+        "position": targets.position.tolist(),
+        "vector": targets.vector.tolist(),
+    }
+
+
+def _kept(graph: AttributionGraph, run: Trace) -> Targets:
+    read = graph.provenance["read"]
+    vector = torch.tensor(read["vector"], dtype=run.residual.dtype, device=run.residual.device)
+    return Targets(np.array(read["layer"]), np.array(read["position"]), vector)
 
 
 def _find_units(run: Trace, graph: AttributionGraph, rows: Int[np.ndarray, "unit"]) -> Int[np.ndarray, "unit"]:
@@ -324,37 +267,42 @@ def _find_units(run: Trace, graph: AttributionGraph, rows: Int[np.ndarray, "unit
 
 def _assemble(
     run: Trace,
-    goal: Goal,
     table: Table,
     found: Sequence[Rows],
     value: Float[np.ndarray, "node"],
+    goal: Float[np.ndarray, "node"],
+    wanted: Expansion,
     provenance: dict[str, object],
 ) -> AttributionGraph:
     nodes = table.nodes
     gross = np.zeros(len(nodes))
-    for rows in found:
-        gross[rows.target] = rows.size - rows.bias
-    nodes = nodes.with_columns(value=value, gross=gross)
+    rows = stack(found)
+    gross[rows.target] = rows.size - rows.bias
+    # The same as `graphs.influence`, before there is a graph: making one copies and checks every edge.
+    carried = carried_by(rows, goal)
+    carried[nodes.kind == "bias"] = 0
+    nodes = nodes.with_columns(value=value, gross=gross, influence=carried)
     untraced = np.isnan(value) & np.isin(nodes.kind, ("feature", "neuron"))
-    place = None
+    left = carried[untraced] / goal.sum()
+    expansion = {
+        "order": wanted.order,
+        "min_influence": wanted.min_influence,
+        "left": float(left.sum()),
+        "largest_left": float(left.max(initial=0.0)),
+    }
     if untraced.any():
         nodes, place = _merge_untraced(nodes, untraced)
-    rows = stack(found, place)
-    goal_of = np.zeros(len(nodes))
-    goal_of[-len(goal.weight) :] = goal.weight
-    # The same as `graphs.influence`, before there is a graph: making one copies and checks every edge.
-    carried = goal_of.copy()
-    carry(rows, carried, rows.size - rows.bias)
-    carried[np.isin(nodes.kind, ("bias", "logit"))] = 0
+        goal = np.bincount(place, goal, minlength=len(nodes))
+        rows = stack(found, place)
     return AttributionGraph(
-        nodes=nodes.with_columns(influence=carried),
+        nodes=nodes,
         source=rows.source,
         target=np.repeat(rows.target, np.diff(rows.start)),
         weight=rows.weight,
-        goal=goal_of,
+        goal=goal,
         token_ids=tuple(run.tokens.tolist()),
         tokens=tuple(run.texts),
-        provenance=provenance,
+        provenance={**provenance, "expansion": expansion},
     )
 
 
@@ -369,7 +317,9 @@ def _merge_untraced(nodes: Nodes, untraced: np.ndarray) -> tuple[Nodes, np.ndarr
     place[untraced] = place[representative][np.searchsorted(cells, cell[untraced])]
     kind, feature, label = np.array(nodes.kind), np.array(nodes.feature), np.array(nodes.label)
     activation = np.array(nodes.activation)
+    # Of an untraced unit the size counts, not the sum with its neighbours in which it may cancel.
+    influence = np.bincount(place, nodes.influence, minlength=int(stays.sum()))
     kind[representative], feature[representative], activation[representative] = "unselected", -1, 1.0
     label[representative] = [f"{n} untraced" for n in count]
     changed = nodes.with_columns(kind=kind, feature=feature, label=label, activation=activation)
-    return changed.take(np.flatnonzero(stays)), place
+    return changed.take(np.flatnonzero(stays)).with_columns(influence=influence), place

@@ -96,6 +96,11 @@ class Neurons:
         u, g = self._before(layer, x)
         return self._function(u) if g is None else self._function(g) * u
 
+    def ratio(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
+        """What turns every neuron's value (see `reading`) into its activation: φ where there is no gate, else 1."""
+        u, g = self._before(layer, x)
+        return self._ratio(u) if g is None else torch.ones_like(u)
+
     def reading(
         self, layer: int, x: Float[Tensor, "n d_in"], unit: Int[Tensor, "n"]
     ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:

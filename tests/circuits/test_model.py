@@ -9,6 +9,9 @@ import torch
 from circuits import attribute, load_model
 from circuits.errors import BadOption, BadPrompt, BadTarget, UnfaithfulModel, UnknownModel, UnsupportedModel
 from circuits.goal import choose_goal
+from circuits.model import Model
+from circuits.tracing import Trace, trace
+from circuits.transcoders.base import Dictionary
 from tests.circuits.worlds import dictionary_of, folder_of, model_of
 
 
@@ -51,17 +54,24 @@ def test_a_bad_prompt_is_refused_with_the_reason(prompt, complaint: str):
 )
 def test_a_bad_target_is_refused_with_the_reason(targets, complaint: str):
     with pytest.raises(BadTarget, match=complaint):
-        choose_goal(model_of("llama"), torch.zeros(12, dtype=torch.float64), targets)
+        choose_goal(*traced("llama"), targets)
 
 
 def test_the_likeliest_tokens_are_taken_until_they_reach_the_mass():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.1, 0.04, *[0.06 / 8] * 8], dtype=torch.float64))
-    model = model_of("llama")
+    model, dictionary, run = traced("llama")
+    run = replace(run, logits=logits.expand(len(run.tokens), -1))
 
-    assert choose_goal(model, logits, logit_mass=0.8).right == [0, 1]
-    assert choose_goal(model, logits, logit_mass=0.81).right == [0, 1, 2]
-    assert choose_goal(model, logits, max_logits=1).right == [0]
-    assert sum(choose_goal(model, logits, logit_mass=1.0, max_logits=12).weight) == pytest.approx(1)
+    assert choose_goal(model, dictionary, run, logit_mass=0.8).right == [0, 1]
+    assert choose_goal(model, dictionary, run, logit_mass=0.81).right == [0, 1, 2]
+    assert choose_goal(model, dictionary, run, max_logits=1).right == [0]
+    assert sum(choose_goal(model, dictionary, run, logit_mass=1.0, max_logits=12).weight) == pytest.approx(1)
+
+
+def traced(family: str) -> tuple[Model, Dictionary, Trace]:
+    model = model_of(family)
+    dictionary = dictionary_of(model, "per-layer")
+    return model, dictionary, trace(model, dictionary, "a red fox runs")
 
 
 def test_an_unknown_model_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
