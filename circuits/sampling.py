@@ -57,6 +57,11 @@ def mean_activations(
     return [each / max(covered, 1) for each in sums]
 
 
+def activations_on(model: Model, dictionary: Dictionary, prompt: Int[Tensor, "pos"]) -> list[Float[Tensor, "pos unit"]]:
+    """Every unit's activation at each position of one prompt, per layer."""
+    return [each[0] for each in next(_activations(model, dictionary, prompt[None]))]
+
+
 @torch.no_grad()
 def _activations(
     model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]

@@ -6,6 +6,7 @@ A command's module has `add_arguments(parser)` and `run(arguments) -> int`, the 
 COMMANDS = {
     "trace": "trace one prompt: graph, pictures, assay",
     "check": "ablate a stored graph's features in the real model, and judge it",
+    "steer": "set features of a prompt otherwise: what the model says then, and how it goes on",
     "list": "list the graphs in the store",
     "show": "say what a stored graph holds: targets, scores, strongest paths",
     "draw": "draw stored graphs: svg, png, pdf, dot, html; or export them: graphml, gexf, csv",
