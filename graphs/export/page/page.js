@@ -620,6 +620,8 @@ let waiting = null; // a node that "g" was pressed on
 let dropped = false;
 let said = ""; // what could not be done
 let diagramFor = "";
+let soon = 0;
+const groupsNow = () => JSON.stringify([state.groups, said, waiting, past.length]);
 
 function readGroups(words) {
   try {
@@ -869,7 +871,7 @@ function diagram() {
 
 function showGroups() {
   showHulls();
-  const now = JSON.stringify([state.groups, sifted, said, waiting, past.length]);
+  const now = `${sifted} ${groupsNow()}`;
   if (now === diagramFor) return;
   diagramFor = now;
   const button = (words, click, off = false) => make("button", { type: "button", click, disabled: off }, words);
@@ -1287,7 +1289,11 @@ function refresh() {
   sift();
   highlight();
   showPanel();
-  showGroups();
+  showHulls();
+  // While a slider moves, the diagram waits: it is made anew from all edges.
+  clearTimeout(soon);
+  if (diagramFor.endsWith(groupsNow())) soon = setTimeout(showGroups, 150);
+  else showGroups();
   writeAddress();
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from graphs import draw
+from graphs import draw, group
 from graphs.assays import Ablation, Assay, Subset, Verdict
 from graphs.export.page import contents, to_html
 from graphs.pruning import prune
@@ -217,3 +217,13 @@ def test_in_a_browser_sliders_count_what_they_hide_the_ledger_closes_and_a_missi
     assert words("counts").startswith("4 of 5 nodes, 86% of what they carry · 2 of 4 edges")
     assert "replacement 0.83 → 0.50" in words("counts")
     assert "not tested" in words("assay").lower() and "circuits check" in words("assay")
+
+
+def test_the_page_brings_suggested_groups_and_takes_a_graph_that_was_grouped():
+    #   token 0 --1--> feature 1 --1--> logit 3, token 0 --1--> feature 2 --1--> logit 3
+    twins = graph_of([(0, 1, 1), (0, 2, 1), (1, 3, 1), (2, 3, 1)], "token feature feature logit")
+
+    assert data_of(to_html(twins))["suggested"] == {"feature 1": [1, 2]}
+    found = data_of(to_html(group(twins)))
+    assert found["nodes"]["kind"] == ["token", "supernode", "logit"]
+    assert found["made"]["groups"][0]["nodes"] == [1, 2]
