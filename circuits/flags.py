@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 STORE = "circuits-store"
 MODEL = "world"
+MOST = 10  # candidates listed where a name is short of one graph
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -111,4 +112,12 @@ def find_graph(store: Store, text: str) -> Path:
     except UnknownGraph:
         if text and Path(text).is_dir():
             return store.find(Path(text))
+        found = [each for each in store.list() if each.id.startswith(text)]
+        several = [f"  {each.id}  {each.saved[:16].replace('T', ' ')}" for each in found]
+        if text and len(several) > 1:
+            more = [f"  and {len(several) - MOST} more"] if len(several) > MOST else []
+            listed = "\n".join([*several[:MOST], *more])
+            raise UnknownGraph(
+                f"{len(several)} graphs begin with {text!r}, newest first; give the whole id of one:\n{listed}"
+            ) from None
         raise

@@ -262,13 +262,13 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "float32"
         UnknownModel: nothing by that name can be loaded.
         UnsupportedModel: its architecture is not in `circuits.families.FAMILIES`.
     """
-    if not isinstance(name, str | Path) or str(name) in ("", "."):
-        raise UnknownModel(f"a model is named by a shipped name, a folder or a Hub id, found {str(name) or name!r}.")
+    if not isinstance(name, str | Path) or name == "":
+        raise UnknownModel(f"a model is named by a shipped name, a folder or a Hub id, found {name!r}.")
     if dtype not in tuple(DTYPES):
         raise BadOption(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}.")
     place = find_device(device)
     where = _folder(str(name))
-    if where is None and Path(name).exists():
+    if where is None and os.path.exists(name):
         raise UnknownModel(f"{name} is no model: a folder with config.json and weights is wanted.")
     try:
         from transformers.utils import logging
@@ -329,8 +329,8 @@ def _folder(name: str) -> str | None:
     """Where a model's files are, None when it is to be looked up on the Hub."""
     if name in shipped_models():
         return str(SHIPPED / name / "model")
-    if (Path(name) / "config.json").is_file():
-        return str(Path(name))
+    if os.path.isfile(os.path.join(name, "config.json")):
+        return name
     return None
 
 

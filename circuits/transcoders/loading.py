@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from circuits.errors import UnfitTranscoders, UnknownTranscoders
+from circuits.errors import BadOption, UnfitTranscoders, UnknownTranscoders
 from circuits.formats import IN_MEMORY, load
 from circuits.formats.files import UNSTATED
 from circuits.model import SHIPPED, Model
@@ -33,6 +34,10 @@ def load_transcoders(name: str | Path, model: Model, *, force: bool = False) -> 
         UnfitTranscoders: the set has other layers or another width than the model, is no transcoder of MLPs, or misses
             what its MLPs put out (see `check_fit`).
     """
+    if not isinstance(model, Model):
+        raise BadOption(f"transcoders are loaded for a model: give what `load_model` returns, found {model!r}.")
+    if not isinstance(name, str | Path):
+        raise UnknownTranscoders(f"transcoders are named by a shipped name, a folder or 'neurons', found {name!r}.")
     if str(name).partition("/")[0] == "neurons" and not Path(name).is_dir():
         return Neurons(model, rule=str(name).partition("/")[2] or RULES[0])
     plain, reads, writes = _sites(str(name))
@@ -43,7 +48,9 @@ def load_transcoders(name: str | Path, model: Model, *, force: bool = False) -> 
             "a folder that holds a set, or 'neurons' for the model's own neurons."
         )
     found = load(folder)
-    found = replace(found, name=str(name), reads=reads or found.reads, writes=writes or found.writes)
+    # A graph keeps the name: whoever reads it may stand in another folder.
+    called = str(name) if plain in shipped_transcoders() else f"{os.path.abspath(folder)}{str(name)[len(plain) :]}"
+    found = replace(found, name=called, reads=reads or found.reads, writes=writes or found.writes)
     _check_kind(found)
     _check_sizes(found, model)
     found = found.to(model.device, model.dtype, whole=found.size <= IN_MEMORY)
@@ -68,6 +75,8 @@ def shipped_transcoders() -> list[str]:
 def _folder(name: str) -> Path | None:
     if name in shipped_transcoders():
         return SHIPPED / (name if "/" in name else f"{name}/per-layer")
+    if not name:
+        return None
     folder = Path(name)
     # transcoder_all/width_16k_l0_small: a part of a folder's name, one folder a layer.
     return folder if folder.is_dir() or any(folder.parent.glob(f"layer_*_{folder.name}")) else None

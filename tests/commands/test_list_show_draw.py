@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +35,22 @@ def store(tmp_path, monkeypatch):
 
 def ids(store):
     return sorted(entry.id for entry in store.list())
+
+
+def test_a_name_that_begins_several_graphs_is_met_with_all_of_them_the_newest_first(tmp_path, capsys, monkeypatch):
+    store = Store(tmp_path)
+    graphs = {store.save(graph, name="one"): graph for graph in (GRAPH, prune(GRAPH, nodes=1, edges=1))}
+    first, second = sorted(graphs)
+    for year, id in ((2001, first), (2002, second)):  # against the order of the alphabet
+        monkeypatch.setattr("graphs.store.datetime", SimpleNamespace(now=lambda zone, y=year: datetime(y, 1, 1)))
+        store.save(graphs[id], name="one")
+
+    assert main(["show", "one", "--store", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "circuits: 2 graphs begin with 'one', newest first; give the whole id of one:",
+        f"  {second}  2002-01-01 00:00",
+        f"  {first}  2001-01-01 00:00",
+    ]
 
 
 def test_list_has_a_line_for_each_graph(store, capsys):
