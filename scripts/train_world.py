@@ -44,7 +44,7 @@ def main() -> None:
         return
     recipe = TINY if options.tiny else Recipe()
     if options.plain:
-        recipe = replace(recipe, swaps=0.0)
+        recipe = replace(recipe, swaps=0.0, gate=0.0)
     seeds = [options.seed] if options.seed is not None else options.seeds[: 1 if options.tiny else None]
     stages = tuple(options.stage or STAGES)
     for seed in seeds:

@@ -47,17 +47,25 @@ def rows(language: Language, prompts: list[Prompt]) -> tuple[Int[np.ndarray, "ro
 
 
 def sampler(
-    language: Language, prompts: dict[str, list[Prompt]], *, seed: int, scale: float = 1.0, unseen: bool = False
+    language: Language,
+    prompts: dict[str, list[Prompt]],
+    *,
+    seed: int,
+    scale: float = 1.0,
+    long: float = 1.0,
+    unseen: bool = False,
 ) -> Callable[[], list[Block]]:
     """A function that draws the next batch: a short block and a long one.
 
     scale: rows of a batch, as a multiple of 186.
+    long: rows of the long block, as a multiple once more.
     unseen: held-out prompts too; for transcoders, which only imitate the model.
     """
     random = np.random.default_rng(seed)
     pools = _pools(prompts, unseen=unseen)
     encoded = {name: rows(language, pool) for name, pool in pools.items()}
-    counts = [{name: max(1, round(n * scale)) for name, n in group.items()} for group in (SHORT, LONG)]
+    scales = ((SHORT, scale), (LONG, scale * long))
+    counts = [{name: max(1, round(n * factor)) for name, n in group.items()} for group, factor in scales]
     first_year = language.first_year
     year_at = len(pools["greater"][0].words) + 1
 

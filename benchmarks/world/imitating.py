@@ -15,10 +15,11 @@ def imitator(
 ) -> Callable[[], list[Batch]]:
     """A function that draws batches, prompts the model never saw among them: nothing but the model is imitated.
 
+    The long block is doubled: random words are a quarter of what is measured, and the hardest to match.
     A position whose next word is an answer counts twice for matching outputs, and five times
     as much as others for imitating answers.
     """
-    draw = sampler(language, prompts, seed=seed, scale=scale, unseen=True)
+    draw = sampler(language, prompts, seed=seed, scale=scale, long=2.0, unseen=True)
 
     def batches() -> list[Batch]:
         made = []

@@ -37,6 +37,7 @@ class Recipe:
     scale: rows of a batch, as a multiple of 186.
     transcoder_scale: the same for the training of transcoders.
     watch_every: steps between two looks at the held-out prompts.
+    gate: share of exchanged MLP outputs whose answer must follow the donor, or no transcoders are trained.
     compiled: whether the loss is compiled, which pays off after a few hundred steps.
     """
 
@@ -49,6 +50,7 @@ class Recipe:
     cross_layer: transcoding.Plan = field(default_factory=transcoding.Plan)
     transcoder_scale: float = 0.67
     watch_every: int = 250
+    gate: float = 0.9
     compiled: bool = True
 
 
@@ -61,6 +63,7 @@ TINY = Recipe(
     cross_layer=transcoding.Plan(features=48, steps=20, warm_up=5),
     transcoder_scale=0.2,
     watch_every=15,
+    gate=0.0,
     compiled=False,
 )
 """A toy that answers nothing, made to see that every part runs."""
@@ -69,13 +72,21 @@ Say = Callable[[str], None]
 
 
 def make_seed(recipe: Recipe, seed: int, folder: Path, *, stages: tuple[str, ...], say: Say) -> None:
-    """The model, both transcoder sets with labels, and all measurements of one seed."""
+    """The model, both transcoder sets with labels, and all measurements of one seed.
+
+    A model in which exchanging the MLP outputs does not carry the state over gets no transcoders:
+    there is no node for them to show.
+    """
     language = make_language()
     prompts = all_prompts(language)
     if "model" in stages and not (folder / "curve.json").exists():
         make_world(recipe, seed, language, prompts, folder, say=say)
+    followed = json.loads((folder / "curve.json").read_text())[-1]["interchange donor"]
+    passed = followed >= recipe.gate
+    if "transcoders" in stages and not passed:
+        say(f"seed {seed}: no node, {followed:.2f} of the answers follow the donor; its transcoders are left out")
     for name in SETS:
-        if "transcoders" in stages and not (folder / name / "labels.json").exists():
+        if "transcoders" in stages and passed and not (folder / name / "labels.json").exists():
             make_transcoders(recipe, seed, name, language, prompts, folder, say=say)
     if "proof" in stages and not (folder / "numbers.json").exists():
         say(f"seed {seed}: measuring")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 PUSH = 3e-3
 """How strongly a silent feature is drawn to its threshold."""
 
-LEAST, MOST = 0.5, 1.5
+LEAST, MOST = 0.6, 1.4
 """Bounds of the part of the active features that one layer gets, times the mean."""
 
 
@@ -53,9 +53,9 @@ class Plan:
     silent_after: steps without firing after which a feature is pushed to fire.
     """
 
-    features: int = 768
-    active: float = 6.0
-    steps: int = 1200
+    features: int = 1024
+    active: float = 6.5
+    steps: int = 1600
     rate: float = 2e-3
     warm_up: int = 50
     active_at_start: float = 4.0
@@ -135,7 +135,8 @@ def train(
 
     Departs from the usual recipe in that thresholds are steered by feedback and not learned:
     θ ← θ · exp(0.03 · log(active / wanted)), which needs no surrogate gradient and no penalty.
-    A layer that is hard to match gets a greater part of the active features: in proportion to the
+    Decoders have at most norm one, so that a feature can write less than its threshold where
+    outputs are small. A layer that is hard to match gets a greater part of the active features: in proportion to the
     root of its error, between LEAST and MOST times the mean.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -184,7 +185,7 @@ def train(
         with torch.no_grad():
             for layer in range(student.layers):
                 norm = student.decoder[layer].flatten(1).norm(dim=1)[:, None, None]
-                student.decoder[layer].div_(norm)
+                student.decoder[layer].div_(norm.clamp(min=1))
                 active_now = max(float(counted[layer]) / positions, 1e-3)
                 excess = active_now / (wanted * float(portion[layer]))
                 student.threshold[layer].mul_(math.exp(0.03 * math.log(excess)))

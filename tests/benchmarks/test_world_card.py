@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from benchmarks.world import card
+from benchmarks.world.making import Recipe, make_seed
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -54,3 +55,26 @@ def test_a_second_run_does_nothing_twice(made):
 def test_a_card_needs_measured_seeds(tmp_path):
     with pytest.raises(FileNotFoundError, match="proof stage"):
         card.write(tmp_path)
+
+
+def test_a_model_without_the_node_gets_no_transcoders(tmp_path):
+    said: list[str] = []
+    (tmp_path / "curve.json").write_text(json.dumps([{"interchange donor": 0.5}]))
+    make_seed(Recipe(), 0, tmp_path, stages=("transcoders",), say=said.append)
+
+    assert said == ["seed 0: no node, 0.50 of the answers follow the donor; its transcoders are left out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.json"]
+
+
+def test_a_seed_without_the_node_is_not_shipped():
+    def numbers(right, donor):
+        rate = {"donor": 0.0, "kept": 1.0}
+        return {
+            "accuracy": {"one-hop": right, "addition": right},
+            "showcase": {},
+            "sets": {},
+            "centroid": {"two-word": rate, "famous": rate},
+            "interchange": {"0+1+2": {"two-word": {"donor": donor, "kept": 0.0}}},
+        }
+
+    assert card.best_of({0: numbers(1.0, 0.1), 1: numbers(0.0, 0.95)}) == 1
