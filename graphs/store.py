@@ -282,11 +282,14 @@ class Store:
 
 
 def prompt_of(graph: AttributionGraph) -> str:
-    """The prompt as text: as it was given, where the provenance says so, else its tokens without the special ones."""
+    """The prompt as text: as it was given, where the provenance says so, else its tokens without the special ones.
+
+    A prompt of special tokens only is told by them.
+    """
     given = graph.provenance.get("prompt")
     if isinstance(given, str):
         return given
-    words = [token for token in graph.tokens if not re.fullmatch(r"\s*<[^<>\s]+>\s*", token)]
+    words = [token for token in graph.tokens if not re.fullmatch(r"\s*<[^<>\s]+>\s*", token)] or graph.tokens
     spaced = any(token[:1].isspace() for token in words)
     return ("" if spaced else " ").join(words).strip()
 

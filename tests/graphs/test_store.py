@@ -289,3 +289,13 @@ def test_how_a_graph_was_made_does_not_change_its_id(tmp_path):
     later = replace(small(), provenance={**small().provenance, "seconds": 2.5})
 
     assert Store(tmp_path).save(later) == Store(tmp_path).save(small())
+
+
+def test_a_prompt_of_special_tokens_only_is_told_by_them(tmp_path):
+    def saved(tokens):
+        graph = graph_of([(0, 1, 1.0)], "token logit", tokens=tokens, token_ids=tuple(range(len(tokens))))
+        store = Store(tmp_path)
+        return store.record(store.save(graph))["prompt"]
+
+    assert saved(("<bos>", "<eos>")) == "<bos> <eos>"
+    assert saved(("<bos>", "dallas")) == "dallas"
