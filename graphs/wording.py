@@ -70,15 +70,23 @@ def paths_in_words(graph: AttributionGraph, paths: Sequence[Path]) -> list[str]:
 
 
 def logits_in_words(graph: AttributionGraph) -> list[str]:
-    """One line per target, what counts most first: a token with its probability, a contrast with its difference."""
-    rows = graph.nodes.where("logit")
-    against = graph.provenance.get("against") or [-1] * len(rows)
+    """One line per target, what counts most first: a token with its probability, a contrast with its difference.
+
+    A token in the middle of the prompt is told with what it came after; any other target with its value.
+    """
+    nodes, last = graph.nodes, len(graph.tokens) - 1
+    rows = np.flatnonzero((nodes.kind == "logit") | (graph.goal != 0))
+    against = dict(zip(nodes.where("logit").tolist(), graph.provenance.get("against") or (), strict=False))
     lines = []
-    for i in np.argsort(-graph.goal[rows], kind="stable"):
-        label, value = str(graph.nodes.label[rows[i]]), float(graph.nodes.value[rows[i]])
-        contrast = i < len(against) and against[i] >= 0
-        token = token_in_words(label, float(graph.nodes.activation[rows[i]]))
-        lines.append(f"{label}: {value:+.2f} logits" if contrast else token)
+    for row in rows[np.argsort(-graph.goal[rows], kind="stable")].tolist():
+        label, value, position = str(nodes.label[row]), float(nodes.value[row]), int(nodes.position[row])
+        if nodes.kind[row] != "logit":
+            lines.append(f"{name_node(graph, row)}: {value:+.2f}")
+        elif against.get(row, -1) >= 0:
+            lines.append(f"{label}: {value:+.2f} logits")
+        else:
+            after = "" if position == last else f" after {visible(graph.tokens[position])}{_which(graph, position)}"
+            lines.append(token_in_words(label, float(nodes.activation[row])) + after)
     return lines
 
 
@@ -103,6 +111,17 @@ def kept_in_words(graph: AttributionGraph) -> str:
         f"kept {nodes:,} of {kept['nodes_before']:,} nodes and {edges:,} of {kept['edges_before']:,} edges, "
         f"carrying {kept['influence']:.0%} of the influence"
     )
+
+
+def expansion_in_words(graph: AttributionGraph) -> list[str]:
+    """What is known of the features whose inputs were not traced; nothing where all were."""
+    said = graph.provenance.get("expansion") or {}
+    if said.get("order", "all") == "all":
+        return []
+    return [
+        f"expanded {graph.provenance['traced']:,} features; of the others none carries more than "
+        f"{said['largest_left']:.2%} of the goal, all together {said['left']:.1%}"
+    ]
 
 
 def scores_in_words(scores: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.errors import NotTestable
 from circuits.model import Model
 from graphs.graph import AttributionGraph
+from graphs.wording import name_node
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,18 @@ class Metric:
 
 
 def choose_metric(model: Model, graph: AttributionGraph, logits: Float[Tensor, "vocab"]) -> Metric:
-    """The metric for a graph's foremost target, on these clean last-position logits."""
+    """The metric for a graph's foremost target, on these clean last-position logits.
+
+    Raises:
+        NotTestable: the goal is not made of next tokens at the last position.
+    """
+    others = (graph.goal != 0) & ((graph.nodes.kind != "logit") | (graph.nodes.position != len(graph.tokens) - 1))
+    if others.any():
+        named = name_node(graph, int(others.argmax()))
+        raise NotTestable(
+            f"the assay measures next tokens at the last position, and this graph explains {named}: "
+            "its edges are exact, what they predict is untested."
+        )
     rows = graph.nodes.where("logit")
     foremost = int(graph.goal[rows].argmax())
     right = int(graph.nodes.feature[rows[foremost]])

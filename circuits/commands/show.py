@@ -43,14 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(store: Store, folder: Path, paths: int) -> list[str]:
     """The lines that `show` prints."""
     from graphs.paths import strongest_paths
-    from graphs.wording import kept_in_words, logits_in_words, paths_in_words, scores_in_words
+    from graphs.wording import expansion_in_words, kept_in_words, logits_in_words, paths_in_words, scores_in_words
 
     graph, record, assay = store.load(folder), store.record(folder), store.assay(folder)
     made = {key: record["provenance"].get(key) for key in ("model", "transcoders", "method")}
     lines = [f"{folder.name}, in {folder}", f"prompt: {record['prompt']}"]
     lines += [f"{key}: {value}" for key, value in made.items() if isinstance(value, str)]
     lines += ["targets:", *(f"  {line}" for line in logits_in_words(graph))]
-    lines += [kept_in_words(graph), *scores_in_words(record["scores"], record["kept"])]
+    lines += [*expansion_in_words(graph), kept_in_words(graph), *scores_in_words(record["scores"], record["kept"])]
     lines += paths_in_words(graph, strongest_paths(graph, paths)) if paths > 0 else []
     if assay:
         lines.append("assay:")

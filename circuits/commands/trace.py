@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from circuits import flags
 
 if TYPE_CHECKING:
-    from circuits.goal import Target
     from circuits.model import Model
+    from circuits.targets import Target
     from graphs.graph import AttributionGraph
 
 SHOWN = 5  # logits and paths on the terminal
@@ -24,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ids", action="store_true", help="the prompt is token ids")
     flags.add_model(parser)
     goal = parser.add_argument_group("what to explain (default: the likeliest next tokens)")
-    goal.add_argument("--target", metavar="TOKEN", action="append", default=[], help="this next token; may be repeated")
+    goal.add_argument(
+        "--target",
+        metavar="TARGET",
+        action="append",
+        default=[],
+        help="this next token, a feature (L2/544@last, L2/544@3) or an error (L2/error@3); may be repeated",
+    )
     goal.add_argument(
         "--contrast",
         metavar=("RIGHT", "WRONG"),
@@ -33,11 +39,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="why RIGHT rather than WRONG; may be repeated",
     )
+    goal.add_argument(
+        "--span",
+        metavar="FIRST:STOP",
+        action="append",
+        default=[],
+        help="the prompt's own tokens at these positions, STOP left out, as next tokens; may be repeated",
+    )
     goal.add_argument("--max-logits", metavar="N", type=flags.count, help="at most N likely tokens (default: 10)")
     goal.add_argument("--logit-mass", metavar="P", type=float, help="as many as reach this probability (default: 0.95)")
     size = parser.add_argument_group("how much of it")
     size.add_argument(
         "--max-features", metavar="N", type=flags.count, help="trace the inputs of the N most influential features"
+    )
+    size.add_argument(
+        "--min-influence",
+        metavar="SHARE",
+        type=float,
+        help="instead, trace the inputs of every feature that carries at least this share of the goal",
     )
     size.add_argument(
         "--nodes", metavar="SHARE", type=float, default=0.8, help="share of node influence kept (default: 0.8)"
@@ -65,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from circuits.assaying import assay
     from circuits.attributing import attribute
+    from circuits.errors import NotTestable
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
@@ -98,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
             targets,
             **{name: value for name, value in chosen.items() if value is not None},
             max_features=arguments.max_features,
+            min_influence=arguments.min_influence,
             progress=lambda done, total: bars("tracing targets", done, total),
         )
         bars.note("pruning")
@@ -111,6 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
             "likeliest next tokens:",
             *(f"  {wording.token_in_words(*each)}" for each in likeliest),
             *(("asked about:", *(f"  {line}" for line in asked)) if targets else ()),
+            *wording.expansion_in_words(graph),
             wording.kept_in_words(graph),
             *wording.scores_in_words(scores(graph).to_json(), graph.kept),
             *wording.paths_in_words(graph, paths),
@@ -118,8 +140,11 @@ def run(arguments: argparse.Namespace) -> int:
         result = None
         if not arguments.no_assay:
             bars.note("testing the graph in the real model")
-            result = assay(model, transcoders, graph, seed=arguments.seed or 0, progress=bars)
-            say(assay_of(graph), *(f"  {line}" for line in wording.assay_in_words(result)))
+            try:
+                result = assay(model, transcoders, graph, seed=arguments.seed or 0, progress=bars)
+                say(assay_of(graph), *(f"  {line}" for line in wording.assay_in_words(result)))
+            except NotTestable as reason:
+                say(f"assay: {reason}")
         # Once, and with its assay: an interrupted run must not take the place of a graph that was tested before.
         bars.note("storing the graph")
         store = Store(arguments.store)
@@ -171,7 +196,11 @@ def _read_prompt(arguments: argparse.Namespace) -> str | list[int]:
 
 
 def _read_targets(arguments: argparse.Namespace) -> list[Target] | None:
-    return [*arguments.target, *((right, wrong) for right, wrong in arguments.contrast)] or None
+    from circuits.targets import parse_span, parse_target
+
+    chosen: list[Target] = [parse_target(text) for text in arguments.target]
+    chosen += [(right, wrong) for right, wrong in arguments.contrast]
+    return [*chosen, *(parse_span(text) for text in arguments.span)] or None
 
 
 def _check_early(arguments: argparse.Namespace) -> None:

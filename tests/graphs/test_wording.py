@@ -6,6 +6,7 @@ import numpy as np
 
 from graphs import prune, scores, strongest_paths
 from graphs.wording import (
+    expansion_in_words,
     kept_in_words,
     logits_in_words,
     name_node,
@@ -91,3 +92,17 @@ def test_a_score_is_never_given_unpruned_alone():
 
 def test_a_table_lines_up():
     assert table_in_words([("a", "bb"), ("ccc", "d")]) == ["a    bb", "ccc  d"]
+
+
+def test_a_target_that_is_no_token_is_told_with_its_value():
+    graph = graph_of([(0, 1, 2.5)], "token feature", goal=[0.0, 1.0])
+    assert logits_in_words(graph) == ["feature 1 L1 @dallas: +2.50"]
+
+
+def test_what_was_not_expanded_is_bounded_in_words():
+    said = {"order": "layers", "min_influence": 0.02, "left": 0.063, "largest_left": 0.0123}
+    graph = graph_of([(0, 1, 1.0)], "token logit", provenance={"traced": 1184, "expansion": said})
+    assert expansion_in_words(graph) == [
+        "expanded 1,184 features; of the others none carries more than 1.23% of the goal, all together 6.3%"
+    ]
+    assert expansion_in_words(graph_of([(0, 1, 1.0)], "token logit")) == []

@@ -1,0 +1,43 @@
+"""`circuits trace` from inside: an error, a span, a share of influence, as a person would type them."""
+
+from pathlib import Path
+
+import pytest
+
+from circuits.__main__ import main
+from graphs.store import Store
+
+SHOWCASE = "the capital of the state containing dallas is"
+
+
+def test_an_error_and_a_span_are_traced_drawn_and_said_to_be_untested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["trace", SHOWCASE, "--target", "L1/error@last", "--span=-2:", "--min-influence", "0.01"]
+    assert main([*words, "--store", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for part in ("error L1 @is: +", "after containing", "after dallas", "untested", "of the others none carries more"):
+        assert part in said
+    (entry,) = Store(tmp_path).list()
+    assert Store(tmp_path).assay(entry.id) is None
+    assert main(["show", entry.id, "--store", str(tmp_path)]) == 0
+    assert "of the others none carries more" in capsys.readouterr().out
+    assert main(["check", entry.id, "--store", str(tmp_path)]) == 2
+    assert "next tokens at the last position" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--target", "L2/544"], "a feature is written L2/544@last"),
+        (["--target", "L2/error@99"], "the prompt positions 0 to"),
+        (["--span", "4-7"], "a span is FIRST:STOP"),
+        (["--min-influence", "2"], "above 0 and below 1"),
+    ],
+)
+def test_a_target_that_makes_no_sense_gets_one_clear_line(
+    words: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["trace", SHOWCASE, *words, "--store", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and "Traceback" not in said
