@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 
+from benchmarks.peers.scratch import scratch_folder
 from circuits.model import Model, load_model
 from circuits.tracing import trace
 from circuits.transcoders.loading import load_transcoders
@@ -106,7 +106,7 @@ def _write_model(case: Case) -> Path:
             torch.nn.init.normal_(parameter, mean=float(is_gain and case.family != "gemma2"), std=0.1)
         else:
             torch.nn.init.normal_(parameter, std=0.02 if "emb" in name or "wte" in name else case.width**-0.5)
-    folder = Path(mkdtemp(prefix=f"{case.family}-"))
+    folder = scratch_folder(f"{case.family}-")
     network.save_pretrained(folder)
     _write_tokenizer(folder)
     return folder

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any
 from unittest.mock import patch
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.peers.cases import Made
+from benchmarks.peers.scratch import scratch_folder
 from graphs.graph import AttributionGraph
 
 ROOT = Path(__file__).parent.parent.parent
@@ -112,7 +112,7 @@ class Peer:
 
 def write_attribution(made: Made, dtype: str = "float32") -> Path:
     """A job folder with a model, a dictionary and a prompt."""
-    folder = Path(mkdtemp(prefix="job-"))
+    folder = scratch_folder("job-")
     dictionary, layers = made.dictionary, range(made.model.layers)
     tensors = {
         f"{name}.{layer}": getattr(dictionary, name)[layer]
@@ -138,7 +138,7 @@ def write_attribution(made: Made, dtype: str = "float32") -> Path:
 
 def write_graph(graph: AttributionGraph, dtype: str = "float32") -> tuple[Path, np.ndarray]:
     """A job folder with a graph to prune, its biases left out; and the row of our table that each peer node has."""
-    folder = Path(mkdtemp(prefix="job-"))
+    folder = scratch_folder("job-")
     order = peer_order(graph)
     place = np.full(len(graph.nodes), -1)
     place[order[order >= 0]] = np.flatnonzero(order >= 0)
