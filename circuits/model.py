@@ -5,6 +5,7 @@ The only file that imports transformer_lens, and it does so when a model is load
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import operator
 import os
@@ -229,6 +230,17 @@ class Model:
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
         return digest.hexdigest()[:12]
+
+    def shuffled(self, seed: int) -> Model:
+        """A copy with the numbers of each weight in any order: as large and as wide as this one, and knowing nothing."""
+        bridge = copy.deepcopy(self._bridge)
+        numbers, done = torch.Generator().manual_seed(seed), set()
+        for weight in bridge.original_model.parameters():
+            if weight.data_ptr() not in done:  # tied weights are one
+                done.add(weight.data_ptr())
+                order = torch.randperm(weight.numel(), generator=numbers).to(weight.device)
+                weight.data.copy_(weight.data.flatten()[order].view_as(weight))
+        return Model(f"{self.name}, shuffled", bridge, self.family, self.dtype)
 
     def _block(self, block: Any) -> Block:
         attention, mlp = block.attn, block.mlp

@@ -15,13 +15,14 @@ VERDICTS = ("supported", "not supported", "untested")
 
 @dataclass(frozen=True)
 class Ablation:
-    """One node of the graph set to zero in the real model, alone.
+    """One node of the graph ablated in the real model, alone.
 
     node: its row in the graph that was tested.
     influence: the graph's claim: the share of the goal that passes through it.
     predicted: the graph's signed claim: the change of the target's logit, in logits.
     measured, kl: what happened, attention live: change of the target's logit in logits, KL(clean || ablated) in nats.
     measured_frozen, kl_frozen: the same with attention patterns held.
+    dose: how much of it was taken away: 1 sets it to zero, 0.5 halves it, 2 turns it round.
     """
 
     node: int
@@ -31,6 +32,7 @@ class Ablation:
     kl: float
     measured_frozen: float
     kl_frozen: float
+    dose: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,62 @@ class Subset:
     random_complement: Sequence[float]
     p_faithfulness: float
     p_complement: float
+    untested: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How much of the difference survives as the graph's units are kept one after the other, most influential first.
+
+    ablation: what the others get: "mean", "zero" or "resample" (their values on another prompt of the model's own).
+    errors: "kept", or "ablated" with the rest.
+    kept: how many units are left; the last point but one is the whole graph, the last all active units. [point]
+    faithfulness: the share that survives when only those are left. complement: when only those are ablated. [point]
+    area: under faithfulness, from none to the whole graph. random_area: the same for random sets. [control]
+    p_area: (1 + controls with as large an area) / (1 + controls).
+    untested: why nothing can be said, empty when it can.
+    """
+
+    ablation: str
+    errors: str
+    kept: Sequence[int]
+    faithfulness: Sequence[float]
+    complement: Sequence[float]
+    random_faithfulness: Sequence[Sequence[float]]
+    area: float
+    random_area: Sequence[float]
+    p_area: float
+    untested: str = ""
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each unit of the graph adds to the kept set: the share of the difference that is lost without it.
+
+    node: its row. lost: survival with the whole graph less survival without this unit, mean ablation. [unit]
+    reference: what a random active unit outside the graph adds to it. [draw]
+    untested: why nothing can be said, empty when it can.
+    """
+
+    node: Sequence[int]
+    lost: Sequence[float]
+    reference: Sequence[float]
+    untested: str = ""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One figure of the graph beside the same figure of graphs that should do worse.
+
+    name: what they are. statistic: what was compared. ours: the graph's. null: theirs. [control]
+    p: (1 + controls that do as well) / (1 + controls). untested: why nothing can be said, empty when it can.
+    """
+
+    name: str
+    statistic: str
+    ours: float
+    null: Sequence[float]
+    p: float
     untested: str = ""
 
 
@@ -112,6 +170,9 @@ class Assay:
     subsets: one record per kind of ablation.
     verdicts: the claims, judged.
     seconds: how long it took, by stage.
+    edges: level 1, one record. doses: ablations at other doses than 1. curves: one record per kind of ablation, errors
+        kept and ablated. contributions: one record. controls: one record per kind. All empty when not asked for.
+    skipped: experiments that were registered and not run, and why.
     """
 
     registration: Mapping[str, Any]
@@ -121,6 +182,12 @@ class Assay:
     subsets: Sequence[Subset]
     verdicts: Sequence[Verdict]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    edges: Sequence[Edges] = ()
+    doses: Sequence[Ablation] = ()
+    curves: Sequence[Curve] = ()
+    contributions: Sequence[Contributions] = ()
+    controls: Sequence[Control] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

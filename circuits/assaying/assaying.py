@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from circuits.assaying import thresholds
+from circuits.assaying.bench import Bench, strongest_units
+from circuits.assaying.ladder import EXPERIMENTS, QUICK
 from circuits.assaying.metric import choose_metric
 from circuits.assaying.registration import register
-from circuits.assaying.sets import test_sets
-from circuits.assaying.single import summarise, test_singly
+from circuits.assaying.resuming import Unfinished
+from circuits.assaying.single import summarise, summarise_doses
 from circuits.assaying.verdicts import judge
 from circuits.errors import BadOption, WrongGraph
 from circuits.model import Model
@@ -25,66 +29,108 @@ from graphs.graph import AttributionGraph
 Progress = Callable[[str, int, int], None]
 
 
+class OutOfTime(Exception):
+    """An experiment is given up: the budget is spent."""
+
+
 @torch.no_grad()
 def assay(
     model: Model,
     transcoders: Dictionary,
     graph: AttributionGraph,
     *,
-    top: int = thresholds.TOP,
-    controls: int = thresholds.CONTROLS,
+    deep: bool = False,
+    top: int | None = None,
+    controls: int | None = None,
     seed: int = 0,
+    budget: float = math.inf,
+    unfinished: Path | None = None,
     progress: Progress | None = None,
 ) -> Assay:
-    """Test a graph in the real model: its strongest nodes one by one, then all of it at once, against random sets.
+    """Test a graph in the real model: its nodes one by one, then all of it at once, against random sets.
 
     Everything that could be chosen (metric, nodes, ablations, window, controls, thresholds, seed) is registered and
     hashed before the first experiment. The result says nothing about other prompts.
 
     graph: made by `attribute` with this model and these transcoders, usually pruned.
-    top: how many of the most influential units are ablated alone. controls: how many random sets.
+    deep: run every experiment of the ladder, over all features and errors, not only what every trace gets.
+    top: how many of the most influential units are ablated alone; by default 50, or when deep all, errors too.
+    controls: how many random sets; by default 20, or when deep 100.
+    budget: seconds after which no more is begun; what is left is named as untested.
+    unfinished: a file that keeps each finished experiment: given again, with the same registration, they are not run
+        again.
     progress: called with (what is being done, runs done, runs in all).
 
     Raises:
-        WrongGraph: the graph was made with other weights.
+        WrongGraph: the graph was made with other weights. BadOption: a number out of range.
     """
-    if top < 1 or controls < 1:
+    controls = (thresholds.MANY if deep else thresholds.CONTROLS) if controls is None else controls
+    if (top is not None and top < 1) or controls < 1:
         raise BadOption(f"top and controls must be at least 1, found {top} and {controls}.")
     if not 0 <= seed < 2**63:
         raise BadOption(f"the seed must be 0 or more and below 2**63, found {seed}.")
+    if not budget > 0:
+        raise BadOption(f"the budget must be more than 0 seconds, found {budget}.")
     _check_origin(model, transcoders, graph)
     began = time.perf_counter()
     run = trace(model, transcoders, graph.token_ids)
     metric = choose_metric(model, graph, run.logits[-1])
-    units = graph.nodes.where("feature", "neuron")
-    strongest = units[np.argsort(-graph.nodes.influence[units], kind="stable")[:top]]
-    registration = register(model, transcoders, graph, metric, strongest, controls=controls, seed=seed)
+    names = tuple(EXPERIMENTS) if deep else QUICK
+    ablated = _choose_ablated(graph, deep, top)
+    registration = register(model, transcoders, graph, metric, ablated, experiments=names, controls=controls, seed=seed)
+    bench = Bench(model, transcoders, run, graph, metric, ablated, controls, seed, _until(began + budget, progress))
     seconds = {"trace": time.perf_counter() - began}
 
-    ablations = _timed(
-        seconds, "single", lambda: test_singly(model, transcoders, run, graph, metric, strongest, progress)
-    )
-    subsets = _timed(
-        seconds, "sets", lambda: test_sets(model, transcoders, run, graph, metric, controls, seed, progress)
-    )
-    statistics = summarise(ablations, metric.clean, seed)
+    kept = Unfinished(unfinished, registration["hash"])
+    found: dict[str, list[Any]] = {}
+    skipped: dict[str, str] = {}
+    for name in names:
+        known = kept.find(name)
+        started = time.perf_counter()
+        try:
+            if known is None:
+                bench.progress(EXPERIMENTS[name].words, 0, 1)
+            found[name] = known[0] if known else EXPERIMENTS[name].run(bench)
+        except OutOfTime:
+            skipped[name] = f"not run within the budget of {budget:g} s"
+            continue
+        seconds[name] = known[1] if known else time.perf_counter() - started
+        if known is None:
+            kept.keep(name, found[name], seconds[name])
+    statistics = summarise(found.get("ablations", []), metric.clean, seed)
+    if "doses" in found:
+        statistics |= summarise_doses(found.get("ablations", []), found["doses"], metric.clean)
+    records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
     conservation = float(graph.provenance.get("conservation", float("nan")))
     return Assay(
         registration=registration,
         conservation=conservation,
-        ablations=ablations,
         statistics=statistics,
-        subsets=subsets,
-        verdicts=judge(conservation, ablations, statistics, subsets),
+        verdicts=judge(names, conservation, records, statistics, skipped),
         seconds=seconds,
+        skipped=skipped,
+        **records,
     )
 
 
-def _timed(seconds: dict[str, float], stage: str, work: Callable[[], Any]) -> Any:
-    began = time.perf_counter()
-    result = work()
-    seconds[stage] = time.perf_counter() - began
-    return result
+def _choose_ablated(graph: AttributionGraph, deep: bool, top: int | None) -> np.ndarray:
+    """Rows of the nodes that are ablated one by one."""
+    units = strongest_units(graph)
+    if deep and top is None:
+        return np.concatenate([units, graph.nodes.where("error")])
+    return units[: thresholds.TOP if top is None else top]
+
+
+def _until(end: float, progress: Progress | None) -> Progress:
+    """Passes reports on as long as there is time."""
+
+    def report(what: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(what, done, total)
+        if time.perf_counter() > end and done < total:
+            raise OutOfTime
+
+    return report
 
 
 def _check_origin(model: Model, transcoders: Dictionary, graph: AttributionGraph) -> None:

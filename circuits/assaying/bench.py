@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.assaying import thresholds
 from circuits.assaying.metric import Metric
 from circuits.model import Model
+from circuits.sampling import activations_on, mean_activations, sample_prompts
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
@@ -18,7 +26,8 @@ Progress = Callable[[str, int, int], None]
 class Bench:
     """One graph, the model and transcoders it was made with, and the clean run of its prompt.
 
-    metric: what is measured. seed: of every random choice. controls: how many random sets.
+    metric: what is measured. ablated: rows of the nodes that are ablated one by one.
+    controls: how many random sets. seed: of every random choice.
     progress: called with (what is being done, runs done, runs in all).
     """
 
@@ -27,12 +36,60 @@ class Bench:
     run: Trace
     graph: AttributionGraph
     metric: Metric
-    seed: int
+    ablated: Int[np.ndarray, "ablated"]
     controls: int
+    seed: int
     progress: Progress
 
-    @property
-    def units(self) -> list[int]:
+    @cached_property
+    def active(self) -> Int[Tensor, "active 3"]:
+        """(layer, position, unit) of every active unit."""
+        return torch.stack([self.run.layer, self.run.position, self.run.unit], dim=1)
+
+    @cached_property
+    def units(self) -> Int[np.ndarray, "unit"]:
         """The graph's features or neurons, rows of its node table, the most influential first."""
-        rows = self.graph.nodes.where("feature", "neuron")
-        return rows[(-self.graph.nodes.influence[rows]).argsort(kind="stable")].tolist()
+        return strongest_units(self.graph)
+
+    def places(self, rows: Int[np.ndarray, "unit"]) -> Int[Tensor, "unit 3"]:
+        """(layer, position, unit) of some of the graph's nodes."""
+        nodes = self.graph.nodes
+        columns = [column[rows].astype(np.int64) for column in (nodes.layer, nodes.position, nodes.feature)]
+        return torch.from_numpy(np.stack(columns, axis=1)).to(self.active)
+
+    @cached_property
+    def means(self) -> list[Float[Tensor, "unit"]]:
+        """Each unit's mean activation over prompts that the model samples itself, per layer."""
+        length = min(max(len(self.run.tokens), 2), thresholds.LONGEST)
+        return mean_activations(self.model, self.transcoders, self._sample(thresholds.PROMPTS, length, self.seed))
+
+    @cached_property
+    def elsewhere(self) -> list[list[Float[Tensor, "pos unit"]]]:
+        """Every unit's activation at each position of other prompts, as long as this one; per prompt, per layer."""
+        prompts = self._sample(thresholds.RESAMPLED, max(len(self.run.tokens), 2), self.seed + 1)
+        return [activations_on(self.model, self.transcoders, prompt[: len(self.run.tokens)]) for prompt in prompts]
+
+    def fills(self, ablation: str) -> list[list[Tensor] | None]:
+        """What ablated units get under "mean", "zero" or "resample": one filling, or several to be averaged over."""
+        return {"mean": lambda: [self.means], "zero": lambda: [None], "resample": lambda: [*self.elsewhere]}[ablation]()
+
+    def count(self, what: str, total: int) -> Callable[[int], None]:
+        """A function that reports some more runs done of so many."""
+        done = 0
+
+        def add(runs: int) -> None:
+            nonlocal done
+            done += runs
+            self.progress(what, done, total)
+
+        return add
+
+    def _sample(self, count: int, length: int, seed: int) -> Int[Tensor, "prompt pos"]:
+        first = int(self.run.tokens[0])
+        return sample_prompts(self.model, first, count=count, length=length, seed=seed, progress=self.progress)
+
+
+def strongest_units(graph: AttributionGraph) -> Int[np.ndarray, "unit"]:
+    """A graph's features or neurons, rows of its node table, the most influential first."""
+    rows = graph.nodes.where("feature", "neuron")
+    return rows[np.argsort(-graph.nodes.influence[rows], kind="stable")]

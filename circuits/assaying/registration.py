@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,17 @@ def register(
     transcoders: Dictionary,
     graph: AttributionGraph,
     metric: Metric,
-    strongest: Int[np.ndarray, "node"],
+    ablated: Int[np.ndarray, "node"],
     *,
+    experiments: Sequence[str],
     controls: int,
     seed: int,
 ) -> dict[str, Any]:
     """Everything that could be chosen, as plain JSON, with `hash`: twelve digits over all of it.
 
-    strongest: rows of the nodes that are ablated alone; registered as (layer, position, unit), which mean the same in
-        every graph of these transcoders.
+    ablated: rows of the nodes that are ablated alone; registered as (layer, position, unit), which mean the same in
+        every graph of these transcoders, with -1 for a unit where it is an error.
+    experiments: what is to be run, by name.
 
     Source: METHODS section 7.6.
     """
@@ -42,9 +45,10 @@ def register(
         "graph": content_of(graph),
         "token_ids": list(graph.token_ids),
         "metric": metric.words,
+        "experiments": list(experiments),
         "single": {
-            "units": _places(graph, strongest),
-            "factor": 0.0,
+            "units": _places(graph, ablated),
+            "doses": [1.0, *thresholds.DOSES],
             "attention": list(ATTENTION),
             "window": default_window(transcoders),
             "norms": "live",

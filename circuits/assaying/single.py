@@ -1,8 +1,8 @@
-"""Nodes tested one by one: each unit ablated alone in the real model, against what the graph says would happen."""
+"""Level 2: nodes ablated one by one in the real model, at several doses, against what the graph says would happen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from circuits.assaying import thresholds
+from circuits.assaying.bench import Bench
 from circuits.assaying.metric import Metric
 from circuits.attribution.direct import effects_on
 from circuits.interventions import ATTENTION, Intervention, default_window, intervene
-from circuits.model import Model
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary, written_within
 from graphs.assays import Ablation
@@ -23,42 +23,44 @@ from graphs.graph import AttributionGraph
 AT_ONCE = 16  # ablations between two reports of progress
 
 
-def test_singly(
-    model: Model,
-    transcoders: Dictionary,
-    run: Trace,
-    graph: AttributionGraph,
-    metric: Metric,
-    rows: Int[np.ndarray, "ablated"],
-    progress: Callable[[str, int, int], None] | None = None,
-) -> list[Ablation]:
-    """Ablate each of these unit nodes alone, attention live and frozen, beside the graph's prediction."""
-    nodes = graph.nodes
-    predicted = predict_ablations(transcoders, run, graph, metric, rows)
-    alone = [[Intervention(int(nodes.layer[r]), int(nodes.position[r]), int(nodes.feature[r]))] for r in rows]
+def test_singly(bench: Bench) -> list[Ablation]:
+    """Ablate each of the registered nodes alone, attention live and frozen, beside the graph's prediction."""
+    return _ablate(bench, [1.0])
+
+
+def test_doses(bench: Bench) -> list[Ablation]:
+    """The same at the other doses: half of a node taken away, and twice all of it."""
+    return _ablate(bench, thresholds.DOSES)
+
+
+def _ablate(bench: Bench, doses: Sequence[float]) -> list[Ablation]:
+    nodes, metric, rows = bench.graph.nodes, bench.metric, bench.ablated
+    predicted = predict_ablations(bench.transcoders, bench.run, bench.graph, metric, rows)
+    what = [(i, dose) for dose in doses for i in range(len(rows))]
+    places = [(int(nodes.layer[r]), int(nodes.position[r]), int(nodes.feature[r])) for r in rows]  # an error's is -1
+    alone = [[Intervention(*places[i], 1 - dose)] for i, dose in what]
     change: dict[str, list[float]] = {mode: [] for mode in ATTENTION}
     divergence: dict[str, list[float]] = {mode: [] for mode in ATTENTION}
-    done = 0
+    count = bench.count("ablating nodes one by one", len(alone) * len(ATTENTION))
     for mode in ATTENTION:
         for start in range(0, len(alone), AT_ONCE):
             part = alone[start : start + AT_ONCE]
-            logits = intervene(model, transcoders, run, part, attention=mode)[:, -1]
+            logits = intervene(bench.model, bench.transcoders, bench.run, part, attention=mode)[:, -1]
             change[mode] += (metric.explained(logits) - metric.clean).tolist()
             divergence[mode] += metric.divergence(logits).tolist()
-            done += len(part)
-            if progress is not None:
-                progress("ablating nodes one by one", done, len(alone) * len(ATTENTION))
+            count(len(part))
     return [
         Ablation(
-            node=int(row),
-            influence=float(nodes.influence[row]),
-            predicted=float(predicted[i]),
-            measured=change["live"][i],
-            kl=divergence["live"][i],
-            measured_frozen=change["frozen"][i],
-            kl_frozen=divergence["frozen"][i],
+            node=int(rows[i]),
+            influence=float(nodes.influence[rows[i]]),
+            predicted=float(dose * predicted[i]),
+            measured=change["live"][at],
+            kl=divergence["live"][at],
+            measured_frozen=change["frozen"][at],
+            kl_frozen=divergence["frozen"][at],
+            dose=dose,
         )
-        for i, row in enumerate(rows)
+        for at, (i, dose) in enumerate(what)
     ]
 
 
@@ -69,9 +71,9 @@ def predict_ablations(
     metric: Metric,
     rows: Int[np.ndarray, "ablated"],
 ) -> Float[np.ndarray, "ablated"]:
-    """What the graph says the target's logit changes by when each unit is ablated alone, in logits.
+    """What the graph says the target's logit changes by when each unit or error is ablated alone, in logits.
 
-    Of the unit's direct effects those count that an intervention makes: writes within its window, on what reads above
+    Of a unit's direct effects those count that an intervention makes: writes within its window, on what reads above
     it; what reads inside the window is held. From there on every path of the graph counts.
 
     Source: METHODS section 7.1, predictor P0 for the registered window.
@@ -80,15 +82,19 @@ def predict_ablations(
     worth[metric.target] = metric.clean
     contribution = flow(graph, worth)
     window = default_window(transcoders)
-    if window == 0:
-        return -contribution[rows]
+    predicted = -contribution[rows]
+    is_unit = graph.nodes.kind[rows] != "error"  # an error writes to one layer, whatever the window
+    if window == 0 or not is_unit.any():
+        return predicted
+    units = rows[is_unit]
     value = np.nan_to_num(graph.nodes.value)
     per_unit = np.divide(contribution, value, out=np.zeros_like(value), where=value != 0)
     targets = graph.nodes.where("feature", "neuron", "logit")
-    effects = effects_on(run, transcoders, graph, targets, rows, window=window)
-    last = np.array([written_within(transcoders, int(layer), window)[-1] for layer in graph.nodes.layer[rows]])
+    effects = effects_on(run, transcoders, graph, targets, units, window=window)
+    last = np.array([written_within(transcoders, int(layer), window)[-1] for layer in graph.nodes.layer[units]])
     above = graph.nodes.layer[targets][:, None] > last[None, :]
-    return -(per_unit[targets] @ np.where(above, effects, 0))
+    predicted[is_unit] = -(per_unit[targets] @ np.where(above, effects, 0))
+    return predicted
 
 
 def summarise(ablations: Sequence[Ablation], clean: float, seed: int) -> dict[str, float]:
@@ -117,6 +123,36 @@ def summarise(ablations: Sequence[Ablation], clean: float, seed: int) -> dict[st
         found["fit" + mode] = 1 - _ratio(float(((measured - predicted) ** 2).sum()), float(measured @ measured))
         agree = np.sign(predicted[sizeable]) == np.sign(measured[sizeable])
         found["sign_agreement" + mode] = float(agree.mean()) if len(agree) else float("nan")
+    return found
+
+
+def summarise_doses(ablations: Sequence[Ablation], doses: Sequence[Ablation], clean: float) -> dict[str, float]:
+    """Figures over all doses of each node that moves the target by 5 % of itself at the largest: see `summarise`.
+
+    monotone: the share of these whose effect grows with the dose, one way. answering: how many these are, live.
+    slope_at_DOSE, sign_agreement_at_DOSE: of measured on predicted change at one dose, over all nodes and over those
+    predicted to move the target by 5 % of itself.
+    """
+    found: dict[str, float] = {}
+    responses: dict[int, list[Ablation]] = {}
+    for each in sorted([*ablations, *doses], key=lambda each: each.dose):
+        responses.setdefault(each.node, []).append(each)
+    for mode in ("", "_frozen"):
+        curves = np.array([[getattr(each, "measured" + mode) for each in nodes] for nodes in responses.values()])
+        curves = curves.reshape(len(responses), -1)
+        answers = np.abs(curves[:, -1]) >= thresholds.SIZEABLE * abs(clean) if curves.size else np.zeros(0, dtype=bool)
+        steps = np.diff(curves[answers], axis=1, prepend=0.0) if curves.size else np.zeros((0, 1))
+        one_way = np.logical_or((steps >= 0).all(1), (steps <= 0).all(1)).reshape(-1)
+        found["answering" + mode] = float(answers.sum())
+        found["monotone" + mode] = float(one_way.mean()) if len(one_way) else float("nan")
+        for dose in sorted({each.dose for each in doses}):
+            at = [each for each in doses if each.dose == dose]
+            predicted = np.array([each.predicted for each in at])
+            measured = np.array([getattr(each, "measured" + mode) for each in at])
+            sizeable = np.abs(predicted) >= thresholds.SIZEABLE * abs(clean)
+            agree = np.sign(predicted[sizeable]) == np.sign(measured[sizeable])
+            found[f"slope{mode}_at_{dose:g}"] = _ratio(float(predicted @ measured), float(predicted @ predicted))
+            found[f"sign_agreement{mode}_at_{dose:g}"] = float(agree.mean()) if len(agree) else float("nan")
     return found
 
 

@@ -4,9 +4,35 @@
 TOP = 50
 FEWEST = 8
 
+# How much of a node is taken away, besides all of it: half, and twice (METHODS 7.5, with 1 the doses -0.5, -1, -2).
+DOSES = (0.5, 2.0)
+# Share of sizeable nodes whose effect must grow with the dose, one way. Ours: as for signs.
+MONOTONE = 0.8
+
+# Difference of an edge's weight from what its experiment gives, as a share of the target's gross input. Exact but for
+# rounding: float32 runs of twelve layers leave about 1e-6 (SPEED 1); circuit-tracer's own tests allow 5e-4.
+EXACT = 1e-4
+
 # Random sets of units that a graph is held against. With 20, the smallest p is 1/21 = 0.048.
 CONTROLS = 20
 SIGNIFICANT = 0.05
+# As many when there is time for all experiments.
+MANY = 100
+
+# Points of a curve between no unit and all of the graph's, and random sets that it is held against at each.
+POINTS = 8
+CURVES = 20
+# Other prompts whose activations take the place of ablated ones.
+RESAMPLED = 4
+
+# Graphs that should do worse: of other prompts, of shuffled decoders, of a model of shuffled weights.
+OTHERS = 20
+
+# Random units added to the graph, that a unit of it must outdo, and how many of them (shi: q* = 0.9).
+REFERENCES = 100
+OUTDONE = 0.9
+# Share of the graph's units that must do so. Ours; Shi et al. find a fifth of a published circuit's edges removable.
+NEEDFUL = 0.8
 
 # The model's own prompts that mean activations are taken over, and how long they are at most, in tokens: as long as the
 # prompt, but a mean over some thousand positions does not get better by more of them.

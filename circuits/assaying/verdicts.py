@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from circuits.assaying import thresholds as bar
-from graphs.assays import Ablation, Subset, Verdict
+from circuits.assaying.curves import ABLATIONS
+from graphs.assays import Ablation, Contributions, Control, Curve, Edges, Subset, Verdict
+
+MODES = {"": "attention live", "_frozen": "attention held"}  # how figures and records name them -> in words
+NOTHING = (math.nan, math.nan, [], [], math.nan, math.nan)  # the figures of a subset that was not tested
 
 
 def judge(
-    conservation: float, ablations: Sequence[Ablation], statistics: Mapping[str, float], subsets: Sequence[Subset]
+    names: Sequence[str],
+    conservation: float,
+    records: Mapping[str, Sequence[Any]],
+    statistics: Mapping[str, float],
+    skipped: Mapping[str, str],
 ) -> list[Verdict]:
-    """Each claim that a graph makes, judged. Nothing is averaged into one score."""
+    """Each claim that a graph makes, judged. Nothing is averaged into one score.
+
+    names: the registered experiments. records: what each left. skipped: those that were not run, and why.
+    """
     verdicts = [judge_conservation(conservation)]
-    for mode, held in (("", "attention live"), ("_frozen", "attention held")):
-        verdicts += judge_singles(ablations, statistics, mode, held)
-    for subset in subsets:
-        verdicts += judge_subset(subset)
+    if "edges" in names:
+        verdicts.append(judge_edges(records["edges"], skipped.get("edges", "")))
+    if "ablations" in names:
+        for mode, held in MODES.items():
+            verdicts += judge_singles(records["ablations"], statistics, mode, held, skipped.get("ablations", ""))
+    if "doses" in names:
+        why = skipped.get("ablations", "") or skipped.get("doses", "")
+        verdicts += [judge_doses(statistics, mode, held, why) for mode, held in MODES.items()]
+    whole: list[tuple[str, Callable[[Any], list[Verdict]], list[Any]]] = [
+        ("subsets", judge_subset, [Subset(each, *NOTHING) for each in ("mean", "zero")]),
+        ("curves", judge_curve, [_no_curve(each) for each in ABLATIONS]),
+        ("contributions", judge_contributions, [Contributions([], [], [])]),
+        ("controls", judge_control, [Control("graphs that should do worse", "", math.nan, [], math.nan)]),
+    ]
+    for name, judge_one, nothing in whole:
+        if name in names:
+            why = skipped.get(name, "")
+            unrun = [replace(each, untested=why) for each in nothing]
+            for each in unrun if why else records[name]:
+                verdicts += judge_one(each)
     return verdicts
 
 
@@ -36,12 +65,12 @@ def judge_conservation(conservation: float) -> Verdict:
 
 
 def judge_singles(
-    ablations: Sequence[Ablation], statistics: Mapping[str, float], mode: str, held: str
+    ablations: Sequence[Ablation], statistics: Mapping[str, float], mode: str, held: str, why: str = ""
 ) -> list[Verdict]:
     """Level 2: what influence ranks, and what the graph predicts."""
     low, high = bar.SLOPE
     count = len(ablations)
-    few = f"{count} ablated one by one, {bar.FEWEST} are wanted" if count < bar.FEWEST else ""
+    few = why or (f"{count} ablated one by one, {bar.FEWEST} are wanted" if count < bar.FEWEST else "")
     rank, p = statistics["spearman_kl" + mode], statistics["p_spearman_kl" + mode]
     alike = _alike([each.influence for each in ablations], [getattr(each, "kl" + mode) for each in ablations])
     slope, signs, sizeable = (statistics[name] for name in ("slope" + mode, "sign_agreement" + mode, "sizeable"))
@@ -70,6 +99,96 @@ def judge_singles(
     ]
 
 
+def judge_edges(records: Sequence[Edges], why: str = "") -> Verdict:
+    """Level 1."""
+    edges = records[0] if records else Edges(0, 0, math.nan, -1, -1)
+    return _verdict(
+        "each edge is what its target loses without its source, all else held",
+        edges.largest,
+        edges.largest <= bar.EXACT,
+        f"≤ {bar.EXACT:g} of the gross input",
+        f"{edges.tested} edges, all that a source writes; {edges.left_out} are read, not written",
+        why or ("" if edges.tested else "no edge has a source that is written"),
+    )
+
+
+def judge_doses(statistics: Mapping[str, float], mode: str, held: str, why: str = "") -> Verdict:
+    """Level 2: whether more of a node does more."""
+    answering = statistics.get("answering" + mode, 0.0)
+    doses = " and ".join(f"{dose:g}" for dose in bar.DOSES)
+    slopes = [statistics.get(f"slope{mode}_at_{dose:g}", math.nan) for dose in bar.DOSES]
+    said = " and ".join("undefined" if math.isnan(each) else f"{each:.2g}" for each in slopes)
+    few = f"{answering:.0f} move the target by {bar.SIZEABLE:.0%} of itself, {bar.SEVERAL} are wanted"
+    share = statistics.get("monotone" + mode, math.nan)
+    return _verdict(
+        f"more of a node taken away does more, one way ({held})",
+        share,
+        share >= bar.MONOTONE,
+        f"≥ {bar.MONOTONE:.0%} of the nodes that answer",
+        f"{answering:.0f} answer; slope at doses {doses}: {said}",
+        why or (few if answering < bar.SEVERAL else ""),
+    )
+
+
+def judge_curve(curve: Curve) -> list[Verdict]:
+    """Level 5: whether the order of influence is worth something; and what is left of the graph without errors."""
+    if curve.errors == "kept":
+        best = "" if curve.untested else f"best {max(curve.random_area):.2f}, p = {curve.p_area:.3f}"
+        return [
+            _verdict(
+                f"the most influential features bring the answer back first ({curve.ablation} ablation)",
+                curve.area,
+                curve.p_area <= bar.SIGNIFICANT,
+                f"area under the curve above random sets', p ≤ {bar.SIGNIFICANT}",
+                f"{len(curve.random_area)} random sets: {best}",
+                curve.untested,
+            )
+        ]
+    left = math.nan if curve.untested else curve.faithfulness[-2]
+    best = "" if curve.untested else f"best {max(each[-1] for each in curve.random_faithfulness):.0%}"
+    return [
+        _verdict(
+            f"the graph's features are enough without errors too ({curve.ablation} ablation of all others)",
+            left,
+            left >= bar.FAITHFUL,
+            f"≥ {bar.FAITHFUL:.0%} of the difference survives",
+            f"{len(curve.random_area)} random sets: {best}",
+            curve.untested,
+        )
+    ]
+
+
+def judge_contributions(found: Contributions) -> list[Verdict]:
+    """Level 5: whether the graph holds nothing that a random feature could stand in for."""
+    outdone = float(np.quantile(np.abs(found.reference), bar.OUTDONE)) if len(found.reference) else math.nan
+    share = float((np.abs(found.lost) > outdone).mean()) if len(found.lost) else math.nan
+    return [
+        _verdict(
+            "no feature of the graph is idle (mean ablation of all others)",
+            share,
+            share >= bar.NEEDFUL,
+            f"≥ {bar.NEEDFUL:.0%} matter more than {bar.OUTDONE:.0%} of random features added",
+            f"{len(found.reference)} random features, of which {bar.OUTDONE:.0%} add less than {outdone:.2g}",
+            found.untested,
+        )
+    ]
+
+
+def judge_control(control: Control) -> list[Verdict]:
+    """Level 6."""
+    best = "" if control.untested else f"best {max(control.null):.0%}, p = {control.p:.3f}"
+    return [
+        _verdict(
+            f"the graph does better than {control.name}",
+            control.ours,
+            control.p <= bar.SIGNIFICANT,
+            f"p ≤ {bar.SIGNIFICANT}",
+            f"{len(control.null)} of them: {best}",
+            control.untested,
+        )
+    ]
+
+
 def judge_subset(subset: Subset) -> list[Verdict]:
     """Level 5: what the kept set does alone, and what is left without it."""
     count = len(subset.random_faithfulness)
@@ -94,6 +213,10 @@ def judge_subset(subset: Subset) -> list[Verdict]:
             untested,
         ),
     ]
+
+
+def _no_curve(ablation: str) -> Curve:
+    return Curve(ablation, "kept", [], [], [], [], math.nan, [], math.nan)
 
 
 def _verdict(claim: str, number: float, passed: bool, threshold: str, control: str, why: str) -> Verdict:

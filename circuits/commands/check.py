@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from circuits import flags
 
+UNFINISHED = "assay.unfinished.json"  # experiments of a check that was interrupted, or ran out of time
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_graphs(parser)
     flags.add_model(parser, default=None)
     flags.add_seed(parser, "of the random sets")
-    parser.add_argument("--controls", metavar="N", type=flags.count, help="how many random sets (default: 20)")
+    parser.add_argument(
+        "--controls", metavar="N", type=flags.count, help="how many random sets (default: 100, quick 20)"
+    )
+    parser.add_argument(
+        "--budget",
+        metavar="TIME",
+        default="5m",
+        help="30s, 5m, 1h or full: what is not begun by then is untested, and run by the next check (default: 5m)",
+    )
+    parser.add_argument("--quick", action="store_true", help="only the experiments that `trace` runs")
     flags.add_store(parser)
     flags.add_json(parser)
     flags.add_quiet(parser)
@@ -24,11 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from graphs.store import Store
 
+    budget = _read_budget(arguments.budget)
     store = Store(arguments.store)
     folder = flags.find_graph(store, arguments.graph)
     graph = store.load(folder)
 
-    from circuits.assaying import assay, thresholds
+    from circuits.assaying import assay
     from circuits.keeping import check_writable, keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
@@ -48,11 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
             model,
             transcoders,
             graph,
-            controls=arguments.controls or thresholds.CONTROLS,
+            deep=not arguments.quick,
+            controls=arguments.controls,
             seed=arguments.seed or 0,
+            budget=budget,
+            unfinished=folder / UNFINISHED,
             progress=bars,
         )
         kept = store.keep_assay(folder, result)
+        if not result.skipped:
+            (folder / UNFINISHED).unlink(missing_ok=True)
         written, missing = keep_pictures(store, folder, graph, result, bars.note)
     if arguments.json:
         print(json.dumps(json.loads(kept.read_bytes()), indent=1))
@@ -61,6 +80,21 @@ def run(arguments: argparse.Namespace) -> int:
     if missing and (arguments.quiet or arguments.json):
         print(*missing, sep="\n", file=sys.stderr)
     return 0
+
+
+def _read_budget(text: str) -> float:
+    """Seconds: `30s`, `5m`, `1h`; `full` is no end."""
+    from circuits.errors import BadOption
+
+    if text == "full":
+        return math.inf
+    try:
+        seconds = float(text[:-1]) * SECONDS[text[-1]]
+    except (ValueError, KeyError, IndexError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadOption(f"--budget is a time like 30s, 5m or 1h, or full; found {text!r}.")
+    return seconds
 
 
 def _made_with(made: Mapping[str, Any], what: str, given: str | None) -> str:

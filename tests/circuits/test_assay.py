@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,7 +146,10 @@ def test_verdicts_follow_the_bars_and_no_number_means_untested():
     good = Subset("mean", 0.95, 0.05, [0.1] * 20, [0.9] * 20, 1 / 21, 1 / 21)
     poor = Subset("zero", 0.95, 0.5, [0.97] * 20, [0.9] * 20, 1.0, 1 / 21)
 
-    verdicts = [each.verdict for each in judge(1e-7, [], figures, [good, poor])]
+    verdicts = [
+        each.verdict
+        for each in judge(("ablations", "subsets"), 1e-7, {"ablations": [], "subsets": [good, poor]}, figures, {})
+    ]
 
     assert verdicts == ["supported", *["untested"] * 4, "supported", "supported", "not supported", "not supported"]
 
@@ -211,9 +215,11 @@ def test_two_prunings_have_two_registrations_and_the_same_plan_has_one():
     whole = attribute(model, dictionary, PROMPT)
     metric = choose_metric(model, whole, trace(model, dictionary, PROMPT).logits[-1])
 
-    def hash_of(graph: AttributionGraph, **options: int) -> str:
+    def hash_of(graph: AttributionGraph, **options: Any) -> str:
         rows = graph.nodes.where("feature")[:2]
-        return register(model, dictionary, graph, metric, rows, **{"controls": 4, "seed": 0} | options)["hash"]
+        return register(
+            model, dictionary, graph, metric, rows, **{"controls": 4, "seed": 0, "experiments": ()} | options
+        )["hash"]
 
     features = whole.nodes.where("feature")
     others = np.setdiff1d(
@@ -235,10 +241,10 @@ def test_every_bar_is_registered(name: str, monkeypatch: pytest.MonkeyPatch):
     metric = choose_metric(model, graph, trace(model, dictionary, PROMPT).logits[-1])
     rows = graph.nodes.where("feature")[:2]
 
-    before = register(model, dictionary, graph, metric, rows, controls=4, seed=0)["hash"]
+    before = register(model, dictionary, graph, metric, rows, experiments=(), controls=4, seed=0)["hash"]
     monkeypatch.setattr(thresholds, name, getattr(thresholds, name) * 2)
 
-    assert register(model, dictionary, graph, metric, rows, controls=4, seed=0)["hash"] != before
+    assert register(model, dictionary, graph, metric, rows, experiments=(), controls=4, seed=0)["hash"] != before
 
 
 def test_what_is_ablated_is_registered_by_layer_position_and_unit_and_so_is_the_precision():

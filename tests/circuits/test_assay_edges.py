@@ -21,7 +21,7 @@ def bench_of(graph: AttributionGraph, family: str, kind: str) -> Bench:
     dictionary = dictionary_of(model, kind)
     run = trace(model, dictionary, graph.token_ids)
     metric = choose_metric(model, graph, run.logits[-1])
-    return Bench(model, dictionary, run, graph, metric, 0, 20, lambda *_: None)
+    return Bench(model, dictionary, run, graph, metric, graph.nodes.where("feature"), 20, 0, lambda *_: None)
 
 
 @pytest.mark.parametrize("kind", ["neurons", "skip", "cross-layer"])

@@ -91,7 +91,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_however_little_is_printed(
 
 def test_a_stored_graph_is_checked_again(showcase: Path, capsys: pytest.CaptureFixture[str]):
     (entry,) = Store(showcase).list()
-    assert main(["check", entry.id[:12], "--store", str(showcase), "--controls", "4"]) == 0
+    assert main(["check", entry.id[:12], "--store", str(showcase), "--quick", "--controls", "4"]) == 0
     assert "supported" in capsys.readouterr().out
     assay = Store(showcase).assay(entry.id)
     assert assay is not None and len(assay.subsets[0].random_faithfulness) == 4

@@ -1,0 +1,38 @@
+"""The experiments, in the order in which they are run when time is short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from circuits.assaying.bench import Bench
+from circuits.assaying.controls import test_controls
+from circuits.assaying.curves import test_curves
+from circuits.assaying.edges import test_edges
+from circuits.assaying.minimality import test_minimality
+from circuits.assaying.sets import test_sets
+from circuits.assaying.single import test_doses, test_singly
+from graphs.assays import Ablation, Contributions, Control, Curve, Edges, Subset
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """words: what it tests, for a reader. record: what it leaves, a list of these. run: does it."""
+
+    words: str
+    record: type
+    run: Callable[[Bench], list[Any]]
+
+
+# By the field of an Assay that holds the records.
+EXPERIMENTS = {
+    "ablations": Experiment("nodes ablated one by one", Ablation, test_singly),
+    "subsets": Experiment("the whole graph against random sets", Subset, test_sets),
+    "edges": Experiment("each edge by experiment", Edges, test_edges),
+    "doses": Experiment("nodes halved and turned round", Ablation, test_doses),
+    "contributions": Experiment("what each feature adds to the graph", Contributions, test_minimality),
+    "curves": Experiment("keeping more and more of the graph", Curve, test_curves),
+    "controls": Experiment("graphs that should do worse", Control, test_controls),
+}
+QUICK = ("ablations", "subsets")  # what every trace gets

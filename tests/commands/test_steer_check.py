@@ -1,0 +1,60 @@
+"""`circuits steer`, and the options of `circuits check`, on the shipped model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from circuits.__main__ import main
+from graphs.store import Store
+
+SHOWCASE = "the capital of the state containing dallas is"
+
+
+def test_steering_says_what_changed_and_what_the_model_says_then(capsys: pytest.CaptureFixture[str]):
+    assert main(["steer", SHOWCASE, "--set", "L0/0@last=40", "--length", "2", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+
+    assert record["interventions"] == ["L0/0@8 = 40"]
+    assert len(record["before"]["continuation"]) == len(record["after"]["continuation"]) == 2
+    before, after = (record[name]["likeliest"][0] for name in ("before", "after"))
+    assert before["token"].strip() == "austin"
+    assert before["probability"] != after["probability"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("L0/0", "a setting reads"),
+        ("L99/0@last=1", "has layers 0 to"),
+        ("L0/0@99=1", "positions 0 to"),
+        ("L0/999999@last=1", "units 0 to"),
+        ("L0/0@last=inf", "finite"),
+        ("atlantis=-1x", "nothing called 'atlantis'"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_one_line_and_code_two(
+    setting: str, complaint: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["steer", SHOWCASE, "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("budget", ["", "5", "-1s", "0s", "nans", "soon"])
+def test_a_budget_that_is_no_time_is_told_before_the_work(budget: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["check", "whatever", f"--budget={budget}"]) == 2
+    assert "--budget is a time like 30s" in capsys.readouterr().err
+
+
+def test_what_a_budget_cuts_off_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["trace", SHOWCASE, "--store", str(tmp_path), "--no-assay", "--quiet"]) == 0
+    (entry,) = Store(tmp_path).list()
+    capsys.readouterr()
+
+    assert main(["check", entry.id, "--store", str(tmp_path), "--controls", "1", "--budget", "0.001s"]) == 0
+
+    assert "not run within the budget of 0.001 s" in capsys.readouterr().out
+    assay = Store(tmp_path).assay(entry.id)
+    assert assay is not None and "controls" in assay.skipped
+    assert all(each.verdict == "untested" for each in assay.verdicts if "budget" in each.control)
