@@ -18,7 +18,7 @@ from graphs.pruning import prune
 from tests.circuits.oracle import effect, frozen_forward
 from tests.circuits.worlds import ALIKE, FAMILIES, KINDS, dictionary_of, model_of
 
-PROMPT = "a red fox runs"
+PROMPT = [1, 2, 3, 5, 7]  # <bos> a red fox runs: in ids, since not every family begins a text with a token
 
 
 def vector_of(model: Model) -> torch.Tensor:
@@ -31,7 +31,7 @@ def every_target(model: Model, dictionary: Dictionary, run: Trace) -> list[Targe
     places = [(each, int(run.layer[each]), int(run.position[each])) for each in range(len(run.layer))]
     highest = max(places, key=lambda each: (each[1], each[2]))
     middle = next(each for each in places if each[1] == 1 and each[2] == 2)
-    found: list[Target] = ["red", ("fox", "dog"), Span(2, 4)]
+    found: list[Target] = [3, (5, 6), Span(2, 4)]
     found += [Feature(layer, int(run.unit[each]), position) for each, layer, position in (middle, highest)]
     if run.errors is not None:
         found += [Error(1, 2), Error(top), Error(0, -1)]
@@ -196,7 +196,9 @@ def test_what_a_token_gives_to_an_error_it_gives_through_the_neurons_behind_it(f
     mlp = ((written @ along).numpy() * ratio) @ through.to_dense()[behind][:, through.nodes.where("token")]
     taken = [each for each in graph.nodes.where("feature") if graph.nodes.layer[each] == 1]
     assert taken  # they are sources, and their own inputs are not among the error's
-    np.testing.assert_allclose(graph.to_dense()[goal_rows(graph)[0], graph.nodes.where("token")], mlp, atol=1e-7)
+    np.testing.assert_allclose(
+        graph.to_dense()[goal_rows(graph)[0], graph.nodes.where("token")], mlp, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
