@@ -25,6 +25,7 @@ SHARED = (
     "circuits.formats.files",
     "circuits.formats.layer_files",
     "circuits.formats.layers",
+    "graphs.export.curves",
     "graphs.export.diagram",
     "graphs.export.layout",
     "graphs.export.lettering",

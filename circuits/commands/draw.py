@@ -33,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the diagram of groups, suggested ones unless --groups names them; needs Graphviz",
     )
     what.add_argument(
+        "--curves",
+        dest="picture",
+        action="store_const",
+        const="curves",
+        help="faithfulness as more and more of the graph is kept, as `check` measured it",
+    )
+    what.add_argument(
         "--groups", metavar="FILE", help='groups for that diagram, as JSON: {"texas": ["L1/544@3", "L2/17"], …}'
     )
     what.add_argument("--edges", dest="most_edges", metavar="N", type=int, help="at most N edges (default: 700)")

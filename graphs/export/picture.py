@@ -9,6 +9,7 @@ from typing import Any
 
 from graphs.assays import Assay
 from graphs.errors import BadOption, MissingProgram
+from graphs.export.curves import compose_curves
 from graphs.export.diagram import compose_diagram
 from graphs.export.lettering import readable
 from graphs.export.scene import Curve, Line, Scene, Shape, Text, check_options, compose
@@ -40,7 +41,8 @@ def write_svg(graph: AttributionGraph, path: Path, *, assay: Assay | None = None
     """An SVG file: the same bytes for the same graph, nothing external.
 
     picture: "graph", every node at its token and layer, with the options of `compose`; or "groups", the supernode
-        diagram, with those of `compose_diagram`. So for the other kinds. The diagram asks Graphviz for places.
+        diagram, with those of `compose_diagram`; or "curves", how much survives as the graph is kept, with those of
+        `compose_curves`. So for the other kinds. The diagram asks Graphviz for places.
     """
     Path(path).write_text(to_svg(_compose(graph, assay, options)), encoding="utf-8")
 
@@ -75,11 +77,14 @@ def as_svg(graph: AttributionGraph) -> str | None:
 
 def _compose(graph: AttributionGraph, assay: Assay | None, options: dict[str, Any]) -> Scene:
     picture = options.pop("picture", "graph")
-    if picture not in ("graph", "groups"):
-        raise BadOption(f"a picture is of the graph or of its groups, found {picture!r}.")
+    if picture not in ("graph", "groups", "curves"):
+        raise BadOption(f"a picture is of the graph, of its groups or of its curves, found {picture!r}.")
     if picture == "graph":
         check_options(options, signature(compose), "a picture of the graph")
         return compose(graph, assay=assay, **options)
+    if picture == "curves":
+        check_options(options, signature(compose_curves), "a picture of its curves")
+        return compose_curves(graph, assay=assay, **options)
     check_options(options, signature(compose_diagram), "a picture of its groups")
     return compose_diagram(graph, _arrange, assay=assay, **options)
 
@@ -130,7 +135,8 @@ def to_svg(scene: Scene) -> str:
 
 def _svg_line(line: Line) -> str:
     x0, y0, x1, y1 = (_number(value) for value in (line.x0, line.y0, line.x1, line.y1))
-    return f'<path d="M{x0} {y0}L{x1} {y1}" stroke="{line.colour}" stroke-width="{_number(line.width)}"/>'
+    dash = ' stroke-dasharray="4 3"' if line.dashed else ""
+    return f'<path d="M{x0} {y0}L{x1} {y1}" stroke="{line.colour}" stroke-width="{_number(line.width)}"{dash}/>'
 
 
 def _svg_curve(curve: Curve) -> str:
@@ -238,7 +244,7 @@ def _dot_line(number: int, line: Line, high: float) -> list[str]:
     return [
         *_dot_points(f"line{number}", start, end, high),
         f'line{number}a -> line{number}b [pos="{spline}" dir=none color="{line.colour}" '
-        f"penwidth={_number(line.width)}];",
+        f"penwidth={_number(line.width)}{' style=dashed' if line.dashed else ''}];",
     ]
 
 

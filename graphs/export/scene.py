@@ -65,7 +65,11 @@ FONTS = ("sans", "serif")
 SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box", "bias": "plus"}
 CHOICES = {"bos": ("grey", "draw", "hide"), "errors": ("grey", "hide")}
 STROKES = ("measured", "unmeasured", "failed")  # samples of an edge that was tried, or not
-LONG = {"width": 66.0, "breadth": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0, **dict.fromkeys(STROKES, 24.0)}
+TRAILS = {"kept": ("raise", 2.0), "taken": ("lower", 1.6), "chance": ("faint", 0.7)}  # samples of curves
+LONG = {  # samples that are wider than a dot
+    **{"width": 66.0, "breadth": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0},
+    **dict.fromkeys((*STROKES, *TRAILS), 24.0),
+}
 STRONG = 0.4  # the share of a target's input at which an edge is as wide and as dark as edges get
 LETTER = 10.0
 SMALL = 8.5  # for units that have a number only
@@ -87,6 +91,7 @@ class Line:
     y1: float
     colour: str
     width: float = 1.0
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -774,6 +779,9 @@ def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colou
         head = head_length(2.0, sample == "lower")
         points = ((x, y), (x + 8, y), (x + 16, y), (x + 26 - head, y), (x + 26, y))
         legend["curves"].append(Curve(points, colours[sample], 0.8, 2.0, sample == "lower"))
+    elif sample in TRAILS:
+        hue, wide = TRAILS[sample]
+        legend["lines"].append(Line(x, y, x + 20, y, colours[hue], wide, dashed=sample == "taken"))
     elif sample in STROKES:
         points = ((x, y), (x + 6, y), (x + 12, y), (x + 15, y), (x + 20, y))
         colour = colours["failed" if sample == "failed" else "raise"]
