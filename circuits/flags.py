@@ -37,7 +37,7 @@ def add_graphs(parser: argparse.ArgumentParser, nargs: str | None = None) -> Non
 
 
 def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL) -> None:
-    """-m, -t, --device and --dtype. A default of None: what the graph was made with."""
+    """-m, -t, --device, --dtype and --force. A default of None: what the graph was made with."""
     made = "what the graph was made with" if default is None else default
     parser.add_argument(
         "-m",
@@ -60,6 +60,7 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL) -> N
     )
     dtype = None if default is None else "float32"
     parser.add_argument("--dtype", type=filled, default=dtype, help=f"float32 or float64 (default: {dtype or made})")
+    parser.add_argument("--force", action="store_true", help="use the set even if it does not fit the model")
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:

@@ -83,7 +83,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
 
     x = frozen.embedding if frozen.positions is None else frozen.embedding + frozen.positions
     constants = [] if frozen.positions is None else [Constant("position embedding", -1, "embedding", frozen.positions)]
-    inputs, acts, errors = [], [], []
+    inputs, acts, found, values, errors = [], [], [], [], []
     for layer, attention in enumerate(frozen.attention):
         attended = attention.forward(x)
         for name, vectors in attention.constant.items():
@@ -92,9 +92,14 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         residual = x if frozen.parallel else x + attended
         inputs.append(frozen.mlp_input(residual, layer, dictionary.reads))
         acts.append(dictionary.activations(layer, inputs[layer]) * alive[:, None])
+        found.append(torch.nonzero(acts[layer]))
+        values.append(acts[layer][found[layer][:, 0], found[layer][:, 1]])
 
         sources = (source for source in range(layer + 1) if layer in dictionary.written_layers(source))
         units = torch.stack([dictionary.decode(source, acts[source], layer) for source in sources]).sum(0)
+        for source in range(layer + 1):
+            if dictionary.written_layers(source).stop <= layer + 1:
+                acts[source] = acts[source][:0]  # written to the last: millions of zeros need not wait for the end
         skip = dictionary.skip(layer)
         skipped = torch.zeros_like(units) if skip is None else inputs[layer] @ skip.T
 
@@ -130,7 +135,6 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
             f"the frozen copy of {model.name} misses its logits by {deviation:.1e} of the largest, {FAITHFUL:.0e} is "
             "allowed: this architecture (or this checkpoint) would be traced wrongly. Please report it."
         )
-    found = [torch.nonzero(each) for each in acts]
     return Trace(
         tokens=tokens,
         texts=model.texts(tokens.tolist()),
@@ -139,7 +143,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         layer=torch.cat([torch.full_like(each[:, 0], layer) for layer, each in enumerate(found)]),
         position=torch.cat([each[:, 0] for each in found]),
         unit=torch.cat([each[:, 1] for each in found]),
-        activation=torch.cat([each[where[:, 0], where[:, 1]] for each, where in zip(acts, found, strict=True)]),
+        activation=torch.cat(values),
         inputs=inputs,
         written=torch.stack([seen[(dictionary.writes, layer)][0] for layer in range(model.layers)]),
         errors=None if dictionary.exact else torch.stack(errors),

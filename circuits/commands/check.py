@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         bars.note(f"loading {names[0]}")
         model = load_model(names[0], device=arguments.device, dtype=arguments.dtype or made.get("dtype", "float32"))
         bars.note(f"loading transcoders {names[1]}")
-        transcoders = load_transcoders(names[1], model)
+        transcoders = load_transcoders(names[1], model, force=arguments.force)
         bars.note("testing the graph in the real model")
         result = assay(
             model,

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
         model.tokenize(arguments.prompt)  # a bad prompt is told before anything else is loaded
-        transcoders = load_transcoders(flags.transcoders_for(arguments), model)
+        transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force)
         run = trace(model, transcoders, arguments.prompt)
         chosen = [each for text in arguments.settings for each in read_setting(text, run, transcoders)]
         steered = steer(model, transcoders, run, chosen, attention=arguments.attention, length=arguments.length)

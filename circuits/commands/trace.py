@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
         likeliest = _likeliest(model, prompt)  # a bad prompt is told before anything else is loaded
         bars.note("loading transcoders")
-        transcoders = load_transcoders(flags.transcoders_for(arguments), model)
+        transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force)
         bars.note("tracing")
         began = time.perf_counter()
         chosen = {"max_logits": arguments.max_logits, "logit_mass": arguments.logit_mass}
