@@ -182,8 +182,8 @@ def test_a_curve_begins_with_nothing_and_ends_with_all_of_it(small_worlds_count:
     for curve in curves:
         assert curve.kept[0] == 0 and curve.kept[-2] == len(bench.units) and curve.kept[-1] == len(bench.run.layer)
         assert curve.faithfulness[0] == pytest.approx(0, abs=1e-9)
-        if curve.ablation == "zero":  # silent units have a mean, and values on another prompt, but no value here
-            assert curve.complement[-1] == pytest.approx(0, abs=1e-9)
+        if curve.errors == "kept":
+            assert curve.complement[0] == pytest.approx(1, abs=1e-6)
         share = np.array(curve.kept[:-1]) / curve.kept[-2]
         heights = np.array(curve.faithfulness[:-1])
         assert curve.area == pytest.approx(float((np.diff(share) * (heights[1:] + heights[:-1]) / 2).sum()))
