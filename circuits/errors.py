@@ -33,6 +33,10 @@ class BadPrompt(CircuitError, ValueError):
     """The prompt is empty, too long, or holds a word that the tokenizer does not know."""
 
 
+class BadPairs(CircuitError, ValueError):
+    """A file of clean and corrupted prompts cannot be read, is empty, or holds a line that is no pair."""
+
+
 class BadTarget(CircuitError, ValueError):
     """A target is no single token of the model."""
 

@@ -11,7 +11,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,28 @@ class Block:
     attention_post_norm: Norm | None
     mlp_norm: Norm
     mlp_post_norm: Norm | None
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionScores:
+    """How one layer's heads come to their patterns.
+
+    W_Q [head d_model d_head], W_K [kv_head d_model d_head]; biases b_Q [head d_head], b_K [kv_head d_head] or None.
+    query_norm, key_norm: gain of an RMS norm on every head's queries and keys [d_head], or None.
+    scale: of the scores; cap: their soft cap or None; window: how many keys back a query sees, None for all.
+    rotation: the model's own function from (a tensor of the dtype wanted, positions) to cosines and sines, or None.
+    """
+
+    W_Q: Tensor
+    W_K: Tensor
+    b_Q: Tensor | None
+    b_K: Tensor | None
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    scale: float
+    cap: float | None
+    window: int | None
+    rotation: Callable[[Tensor, Tensor], Any] | None
 
 
 class Model:
@@ -221,6 +243,40 @@ class Model:
     def b_U(self) -> Float[Tensor, "vocab"]:
         """The unembedding's bias, zeros where there is none."""
         return self._bridge.b_U.detach().to(self.W_U)
+
+    @property
+    def network(self) -> Any:
+        """The Hugging Face model beneath, with its configuration."""
+        return self._bridge.original_model
+
+    @property
+    def positions(self) -> Float[Tensor, "context d_model"] | None:
+        """Learned position embeddings, None where there are none."""
+        return self._bridge.pos_embed.W_pos.detach() if self.learned_positions else None
+
+    def attention_scores(self, layer: int) -> AttentionScores:
+        """How the heads of a layer come to their patterns."""
+        bridge, config = self._bridge.blocks[layer].attn, self.network.config
+        module = bridge._original_component
+        window = getattr(module, "sliding_window", getattr(config, "sliding_window", None))
+        if getattr(config, "attention_layers", None):
+            window = config.window_size if config.attention_layers[layer] == "local" else None
+        rotation = getattr(self.network.base_model, "rotary_emb", None)
+        if getattr(rotation, "layer_types", None):  # one table for each kind of layer
+            rotation = partial(rotation, layer_type=module.layer_type)
+        unscaled = self.network.config.model_type == "gpt_neo"
+        return AttentionScores(
+            W_Q=bridge.W_Q.detach(),
+            W_K=bridge.W_K.detach(),
+            b_Q=_maybe(bridge, "b_Q"),
+            b_K=_maybe(bridge, "b_K"),
+            query_norm=self._norm(bridge.q_norm).gain if hasattr(bridge, "q_norm") else None,
+            key_norm=self._norm(bridge.k_norm).gain if hasattr(bridge, "k_norm") else None,
+            scale=1.0 if unscaled else module.scaling,
+            cap=getattr(config, "attn_logit_softcapping", None),
+            window=window,
+            rotation=rotation,
+        )
 
     @cached_property
     def content_hash(self) -> str:

@@ -1,0 +1,375 @@
+"""A transformer as plain tensors: every component's reading and writing in the open, with gradients.
+
+`Model.run` is the real model behind hooks, one input for all heads of a layer. Here each head's queries, keys and
+values are their own, also where the model shares keys among heads, so that each may be given an input of its own. The
+two are held to each other in tests, and on the first prompts of whoever asks: see `check_faithful`.
+
+Layout: stream [batch pos d_model]; queries, keys, values and mixed values [batch head pos d_head].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.errors import UnfaithfulModel, UnsupportedModel
+from circuits.model import Block, Model, Norm
+from circuits.transcoders.neurons import ACTIVATIONS
+
+FAITHFUL = {torch.float32: 1e-3, torch.float64: 1e-4}  # of the spread of the logits: norms of the real run in float32
+EPSILON = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
+Rotation = Callable[[int], tuple[Tensor, Tensor]]
+Replaced = Mapping[tuple[str, int], Tensor]
+NOTHING: Replaced = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class LiveNorm:
+    """A norm as the model computes it: its scale follows its input.
+
+    gain, bias [d]; centred: it takes the mean off (a layer norm); epsilon: added to the variance.
+    """
+
+    gain: Tensor
+    bias: Tensor | None
+    centred: bool
+    epsilon: float
+
+    def __call__(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        if self.centred:
+            return torch.nn.functional.layer_norm(x, x.shape[-1:], self.gain, self.bias, self.epsilon)
+        return self.gain * (x * (x.square().mean(-1, keepdim=True) + self.epsilon).rsqrt())
+
+    def parts(self, x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Float[Tensor, "... 1"]]:
+        """What it gives before gain and bias, and the scale it divided by."""
+        x = x - x.mean(-1, keepdim=True) if self.centred else x
+        scale = (x.square().mean(-1, keepdim=True) + self.epsilon).sqrt()
+        return x / scale, scale
+
+    def carry(self, change: Float[Tensor, "... d"], x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """What a small change of the input x becomes: the derivative of the norm at x times the change."""
+        normalised, scale = self.parts(x)
+        change = change - change.mean(-1, keepdim=True) if self.centred else change
+        return self.gain * (change - normalised * (normalised * change).mean(-1, keepdim=True)) / scale
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Queries, keys or values of every head. weight [group d_model d_head], bias [group d_head]; group: heads sharing.
+
+    share: how many heads read each group (grouped-query attention).
+    """
+
+    weight: Float[Tensor, "group d_model d_head"]
+    bias: Tensor | None
+    share: int
+    flat: Float[Tensor, "d_model width"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flat", self.weight.transpose(0, 1).flatten(1).contiguous())
+
+    def __call__(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch head pos d_head"]:
+        """All heads read the same."""
+        out = (x @ self.flat).unflatten(-1, (len(self.weight), -1)).transpose(1, 2)
+        return self._finish(out)
+
+    def each(self, x: Float[Tensor, "batch head pos d_model"]) -> Float[Tensor, "batch head pos d_head"]:
+        """Each head reads its own."""
+        weight, bias = self.per_head()
+        out = x @ weight
+        return out if bias is None else out + bias[:, None]
+
+    def per_head(self) -> tuple[Float[Tensor, "head d_model d_head"], Tensor | None]:
+        """Weight and bias of each head, shared ones repeated."""
+        bias = self.bias if self.bias is None else self.bias.repeat_interleave(self.share, 0)
+        return self.weight.repeat_interleave(self.share, 0) if self.share > 1 else self.weight, bias
+
+    def _finish(self, out: Tensor) -> Tensor:
+        if self.bias is not None:
+            out = out + self.bias[:, None]
+        return out.repeat_interleave(self.share, 1) if self.share > 1 else out
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer. Norms are None where it has none.
+
+    W_O [head d_head d_model]. scale: of the scores. cap: soft cap of the scores. window: how many keys back a query
+    sees. rotation: cosines and sines [pos rotated] for a length. function: the MLP's activation.
+    """
+
+    query: Projection
+    key: Projection
+    value: Projection
+    query_norm: LiveNorm | None
+    key_norm: LiveNorm | None
+    W_O: Float[Tensor, "head d_head d_model"]
+    b_O: Tensor | None
+    scale: float
+    cap: float | None
+    window: int | None
+    rotation: Rotation | None
+    causal: bool
+    norm: LiveNorm | None
+    post_norm: LiveNorm | None
+    mlp_norm: LiveNorm | None
+    mlp_post_norm: LiveNorm | None
+    W_gate: Tensor | None
+    W_in: Tensor
+    W_out: Tensor
+    b_gate: Tensor | None
+    b_in: Tensor | None
+    b_out: Tensor | None
+    function: Callable[[Tensor], Tensor]
+
+    def attend(
+        self,
+        query: Float[Tensor, "#batch head pos d_head"],
+        key: Float[Tensor, "#batch head pos d_head"],
+        value: Float[Tensor, "#batch head pos d_head"],
+    ) -> Float[Tensor, "batch head pos d_head"]:
+        """Values mixed by the pattern; any selection of heads."""
+        query = _rotate(normalise(self.query_norm, query), self.rotation)
+        key = _rotate(normalise(self.key_norm, key), self.rotation)
+        scores = self.scale * (query @ key.mT)
+        if self.cap:
+            scores = self.cap * torch.tanh(scores / self.cap)
+        if self.causal:
+            scores = scores.masked_fill(self._hidden(scores.shape[-1], scores.device), -torch.inf)
+        return scores.softmax(-1) @ value
+
+    def write(self, mixed: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos d_model"]:
+        """The sum of what the heads write, with the bias, before any norm on it."""
+        out = mixed.transpose(1, 2).flatten(2) @ self.W_O.flatten(0, 1)
+        return out if self.b_O is None else out + self.b_O
+
+    def mlp(self, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """What the MLP adds when it reads this stream, its norms included."""
+        x = normalise(self.mlp_norm, stream)
+        before = x @ self.W_in if self.b_in is None else x @ self.W_in + self.b_in
+        if self.W_gate is None:
+            hidden = self.function(before)
+        else:
+            gate = x @ self.W_gate if self.b_gate is None else x @ self.W_gate + self.b_gate
+            hidden = self.function(gate) * before
+        out = hidden @ self.W_out
+        return normalise(self.mlp_post_norm, out if self.b_out is None else out + self.b_out)
+
+    def _hidden(self, length: int, device: torch.device) -> Tensor:
+        at = torch.arange(length, device=device)
+        behind = at[:, None] - at
+        return (behind < 0) if self.window is None else (behind < 0) | (behind >= self.window)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What passed through on some prompts. One entry per layer, those before the first layer of the run left out.
+
+    before: the stream that attention reads. query, key, value, mixed: [batch head pos d_head].
+    attention: the sum that the heads wrote, before any norm on it. mlp_input: the stream the MLP reads, apart from the
+    stream that goes on. mlp: what it adds. after: the stream at the end. [batch pos d_model]
+    """
+
+    before: list[Tensor]
+    query: list[Tensor]
+    key: list[Tensor]
+    value: list[Tensor]
+    mixed: list[Tensor]
+    attention: list[Tensor]
+    mlp_input: list[Tensor]
+    mlp: list[Tensor]
+    after: Tensor
+
+    def detached(self) -> Run:
+        """The same numbers, off autograd's tape."""
+        columns = {name: value for name, value in vars(self).items() if name != "after"}
+        return Run(**{name: [each.detach() for each in column] for name, column in columns.items()}, after=self.after.detach())
+
+
+@dataclass(frozen=True, eq=False)
+class Transformer:
+    """A decoder, or with layers that are not causal any transformer of one stack.
+
+    W_E [vocabulary d_model], W_pos [context d_model]; W_U [d_model vocabulary out].
+    parallel: attention and MLP of a layer read the same stream.
+    cap: soft cap of the logits, which only probabilities pass.
+    """
+
+    name: str
+    layers: list[Layer]
+    W_E: Tensor
+    embedding_scale: float
+    W_pos: Tensor | None
+    W_U: Tensor
+    b_U: Tensor | None
+    final_norm: LiveNorm | None
+    parallel: bool
+    cap: float | None = None
+
+    @property
+    def heads(self) -> int:
+        return len(self.layers[0].W_O)
+
+    def embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+        """Token embeddings, without positions."""
+        return self.W_E[tokens] * self.embedding_scale
+
+    def run(self, embedding: Float[Tensor, "batch pos d_model"], *, replace: Replaced = NOTHING) -> Run:
+        """A whole run on token embeddings. replace: what takes the place of ("mixed", layer) or ("mlp", layer)."""
+        stream = embedding if self.W_pos is None else embedding + self.W_pos[: embedding.shape[1]]
+        return self.go_on(stream, 0, replace=replace)
+
+    def go_on(
+        self, stream: Float[Tensor, "batch pos d_model"], layer: int, *, keep: bool = True, replace: Replaced = NOTHING
+    ) -> Run:
+        """The run from the stream before a layer to the end. keep=False: of what passed only the end is kept."""
+        found = Run([], [], [], [], [], [], [], [], stream)
+        for at, each in enumerate(self.layers[layer:], start=layer):
+            x = normalise(each.norm, stream)
+            query, key, value = each.query(x), each.key(x), each.value(x)
+            mixed = replace.get(("mixed", at), each.attend(query, key, value))
+            attention = each.write(mixed)
+            middle = stream + normalise(each.post_norm, attention)
+            read = (stream if self.parallel else middle).clone()  # a tensor of its own: its gradient is the MLP's alone
+            mlp = replace.get(("mlp", at), each.mlp(read))
+            if keep:
+                passed = (stream, query, key, value, mixed, attention, read, mlp)
+                kept = (found.before, found.query, found.key, found.value)
+                kept += (found.mixed, found.attention, found.mlp_input, found.mlp)
+                for column, tensor in zip(kept, passed, strict=True):
+                    column.append(tensor)
+            stream = middle + mlp
+        return replace_field(found, after=stream)
+
+    def unembed(self, stream: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+        """Logits, before any soft cap."""
+        logits = normalise(self.final_norm, stream) @ self.W_U
+        return logits if self.b_U is None else logits + self.b_U
+
+    def log_probabilities(self, logits: Float[Tensor, "... vocab"]) -> Float[Tensor, "... vocab"]:
+        """What it would say, after its soft cap, in nats."""
+        return (self.cap * torch.tanh(logits / self.cap) if self.cap else logits).log_softmax(-1)
+
+
+def normalise(norm: LiveNorm | None, x: Tensor) -> Tensor:
+    """What a norm makes of x; x itself where there is none."""
+    return x if norm is None else norm(x)
+
+
+def transformer_of(model: Model) -> Transformer:
+    """A model's weights, laid open.
+
+    Raises:
+        UnsupportedModel: its MLP's activation is not known.
+    """
+    network = model.network
+    config = network.config
+    if model.activation not in ACTIVATIONS:
+        raise UnsupportedModel(
+            f"{model.name} uses the activation {model.activation!r}; the functions known are {', '.join(ACTIVATIONS)}."
+        )
+    epsilon = next(getattr(config, name) for name in EPSILON if hasattr(config, name))
+    centred = model.family.norm == "layer"
+
+    def live(norm: Norm | None) -> LiveNorm | None:
+        return None if norm is None else LiveNorm(norm.gain, norm.bias, centred, epsilon)
+
+    def layer(at: int, block: Block) -> Layer:
+        attention = model.attention_scores(at)
+        return Layer(
+            query=Projection(attention.W_Q, attention.b_Q, 1),
+            key=Projection(attention.W_K, attention.b_K, model.heads // len(attention.W_K)),
+            value=Projection(block.W_V, block.b_V, model.heads // len(block.W_V)),
+            query_norm=_head_norm(attention.query_norm, epsilon),
+            key_norm=_head_norm(attention.key_norm, epsilon),
+            W_O=block.W_O,
+            b_O=block.b_O,
+            scale=attention.scale,
+            cap=attention.cap,
+            window=attention.window,
+            rotation=None if attention.rotation is None else _remembered(attention.rotation, model),
+            causal=True,
+            norm=live(block.attention_norm),
+            post_norm=live(block.attention_post_norm),
+            mlp_norm=live(block.mlp_norm),
+            mlp_post_norm=live(block.mlp_post_norm),
+            W_gate=block.W_gate,
+            W_in=block.W_in,
+            W_out=block.W_out,
+            b_gate=block.b_gate,
+            b_in=block.b_in,
+            b_out=block.b_out,
+            function=ACTIVATIONS[model.activation][0],
+        )
+
+    final = live(model.final_norm)
+    _, seen = model.run(torch.zeros(1, 1, dtype=torch.long, device=model.device), read=[("token_embedding", 0)])
+    W_E = network.get_input_embeddings().weight.detach()
+    stored, passed = W_E[0], seen[("token_embedding", 0)][0, 0]
+    scale = float((stored @ passed) / (stored @ stored))  # Gemma's is what its own float type makes of √d_model
+    return Transformer(
+        name=model.name,
+        layers=[layer(at, block) for at, block in enumerate(model.blocks)],
+        W_E=W_E,
+        embedding_scale=1.0 if math.isclose(scale, 1.0, rel_tol=1e-6) else scale,
+        W_pos=model.positions,
+        W_U=model.W_U,
+        b_U=model.b_U,
+        final_norm=final,
+        parallel=model.parallel,
+        cap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
+@torch.no_grad()
+def check_faithful(transformer: Transformer, model: Model, tokens: Int[Tensor, "batch pos"]) -> None:
+    """Hold the open transformer to the real model on these prompts.
+
+    Raises:
+        UnfaithfulModel: their logits differ.
+    """
+    real, _ = model.run(tokens)
+    ours = transformer.unembed(transformer.run(transformer.embed(tokens)).after)
+    apart = float((ours - real).abs().max() / (real.max() - real.min()))
+    if not apart <= FAITHFUL[model.dtype]:
+        raise UnfaithfulModel(
+            f"the components of {model.name} do not add up to it: its logits differ by {apart:.1e} of their spread, "
+            f"{FAITHFUL[model.dtype]:.0e} is allowed. Some part of its architecture is not known here; please report it."
+        )
+
+
+def _head_norm(gain: Tensor | None, epsilon: float) -> LiveNorm | None:
+    return None if gain is None else LiveNorm(gain, None, False, epsilon)
+
+
+def _remembered(rotation: Callable[[Tensor, Tensor], Any], model: Model) -> Rotation:
+    """The model's own tables, made once a length."""
+    known: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def tables(length: int) -> tuple[Tensor, Tensor]:
+        if length not in known:
+            like = torch.zeros(1, dtype=model.dtype, device=model.device)
+            cosine, sine = rotation(like, torch.arange(length, device=model.device)[None])
+            known[length] = (cosine[0], sine[0])
+        return known[length]
+
+    return tables
+
+
+def _rotate(x: Float[Tensor, "... pos d_head"], rotation: Rotation | None) -> Float[Tensor, "... pos d_head"]:
+    """The first dimensions of each head turned by position, halves against halves."""
+    if rotation is None:
+        return x
+    cosine, sine = rotation(x.shape[-2])
+    width = cosine.shape[-1]
+    turned, rest = x[..., :width], x[..., width:]
+    low, high = turned.chunk(2, -1)
+    return torch.cat((turned * cosine + torch.cat((-high, low), -1) * sine, rest), -1)

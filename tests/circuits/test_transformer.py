@@ -1,0 +1,52 @@
+"""The open transformer is the real model, in every family."""
+
+import pytest
+import torch
+
+from circuits.errors import UnfaithfulModel
+from circuits.transformer import check_faithful, transformer_of
+from tests.circuits.worlds import ALIKE, FAMILIES, model_of
+
+TOKENS = torch.tensor([[1, 2, 5, 6, 10, 3, 7, 9], [1, 3, 6, 8, 10, 4, 4, 2]])
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *ALIKE])
+def test_what_is_laid_open_gives_the_logits_and_the_inner_values_of_the_real_run(family):
+    model = model_of(family)
+    transformer = transformer_of(model)
+    layers = range(model.layers)
+    sites = [(name, layer) for layer in layers for name in ("mixed", "mlp_output")]
+    logits, seen = model.run(TOKENS, read=sites)
+
+    run = transformer.run(transformer.embed(TOKENS))
+
+    torch.testing.assert_close(transformer.unembed(run.after), logits, rtol=1e-4, atol=1e-5)
+    for layer in layers:
+        mixed = run.mixed[layer].transpose(1, 2).flatten(2)
+        torch.testing.assert_close(mixed, seen[("mixed", layer)].flatten(2), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(run.mlp[layer], seen[("mlp_output", layer)], rtol=1e-4, atol=1e-5)
+    check_faithful(transformer, model, TOKENS)
+    half = transformer.go_on(run.before[1], 1, keep=False)
+    torch.testing.assert_close(half.after, run.after)
+    assert not half.mlp
+
+
+def test_a_part_that_was_forgotten_is_told():
+    from dataclasses import replace
+
+    model = model_of("llama")
+    transformer = transformer_of(model)
+    unturned = [replace(layer, rotation=None) for layer in transformer.layers]
+
+    with pytest.raises(UnfaithfulModel, match="do not add up"):
+        check_faithful(replace(transformer, layers=unturned), model, TOKENS)
+
+
+def test_a_norm_carries_a_small_change_as_its_derivative_says():
+    transformer = transformer_of(model_of("gpt2"))
+    norm = transformer.layers[0].norm
+    x, change = torch.randn(2, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    _, expected = torch.func.jvp(norm, (x,), (change,))
+
+    torch.testing.assert_close(norm.carry(change, x), expected)
