@@ -12,6 +12,7 @@ import torch
 from circuits.attribution import METHODS
 from circuits.attribution.direct import Progress
 from circuits.errors import BadOption
+from circuits.expansion import ROUND
 from circuits.model import Model
 from circuits.numbers import is_number, is_whole
 from circuits.targets import Target
@@ -30,6 +31,7 @@ def attribute(
     logit_mass: float = 0.95,
     max_features: int | None = None,
     min_influence: float | None = None,
+    round_size: int = ROUND,
     method: str = "direct",
     progress: Progress | None = None,
 ) -> AttributionGraph:
@@ -38,7 +40,8 @@ def attribute(
     prompt: text, or token ids. targets: None for the likeliest tokens (`logit_mass` of the probability, `max_logits` at
     most), else tokens, pairs (right, wrong), or values of `circuits.targets`: features, errors, directions, spans.
     max_features: trace at most so many features, sum up the others. min_influence: instead, trace the features that
-    carry at least this share of the goal. In both cases `provenance["expansion"]` bounds what was left.
+    carry at least this share of the goal. In both cases `provenance["expansion"]` bounds what was left. round_size:
+    under `max_features`, how many are traced before the most influential ones are looked for anew.
     method: one of `circuits.attribution.METHODS`. progress: called with (targets done, in all).
 
     Raises:
@@ -49,6 +52,8 @@ def attribute(
     check_given(model, transcoders)
     if max_features is not None and not is_whole(max_features):
         raise BadOption(f"max_features must be a whole number or None, found {max_features!r}.")
+    if not is_whole(round_size):
+        raise BadOption(f"round_size must be a whole number, found {round_size!r}.")
     if min_influence is not None and not is_number(min_influence):
         raise BadOption(f"min_influence must be a share or None, found {min_influence!r}.")
     options = {
@@ -56,6 +61,7 @@ def attribute(
         "logit_mass": logit_mass,
         "max_features": max_features,
         "min_influence": min_influence,
+        "round_size": round_size,
     }
     graph = METHODS[method](model, transcoders, prompt, targets, **options, progress=progress)
     rows = graph.nodes.where("feature")

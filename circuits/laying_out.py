@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from circuits.goal import Goal
+from circuits.packing import Stretches
 from circuits.reading import Reading
 from circuits.sources import Columns
 from circuits.tracing import Trace
@@ -90,8 +91,16 @@ def lay_out(
         units=place[: len(unit)],
         errors=errors,
         constants=length + np.arange(len(run.constants)),
+        stretches=_stretches(len(front), inner[1][order] * length + inner[2][order], layers, length),
     )
     return Table(nodes, found, {name: length + at for name, at in reading.items()}, len(nodes) - len(aims))
+
+
+def _stretches(front: int, cell: Int[np.ndarray, "inner"], layers: int, length: int) -> Stretches:
+    """Where each group of columns begins and ends: tokens, biases, layers. cell: layer * length + position, sorted."""
+    ends = front + np.searchsorted(cell, np.arange(layers * length), side="right").reshape(layers, length)
+    begin = np.concatenate([[0, length, front], ends[:-1, -1]])
+    return Stretches(begin, np.concatenate([[np.arange(1, length + 1)], np.full((1, length), front), ends]))
 
 
 def _biases(run: Trace, top: int) -> tuple[list[tuple], dict[tuple[str, int], int]]:

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
+SHORT = 128  # positions up to which a loop over keys and queries is faster than products that are half wasted
+
 
 def mix(
     mixing: Float[Tensor, "head key query"],
@@ -25,8 +27,58 @@ def mix(
 
     start, length: the rows of target j are z[start[j] : start[j] + length[j]], for positions 0 to length[j] - 1.
     """
-    kernel = _on_cpu if z.device.type == "cpu" else _padded
+    if z.device.type != "cpu":
+        kernel = _padded
+    else:
+        kernel = _on_cpu if int(length.max()) <= SHORT else _by_products
     return kernel(mixing, z, start, length, kv_heads)
+
+
+def _by_products(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int) -> Tensor:
+    """For long prompts: matrix products for each target, over the queries that are not before any of some keys."""
+    out = z.new_empty(len(z), z.shape[1] // len(mixing) * kv_heads)
+    for first, rows in zip(start.tolist(), length.tolist(), strict=True):
+        given = z[first : first + rows].unflatten(1, (len(mixing), -1)).transpose(0, 1)
+        taken = out[first : first + rows].unflatten(1, (kv_heads, -1))
+        for key in range(0, rows, SHORT):
+            keys = slice(key, min(key + SHORT, rows))
+            moved = torch.bmm(mixing[:, keys, key:rows], given[:, key:])
+            taken[keys] = moved.unflatten(0, (kv_heads, -1)).sum(1).transpose(0, 1)
+    return out
+
+
+def unfold(
+    mixing: Float[Tensor, "head key query"],
+    vectors: Float[Tensor, "target spoke width"],
+    start: np.ndarray,
+    length: np.ndarray,
+    out: Float[Tensor, "row width"],
+) -> None:
+    """`out[key] = Σ_head mixing[head, key, last] vectors[head]` for each target; where key = last, its last vector too.
+
+    start, length: the rows of out, as for `mix`; the last position of target j is length[j] - 1.
+    """
+    kernel = _unfold_on_cpu if out.device.type == "cpu" else _unfold_padded
+    kernel(mixing, vectors, start, length, out)
+
+
+def _unfold_on_cpu(mixing: Tensor, vectors: Tensor, start: np.ndarray, length: np.ndarray, out: Tensor) -> None:
+    _unfold_rows(mixing.numpy(), vectors.numpy(), start, length, out.numpy())
+
+
+def _unfold_padded(mixing: Tensor, vectors: Tensor, start: np.ndarray, length: np.ndarray, out: Tensor) -> None:
+    place, inside = _places(start, length, out)
+    last = torch.from_numpy(length - 1).to(out.device)
+    moved = torch.einsum("hkt,thd->tkd", mixing[:, : int(length.max()), last], vectors[:, :-1])
+    out[place[inside]] = moved[inside]
+    out[torch.from_numpy(start + length - 1).to(out.device)] += vectors[:, -1]
+
+
+def _places(start: np.ndarray, length: np.ndarray, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Which row each position of each target is, up to the longest; and which of these there are."""
+    longest = np.arange(int(length.max()))
+    place, inside = start[:, None] + longest, longest < length[:, None]
+    return torch.from_numpy(place).to(like.device), torch.from_numpy(inside).to(like.device)
 
 
 def _on_cpu(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int) -> Tensor:
@@ -38,8 +90,7 @@ def _on_cpu(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv
 def _padded(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int) -> Tensor:
     """One batched product over all targets, each filled up with zeros to the longest."""
     longest, targets = int(length.max()), len(start)
-    place = torch.from_numpy(start[:, None] + np.arange(longest)).to(z.device)
-    inside = torch.from_numpy(np.arange(longest) < length[:, None]).to(z.device)
+    place, inside = _places(start, length, z)
     padded = z.new_zeros(targets, longest, z.shape[1])
     padded[inside] = z[place[inside]]
     padded = padded.view(targets, longest, kv_heads, len(mixing) // kv_heads, -1)
@@ -68,3 +119,23 @@ def _mix_rows(mixing, z, start, length, kv_heads, out):
                         given = z[query, of : of + width]
                         for e in range(width):
                             row[e] += weight * given[e]
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+@no_type_check
+def _unfold_rows(mixing, vectors, start, length, out):
+    heads = mixing.shape[0]
+    for target in range(len(start)):
+        last = length[target] - 1
+        for key in range(last + 1):
+            row = out[start[target] + key]
+            if key == last:
+                row[:] = vectors[target, heads]
+            else:
+                row[:] = 0
+            for head in range(heads):
+                weight = mixing[head, key, last]
+                if weight != 0:
+                    given = vectors[target, head]
+                    for e in range(len(row)):
+                        row[e] += weight * given[e]

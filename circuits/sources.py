@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,18 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.packing import Runs, Sheet, Stretches, runs_of
 from circuits.sweep import Gradient
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary, written_within
 
-PUSHED = 2**26  # numbers in the embeddings carried through the first attention, at most
+PUSHED = 2**25  # numbers in the embeddings carried through the first attention, at most
 KEPT = 2**25  # numbers in the vectors kept from one sweep to the next, at most; more are gathered anew each time
-RUNS = 4  # stretches of neighbouring columns that are worth adding one by one
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Which column of a score matrix each source has, -1 for those that are not scored.
+    """Which column each source has, -1 for those that are not scored; and what rows of these columns look like.
 
     tokens [pos], units [active], errors [layer pos], constants [constant].
     """
@@ -31,17 +31,29 @@ class Columns:
     units: Int[np.ndarray, "active"]
     errors: Int[np.ndarray, "layer pos"]
     constants: Int[np.ndarray, "constant"]
+    stretches: Stretches
 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """What is written at one place and position.
+    """What is written at one place.
 
-    vectors: [source d_model]. parts: (first, last, columns): where the scores of vectors[first:last] belong.
+    vectors: by position; those of position p are first[p] : first[p + 1]. [source d_model]
+    runs: where their scores belong.
     """
 
     vectors: Float[Tensor, "source d_model"]
-    parts: list[tuple[int, int, slice | Tensor]]
+    first: Int[np.ndarray, "_"]
+    runs: Runs
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """Sources of one sort that are written at a place: where, in which columns, and how to get what they write."""
+
+    position: Int[np.ndarray, "source"]
+    column: Int[np.ndarray, "source"]
+    vectors: Callable[[], Float[Tensor, "source d_model"]]
 
 
 class Sources:
@@ -56,114 +68,129 @@ class Sources:
         self._columns = columns
         self._window = window
         layers, length = run.frozen.layers, len(run.tokens)
-        # Units stand by layer, then by position: those of one cell are first[cell] up to first[cell + 1].
-        cell = (run.layer * length + run.position).cpu().numpy()
-        self._first = np.searchsorted(cell, np.arange(layers * length + 1))
+        self._position = run.position.cpu().numpy()
+        # Units stand by layer: those of one are first[layer] up to first[layer + 1].
+        self._first = np.searchsorted(run.layer.cpu().numpy(), np.arange(layers + 1))
         self.pushed = not run.frozen.parallel and length * length * run.residual.shape[1] <= PUSHED
-        self._embedded = self._embed()
         writes = sum(
-            int(self._first[(source + 1) * length] - self._first[source * length])
-            * len(written_within(dictionary, source, window))
+            int(self._first[source + 1] - self._first[source]) * len(written_within(dictionary, source, window))
             for source in range(layers)
         )
         self._room = writes * run.residual.shape[1] <= KEPT
-        self._kept: dict[tuple[str, int], list[Written | None]] = {}
+        self._kept: dict[tuple[str, int], Written | None] = {}
 
-    def score(self, weight: Float[Tensor, "target column"], place: str, layer: int, gradient: Gradient) -> None:
+    def score(self, sheet: Sheet, place: str, layer: int, gradient: Gradient) -> None:
         """Add to each target's row what every source written at this place gives, by the gradient there."""
         if gradient.live == 0:
             return
-        for position, written in enumerate(self._written(place, layer)):
-            if written is None:
+        written = self._written(place, layer)
+        if written is None:
+            return
+        at = gradient.joined if place == "attention" and self._beside(layer) else gradient.at
+        first = written.first.tolist()
+        for position, (begin, end) in enumerate(pairwise(first)):
+            if begin == end:
                 continue
-            targets, g = gradient.at(position)
-            if targets.shape[0] == 0:
-                continue
-            scores = g @ written.vectors.T
-            for first, last, columns in written.parts:
-                if isinstance(columns, slice):
-                    weight[:, columns].index_add_(0, targets, scores[:, first:last])
-                else:
-                    weight.index_put_((targets[:, None], columns), scores[:, first:last], accumulate=True)
+            targets, g = at(position)
+            if targets.shape[0]:
+                sheet.add(targets, g @ written.vectors[begin:end].T, written.runs, begin)
 
-    def _written(self, place: str, layer: int) -> list[Written | None]:
-        """For each position what is written there; kept for the next sweep if there is room for all of it."""
+    def _beside(self, layer: int) -> bool:
+        """Whether a gradient is the same at a layer's MLP output and at its attention's: no skip leads in between.
+
+        What attention writes is then scored together with what the MLP writes; later only for targets that have joined.
+        """
+        return self._dictionary.skip(layer) is None
+
+    def _written(self, place: str, layer: int) -> Written | None:
+        """What is written at a place; kept for the next sweep if there is room for all of it."""
         if (place, layer) in self._kept:
             return self._kept[(place, layer)]
-        found = [_join(entries, self._run.residual.device) for entries in self._entries(place, layer)]
+        found = _gather(list(self._entries(place, layer)), self._run.residual, self._columns.stretches)
         if self._room:
             self._kept[(place, layer)] = found
         return found
 
-    def _entries(self, place: str, layer: int) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
-        """For each position, (columns, vectors) of what is written there. Columns of one entry differ."""
+    def _entries(self, place: str, layer: int) -> Iterator[Entry]:
         run, columns = self._run, self._columns
-        constants = [
-            (columns.constants[i : i + 1], constant.vectors)
-            for i, constant in enumerate(run.constants)
-            if (constant.place, constant.layer) == (place, layer) and columns.constants[i] >= 0
-        ]
-        embeddings = place == "embedding" or (self.pushed and (place, layer) == ("attention", 0))
-        by_source = list(self._units(layer)) if place == "mlp" else []
-        for position in range(len(run.tokens)):
-            written = [(column, vectors[position : position + 1]) for column, vectors in constants]
-            for unit_columns, vectors, first in by_source:
-                here = slice(first[position], first[position + 1])
-                scored = unit_columns[here] >= 0
-                if scored.all():
-                    written.append((unit_columns[here], vectors[here]))
-                elif scored.any():
-                    written.append((unit_columns[here][scored], vectors[here][torch.from_numpy(scored)]))
-            if place == "mlp" and run.errors is not None and columns.errors[layer, position] >= 0:
-                written.append((columns.errors[layer, position : position + 1], run.errors[layer, position, None]))
-            if embeddings:
-                written += self._embedded[position]
-            yield [entry for entry in written if len(entry[0])]
+        everywhere = np.arange(len(run.tokens))
+        for i, constant in enumerate(run.constants):
+            if (constant.place, constant.layer) == (place, layer):
+                here = everywhere if constant.position < 0 else everywhere[constant.position : constant.position + 1]
+                yield Entry(
+                    here, np.full(len(here), columns.constants[i]), lambda at=here, each=constant: each.vectors[at]
+                )
+        if place == "mlp":
+            yield from self._units(layer)
+            errors = run.errors
+            if errors is not None:
+                yield Entry(everywhere, columns.errors[layer], lambda: errors[layer])
+            if self._beside(layer):
+                yield from self._entries("attention", layer)
+        elif place == "embedding":
+            yield Entry(everywhere, columns.tokens, lambda: run.frozen.embedding)
+        elif layer == 0 and self.pushed:
+            yield from self._carried()
 
-    def _units(self, layer: int) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray]]:
-        """For each layer that writes here: its units' columns, what they write, and where each position begins."""
-        run, length = self._run, len(self._run.tokens)
+    def _units(self, layer: int) -> Iterator[Entry]:
+        """The units of every layer that writes here."""
         for source in range(layer + 1):
-            if layer not in written_within(self._dictionary, source, self._window):
-                continue
-            first = self._first[source * length : (source + 1) * length + 1]
-            here = slice(first[0], first[-1])
-            vectors = run.activation[here, None] * self._dictionary.writing(source, run.unit[here], layer)
-            vectors = run.frozen.written(vectors, layer, run.position[here], self._dictionary.writes)
-            yield self._columns.units[here], vectors, first - first[0]
+            if layer in written_within(self._dictionary, source, self._window):
+                here = slice(int(self._first[source]), int(self._first[source + 1]))
+                yield Entry(
+                    self._position[here],
+                    self._columns.units[here],
+                    lambda source=source, here=here: self._write(source, here, layer),
+                )
 
-    def _embed(self) -> list[list[tuple[np.ndarray, Tensor]]]:
-        """For each position, embeddings as they stand there: its own, or all to the left carried through attention 0.
+    def _write(self, source: int, here: slice, layer: int) -> Float[Tensor, "source d_model"]:
+        run, dictionary = self._run, self._dictionary
+        vectors = run.activation[here, None] * dictionary.writing(source, run.unit[here], layer)
+        return run.frozen.written(vectors, layer, run.position[here], dictionary.writes)
 
-        Where they are carried, position embeddings are too; else they are constants like any other.
+    def _carried(self) -> Iterator[Entry]:
+        """Embeddings carried through the first attention: at each position what every token to its left has become.
+
+        Position embeddings are carried too; without this they are constants like any other.
         """
-        run, columns = self._run, self._columns
-        embedding, length = run.frozen.embedding, len(run.tokens)
-        if not self.pushed:
-            found = [[(columns.tokens[at : at + 1], embedding[at, None])] for at in range(length)]
-        else:
-            attention = run.frozen.attention[0]
-            carried = attention.spread_each(embedding)
-            carried.diagonal().add_(embedding.T)
-            found = [[(columns.tokens[: at + 1], carried[at, : at + 1])] for at in range(length)]
-            for i, constant in enumerate(run.constants):
-                if constant.place == "embedding":
-                    vectors = constant.vectors + attention.forward(constant.vectors)
-                    for at, entries in enumerate(found):
-                        entries.append((columns.constants[i : i + 1], vectors[at, None]))
-        return [[entry for entry in entries if (entry[0] >= 0).all()] for entries in found]
+        run, attention = self._run, self._run.frozen.attention[0]
+        at, of = np.tril_indices(len(run.tokens))
+
+        def carried() -> Tensor:
+            found = attention.spread_each(run.frozen.embedding)
+            found.diagonal().add_(run.frozen.embedding.T)
+            return found[at, of]
+
+        yield Entry(at, self._columns.tokens[of], carried)
+        for i, constant in enumerate(run.constants):
+            if constant.place == "embedding":
+                everywhere = np.arange(len(run.tokens))
+                yield Entry(
+                    everywhere,
+                    np.full(len(everywhere), self._columns.constants[i]),
+                    lambda each=constant: each.vectors + attention.forward(each.vectors),
+                )
 
 
-def _join(entries: list[tuple[np.ndarray, Tensor]], device: torch.device) -> Written | None:
-    """Entries in one matrix, for one product; columns that are neighbours go to their place in one piece."""
-    if not entries:
+def _gather(entries: list[Entry], stream: Float[Tensor, "pos d_model"], stretches: Stretches) -> Written | None:
+    """Entries in one matrix by position, then by column: neighbours there go to their places in one run."""
+    scored = [entry.column >= 0 for entry in entries]
+    if not any(each.any() for each in scored):
         return None
-    columns = np.concatenate([columns for columns, _ in entries])
-    vectors = torch.cat([vectors for _, vectors in entries])
-    ends = [0, *(np.flatnonzero(np.diff(columns) != 1) + 1).tolist(), len(columns)]
-    if len(ends) - 1 > max(RUNS, len(columns) // 8):
-        return Written(vectors, [(0, len(columns), torch.from_numpy(columns).to(device))])
-    runs: list[tuple[int, int, slice | Tensor]] = [
-        (first, last, slice(int(columns[first]), int(columns[last - 1]) + 1)) for first, last in pairwise(ends)
-    ]
-    return Written(vectors, runs)
+    position = np.concatenate([entry.position[at] for entry, at in zip(entries, scored, strict=True)])
+    column = np.concatenate([entry.column[at] for entry, at in zip(entries, scored, strict=True)])
+    order = np.lexsort((column, position))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    vectors, done = stream.new_empty(len(order), stream.shape[1]), 0
+    for entry, at in zip(entries, scored, strict=True):
+        if not at.any():
+            continue
+        given = entry.vectors()
+        count = int(at.sum())
+        to = torch.from_numpy(place[done : done + count]).to(given.device)
+        vectors[to] = given if at.all() else given[torch.from_numpy(at).to(given.device)]
+        done += count
+    position, column = position[order], column[order]
+    runs = runs_of(column, stretches, np.diff(position) != 0)
+    return Written(vectors, np.searchsorted(position, np.arange(len(stream) + 1)), runs)

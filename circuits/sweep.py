@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.frozen import Frozen, FrozenAttention
-from circuits.mixing import mix
+from circuits.mixing import mix, unfold
 from circuits.transcoders.base import Dictionary
 
 BLOCK = 4096  # rows of g that go through an attention at once: its intermediate results stay in cache
@@ -81,11 +81,26 @@ class Reach:
 
 
 @dataclass(frozen=True, eq=False)
+class Fan:
+    """Targets that have passed one attention: at every position their gradient is a mixture of the same few vectors.
+
+    first: the first of these targets; they stand side by side. vectors: one a head, then the target's own, which
+    counts where it reads and nowhere else. [target head+1 d_model]
+    mixing: of the attention they have passed. [head key query]
+    """
+
+    first: int
+    vectors: Float[Tensor, "target spoke d_model"]
+    mixing: Float[Tensor, "head key query"]
+
+
+@dataclass(frozen=True, eq=False)
 class Gradient:
     """The gradient of the live targets at one place.
 
     full: how many targets, the first ones, have all their rows in g.
     live: how many there are in all; those from `full` on are still one vector, in `vector`. [target d_model]
+    fresh: the targets from here on have joined since the place before.
     """
 
     g: Float[Tensor, "row d_model"]
@@ -93,6 +108,7 @@ class Gradient:
     reach: Reach
     full: int
     live: int
+    fresh: int
 
     def at(self, position: int) -> tuple[Tensor, Float[Tensor, "_ d_model"]]:
         """Which targets have a gradient at a position, and what it is."""
@@ -102,6 +118,11 @@ class Gradient:
         if single.shape[0] == 0:
             return targets, found
         return torch.cat([targets, single]), torch.cat([found, self.vector[single]])
+
+    def joined(self, position: int) -> tuple[Tensor, Float[Tensor, "_ d_model"]]:
+        """The same of those targets alone that have just joined."""
+        single = self.reach.single(position, self.fresh, self.live)
+        return single, self.vector[single]
 
 
 def sweep_back(
@@ -120,9 +141,11 @@ def sweep_back(
     vector = targets.vector.clone()
     reach = Reach(targets.position, start, g.device)
     full, live = 0, int((targets.layer >= frozen.layers).sum())
+    fan = None
     for layer in reversed(range(frozen.layers)):
         rows, single = g[: start[full]], vector[full:live]
-        yield "mlp", layer, Gradient(g, vector, reach, full, live)
+        yield "mlp", layer, Gradient(g, vector, reach, full, live, fresh=0)
+        before = live
         skipped = skipped_single = None
         if dictionary.skip(layer) is not None:
             skipped = _through_skip(frozen, dictionary, layer, rows, _positions(length[:full], g))
@@ -131,31 +154,47 @@ def sweep_back(
             if skipped is not None and skipped_single is not None:
                 rows += skipped
                 single += skipped_single
+                fan = None
             live = int((targets.layer >= layer).sum())
-        yield "attention", layer, Gradient(g, vector, reach, full, live)
+        yield "attention", layer, Gradient(g, vector, reach, full, live, fresh=before)
         if layer == 0 and stop_early:
             return
-        _open(frozen.attention[layer], g, vector, start, targets.position, full, live)
-        _pass(frozen.attention[layer], g, start, length, full)
+        _pass(frozen.attention[layer], g, start, length, full, fan)
+        fan = _open(frozen.attention[layer], g, vector, start, targets.position, full, live)
         if frozen.parallel:
             if skipped is not None and skipped_single is not None:
                 rows += skipped
                 g.index_add_(0, _as_index((start[:-1] + targets.position)[full:live], g), skipped_single)
+                fan = None
             full, live = live, int((targets.layer >= layer).sum())
         else:
             full, live = live, int((targets.layer > layer - 1).sum())
-    yield "embedding", -1, Gradient(g, vector, reach, full, live)
+    yield "embedding", -1, Gradient(g, vector, reach, full, live, fresh=0)
 
 
-def _pass(attention: FrozenAttention, g: Tensor, start: np.ndarray, length: np.ndarray, full: int) -> None:
-    """g += attentionᵀ g for the first `full` targets, some rows at a time."""
+def _pass(
+    attention: FrozenAttention, g: Tensor, start: np.ndarray, length: np.ndarray, full: int, fan: Fan | None
+) -> None:
+    """g += attentionᵀ g for the first `full` targets, some rows at a time.
+
+    Where a fan has fewer vectors than rows, these are what is multiplied by `out`, and mixed thereafter.
+    """
+    weights = attention.weights
     first = 0
     while first < full:
-        last = max(first + 1, int(np.searchsorted(start[: full + 1], start[first] + BLOCK, side="right")) - 1)
+        within = full if fan is None or first >= fan.first else fan.first
+        last = int(np.searchsorted(start[: within + 1], start[first] + BLOCK, side="right")) - 1
+        last = max(first + 1, last)
+        here = slice(first, last)
         rows = g[start[first] : start[last]]
-        z = rows @ attention.weights.out.T
-        v = mix(attention.mixing, z, start[first:last] - start[first], length[first:last], attention.weights.kv_heads)
-        rows.addmm_(v, attention.weights.value.T)
+        if fan is not None and first >= fan.first and (last - first) * fan.vectors.shape[1] < len(rows):
+            spokes = fan.vectors[first - fan.first : last - fan.first] @ weights.out.T
+            z = rows.new_empty(len(rows), spokes.shape[2])
+            unfold(fan.mixing, spokes, start[here] - start[first], length[here], z)
+        else:
+            z = rows @ weights.out.T
+        v = mix(attention.mixing, z, start[here] - start[first], length[here], weights.kv_heads)
+        rows.addmm_(v, weights.value.T)
         first = last
 
 
@@ -167,29 +206,25 @@ def _open(
     position: np.ndarray,
     full: int,
     live: int,
-) -> None:
+) -> Fan | None:
     """The first attention that targets pass: from one vector each to all their rows.
 
     With the gradient at one position, heads need not be summed before the mixing: g[key] = Σ_head mixing[head, key]
     u_head with u_head = value_head out_headᵀ vector, plus the vector itself at its own position.
     """
     if full == live:
-        return
+        return None
     weights = attention.weights
-    z = vector[full:live] @ weights.out.T
-    z = z.unflatten(1, (weights.heads, -1)).transpose(0, 1)
+    z = (vector[full:live] @ weights.out.T).unflatten(1, (weights.heads, -1))
     value = weights.value.unflatten(1, (weights.kv_heads, -1)).permute(1, 2, 0)
-    u = torch.bmm(z, value.repeat_interleave(weights.heads // weights.kv_heads, dim=0)).transpose(0, 1).contiguous()
-    first = full
-    while first < live:
-        at = int(position[first])
-        last = first + 1
-        while last < live and position[last] == at:
-            last += 1
-        rows = g[start[first] : start[last]].view(last - first, at + 1, -1)
-        torch.matmul(attention.mixing[:, : at + 1, at].T, u[first - full : last - full], out=rows)
-        rows[:, at] += vector[first:last]
-        first = last
+    value = value.repeat_interleave(weights.heads // weights.kv_heads, dim=0)
+    vectors = vector.new_empty(live - full, weights.heads + 1, vector.shape[1])
+    for head in range(weights.heads):
+        torch.matmul(z[:, head], value[head], out=vectors[:, head])
+    vectors[:, -1] = vector[full:live]
+    rows = g[start[full] : start[live]]
+    unfold(attention.mixing, vectors, start[full:live] - start[full], position[full:live] + 1, rows)
+    return Fan(full, vectors, attention.mixing)
 
 
 def _through_skip(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 
 from graphs.errors import BadGraph
 from graphs.nodes import Nodes
+
+BLOCK = 2**16  # edges that are checked at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,8 @@ class AttributionGraph:
     token_ids, tokens: the prompt as the model read it, special tokens included. [pos]
     provenance: how the graph was made: model, transcoders, method, options, versions, conservation. JSON values only.
     kept: what pruning kept, empty for a whole graph: see `prune`. JSON values only.
+
+    Columns are copied, but for those that are read-only already: the edges of a large graph need not be there twice.
 
     Raises:
         BadGraph: the parts do not fit together; the message names the first thing that is wrong.
@@ -41,17 +45,17 @@ class AttributionGraph:
 
     def __post_init__(self) -> None:
         columns = {
-            "source": np.array(self.source, dtype=np.int32),
-            "target": np.array(self.target, dtype=np.int32),
-            "weight": np.array(self.weight, dtype=np.float64),
-            "goal": np.array(self.goal, dtype=np.float64),
+            "source": _frozen(self.source, np.int32),
+            "target": _frozen(self.target, np.int32),
+            "weight": _frozen(self.weight, np.float64),
+            "goal": _frozen(self.goal, np.float64),
         }
         if len({len(columns[name]) for name in ("source", "target", "weight")}) == 1:
             order = _reading_order(columns["source"], columns["target"])
             if order is not None:
-                columns.update({name: columns[name][order] for name in ("source", "target", "weight")})
+                for name in ("source", "target", "weight"):
+                    columns[name] = _frozen(columns[name][order], columns[name].dtype)
         for name, column in columns.items():
-            column.flags.writeable = False
             object.__setattr__(self, name, column)
         object.__setattr__(self, "token_ids", tuple(int(i) for i in self.token_ids))
         object.__setattr__(self, "tokens", tuple(str(t) for t in self.tokens))
@@ -102,12 +106,33 @@ class AttributionGraph:
         )
 
 
+def _frozen(column: Any, dtype: np.dtype | type) -> np.ndarray:
+    """A column that nobody can write to: itself, if it is one already, else a copy."""
+    if (
+        isinstance(column, np.ndarray)
+        and column.dtype == dtype
+        and column.flags.c_contiguous
+        and not column.flags.writeable
+    ):
+        return column
+    found = np.array(column, dtype=dtype)
+    found.flags.writeable = False
+    return found
+
+
+def _blocks(source: np.ndarray, target: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The edges some at a time, each block beginning with the last one of that before: there may be very many."""
+    for first in range(0, max(len(source) - 1, 1), BLOCK):
+        yield source[first : first + BLOCK + 1], target[first : first + BLOCK + 1]
+
+
 def _reading_order(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     """The order that sorts edges by (target, source), None when they stand so: sorting millions takes seconds."""
-    step = np.diff(target)
-    if ((step > 0) | ((step == 0) & (np.diff(source) >= 0))).all():
-        return None
-    return np.lexsort((source, target))
+    for sources, targets in _blocks(source, target):
+        before, after = targets[:-1], targets[1:]
+        if ((before > after) | ((before == after) & (sources[:-1] > sources[1:]))).any():
+            return np.lexsort((source, target))
+    return None
 
 
 def _check(graph: AttributionGraph) -> None:
@@ -124,18 +149,20 @@ def _check(graph: AttributionGraph) -> None:
         high = max(graph.source.max(), graph.target.max())
         if low < 0 or high >= count:
             raise BadGraph(f"edges must join rows 0..{count - 1}, found one joining row {low if low < 0 else high}.")
-        backward = np.flatnonzero(graph.source >= graph.target)
+    for source, target in _blocks(graph.source, graph.target):
+        backward = np.flatnonzero(source >= target)
         if len(backward):
-            s, t = graph.source[backward[0]], graph.target[backward[0]]
+            s, t = source[backward[0]], target[backward[0]]
             raise BadGraph(f"every edge must point to a later node, found {s} -> {t}: a cycle, or nodes out of order.")
-        pair = graph.target.astype(np.int64) * count + graph.source
-        if len(pair) > 1 and (pair[1:] == pair[:-1]).any():
-            twice = np.flatnonzero(pair[1:] == pair[:-1])[0]
-            raise BadGraph(f"edge {graph.source[twice]} -> {graph.target[twice]} is there twice; add them up first.")
-    broken = np.flatnonzero(~np.isfinite(graph.weight))
-    if len(broken):
-        s, t = graph.source[broken[0]], graph.target[broken[0]]
-        raise BadGraph(f"every weight must be a finite number, edge {s} -> {t} is {graph.weight[broken[0]]}.")
+        twice = np.flatnonzero((source[1:] == source[:-1]) & (target[1:] == target[:-1]))
+        if len(twice):
+            s, t = source[twice[0]], target[twice[0]]
+            raise BadGraph(f"edge {s} -> {t} is there twice; add them up first.")
+    if not np.isfinite(graph.weight.sum()):  # nothing but what is not finite can make it so, or sums beyond all sizes
+        broken = np.flatnonzero(~np.isfinite(graph.weight))
+        if len(broken):
+            s, t = graph.source[broken[0]], graph.target[broken[0]]
+            raise BadGraph(f"every weight must be a finite number, edge {s} -> {t} is {graph.weight[broken[0]]}.")
     if not np.isfinite(graph.goal).all():
         raise BadGraph(f"the goal must be finite, node {np.flatnonzero(~np.isfinite(graph.goal))[0]} is not.")
     outside = np.flatnonzero(graph.nodes.position >= len(graph.tokens))

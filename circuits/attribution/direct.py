@@ -21,7 +21,7 @@ from circuits.expansion import ROUND, Expansion, carried_by, expand
 from circuits.goal import Goal, choose_goal
 from circuits.laying_out import Table, lay_out
 from circuits.model import Model
-from circuits.packing import Rows, pack, stack
+from circuits.packing import BIASES, IN_MEMORY, Rows, Runs, Sheet, Stretches, pack, runs_of, stack
 from circuits.reading import Reading, read_logits, read_units, written_at
 from circuits.sources import Columns, Sources
 from circuits.sweep import Targets, sweep_back
@@ -33,7 +33,9 @@ from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 
 CONSERVED = {torch.float32: 1e-5, torch.float64: 1e-12}  # |residual| / gross of any target: METHODS 2.4
-CHUNK = {"cpu": 2**22, "cuda": 2**29}  # numbers in one gradient; 16 MB on the CPU, which malloc hands out again
+# Numbers in one gradient, at least and at most, and how many targets are worth to be together when the prompt is long.
+ROOM = {"cpu": (2**22, 2**26), "cuda": (2**29, 2**29)}
+TOGETHER = 128
 
 UNITS = ("feature", "neuron")
 OTHERS = ("direction", "error")  # what a goal may hold that is neither a unit nor a logit
@@ -98,7 +100,7 @@ def attribute_trace(
     parts = expand(wanted, units, table.columns.units, goal.units, others, at_others, goal_of, found)
     for reading, at in parts:
         value[at] = reading.value.double().cpu().numpy()
-        for rows, missing in _score(run, dictionary, table, sources, reading, at):
+        for rows, missing in _score(run, dictionary, table, sources, reading, at, found):
             found.append(rows)
             worst, done = max(worst, missing), done + len(rows.target)
             if progress is not None:
@@ -122,31 +124,53 @@ def attribute_trace(
 
 
 def _score(
-    run: Trace, dictionary: Dictionary, table: Table, sources: Sources, reading: Reading, at: Int[np.ndarray, "_"]
+    run: Trace,
+    dictionary: Dictionary,
+    table: Table,
+    sources: Sources,
+    reading: Reading,
+    at: Int[np.ndarray, "_"],
+    found: Sequence[Rows],
 ) -> Iterator[tuple[Rows, float]]:
-    """The rows of these targets, some at a time, each held to conservation; and the largest violation among them."""
-    columns = table.sources
-    is_bias = table.nodes.kind[:columns] == "bias"
-    limit = CHUNK.get(run.residual.device.type, CHUNK["cpu"])
-    numbers = np.cumsum(np.maximum((reading.targets.position + 1) * run.residual.shape[1], columns))
+    """The rows of these targets, some at a time, each held to conservation; and the largest violation among them.
+
+    found: all rows so far; if these fill the memory that edges may have, new ones go to a file.
+    """
+    stretches, targets = table.columns.stretches, reading.targets
+    gradients = np.cumsum((targets.position + 1) * run.residual.shape[1])
+    sees = targets.layer.astype(float)
+    if reading.along is not None:  # an error has what units write at its own place among its inputs
+        sees[reading.along.any(1).cpu().numpy()] += 0.5
+    edges = np.cumsum(stretches.widths(sees, targets.position))
     start = 0
     while start < len(at):
-        before = numbers[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(numbers, before + limit, side="right")))
+        end = min(_fits(gradients, start, _room(run)), _fits(edges, start, _room(run)))
         chunk = reading.take(slice(start, end))
-        weight = chunk.value.new_zeros(len(chunk.value), columns)
+        sheet = Sheet(stretches, sees[start:end], chunk.targets.position, chunk.value)
         for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk.targets, stop_early=sources.pushed):
-            sources.score(weight, place, layer, gradient)
+            sources.score(sheet, place, layer, gradient)
         for (name, layer), column in table.reading.items():
             read_here = np.flatnonzero(chunk.targets.layer == layer)
-            if len(read_here):
-                first, last = int(read_here[0]), int(read_here[-1]) + 1
-                weight[first:last, column] = getattr(chunk, name)[first:last]
+            only = Runs(np.array([column]), np.array([BIASES]), np.array([0, 1]))
+            sheet.add(torch.from_numpy(read_here), getattr(chunk, name)[read_here, None], only)
         if chunk.along is not None:
-            _take_off(run, dictionary, table, chunk.targets, chunk.along, weight)
-        rows = pack(at[start:end], weight.cpu().numpy(), is_bias)
+            _take_off(run, dictionary, table, chunk.targets, chunk.along, sheet)
+        held = sum(rows.source.nbytes + rows.weight.nbytes for rows in found)
+        rows = pack(at[start:end], sheet, stretches, in_file=held > IN_MEMORY)
         yield rows, _check_conservation(table, rows, chunk, run.residual.dtype)
         start = end
+
+
+def _room(run: Trace) -> int:
+    """How many numbers one gradient may have, and one sheet: enough for many targets at a time, but not for all."""
+    least, most = ROOM.get(run.residual.device.type, ROOM["cpu"])
+    return min(max(TOGETHER * run.residual.numel(), least), most)
+
+
+def _fits(ends: Int[np.ndarray, "target"], start: int, room: int) -> int:
+    """Up to which target one can go from `start` on within some room, at least by one."""
+    before = ends[start - 1] if start else 0
+    return max(start + 1, int(np.searchsorted(ends, before + room, side="right")))
 
 
 def _take_off(
@@ -155,13 +179,15 @@ def _take_off(
     table: Table,
     targets: Targets,
     along: Float[Tensor, "target d_model"],
-    weight: Float[Tensor, "target column"],
+    sheet: Sheet,
 ) -> None:
     """What units write at an error's own place, against it."""
+    columns = table.columns
     for row in torch.nonzero(along.any(1))[:, 0].tolist():
         units, vectors = written_at(run, dictionary, int(targets.layer[row]), int(targets.position[row]))
-        columns = torch.from_numpy(table.columns.units[units.cpu().numpy()]).to(weight.device)
-        weight[row, columns] -= vectors @ along[row]
+        if len(units):
+            runs = runs_of(columns.units[units.cpu().numpy()], columns.stretches)
+            sheet.add(torch.tensor([row]), -(vectors @ along[row])[None], runs)
 
 
 def _check_conservation(table: Table, rows: Rows, chunk: Reading, dtype: torch.dtype) -> float:
@@ -200,14 +226,15 @@ def effects_on(
     units[at] = np.arange(len(sources))
     nowhere = np.full(len(run.tokens), -1)
     errors = np.full((run.frozen.layers, len(run.tokens)), -1)
-    scored = Columns(nowhere, units, errors, np.full(len(run.constants), -1))
+    whole = Stretches(np.zeros(1, dtype=np.int64), np.full((1, len(run.tokens)), len(sources)))
+    scored = Columns(nowhere, units, errors, np.full(len(run.constants), -1), whole)
     written = Sources(run, dictionary, scored, window=window)
     chunk, order = read_targets(run, dictionary, graph, targets)
-    weight = chunk.vector.new_zeros(len(targets), len(sources))
+    sheet = Sheet(whole, chunk.layer, chunk.position, chunk.vector)
     for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=written.pushed):
-        written.score(weight, place, layer, gradient)
+        written.score(sheet, place, layer, gradient)
     found = np.empty((len(targets), len(sources)))
-    found[order] = weight.double().cpu().numpy()
+    found[order] = sheet.weight.view(len(targets), len(sources)).double().cpu().numpy()
     return found
 
 
@@ -294,11 +321,12 @@ def _assemble(
         nodes, place = _merge_untraced(nodes, untraced)
         goal = np.bincount(place, goal, minlength=len(nodes))
         rows = stack(found, place)
+    source, target, weight = rows.edges()
     return AttributionGraph(
         nodes=nodes,
-        source=rows.source,
-        target=np.repeat(rows.target, np.diff(rows.start)),
-        weight=rows.weight,
+        source=source,
+        target=target,
+        weight=weight,
         goal=goal,
         token_ids=tuple(run.tokens.tolist()),
         tokens=tuple(run.texts),

@@ -7,9 +7,10 @@ import torch
 from circuits import mixing
 
 
-@pytest.mark.parametrize("kernel", ["_on_cpu", "_padded"])
+@pytest.mark.parametrize("kernel", ["_on_cpu", "_by_products", "_padded"])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_rows_move_from_queries_to_keys(kernel: str, kv_heads: int):
+def test_rows_move_from_queries_to_keys(kernel: str, kv_heads: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mixing, "SHORT", 4)  # so that the longest is done in two pieces
     numbers = torch.Generator().manual_seed(3)
     heads, width, longest = 4, 3, 6
     pattern = torch.randn(heads, longest, longest, generator=numbers, dtype=torch.float64).triu()  # key <= query
@@ -27,3 +28,21 @@ def test_rows_move_from_queries_to_keys(kernel: str, kv_heads: int):
                     given = z[first + query].view(heads, width)[head]
                     plain[first + key, head * kv_heads // heads] += pattern[head, key, query] * given
     torch.testing.assert_close(moved, plain.flatten(1))
+
+
+@pytest.mark.parametrize("kernel", ["_unfold_on_cpu", "_unfold_padded"])
+def test_one_vector_a_head_becomes_a_row_a_position(kernel: str):
+    numbers = torch.Generator().manual_seed(4)
+    pattern = torch.randn(3, 6, 6, generator=numbers, dtype=torch.float64)
+    length = np.array([5, 1, 3])
+    start = np.array([0, 5, 6])
+    vectors = torch.randn(3, 4, 2, generator=numbers, dtype=torch.float64)
+    out = torch.full((9, 2), torch.nan, dtype=torch.float64)
+
+    getattr(mixing, kernel)(pattern, vectors, start, length, out)
+
+    for target, (first, rows) in enumerate(zip(start, length, strict=True)):
+        for key in range(rows):
+            plain = sum(pattern[head, key, rows - 1] * vectors[target, head] for head in range(3))
+            plain = plain + vectors[target, 3] * (key == rows - 1)
+            torch.testing.assert_close(out[first + key], plain)
