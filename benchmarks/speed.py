@@ -1,8 +1,9 @@
-"""How fast we are beside circuit-tracer, and how near the floor: `python -m benchmarks.speed [part ...]`.
+"""How fast we are beside circuit-tracer, and how near the floor: `python -m benchmarks.speed [--resume] [part ...]`.
 
 Both sides take turns in one run, on one thread each, the peer at its best batch size. What counts is CPU time: wall
 time is given too, and means little on a busy machine. Results go to benchmarks/results/speed.json, and from there to
-speed.md; parts that are not run again keep what they had.
+speed.md after every part; parts that are not run again keep what they had. With `--resume`, parts that were measured
+at the present commit are not measured again. `--gpu` measures one graph of Gemma-2-2B's shape on a GPU, nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +26,11 @@ import torch
 from benchmarks.peers.cases import Case, Made, make
 from benchmarks.peers.jobs import INSTALL, Peer, Spent, installed, medians, write_attribution, write_graph
 from circuits import assay, attribute
-from circuits.attribution.direct import attribute_directly
+from circuits.attribution.direct import attribute_directly, attribute_trace
+from circuits.expansion import Expansion
+from circuits.goal import choose_goal
 from circuits.tracing import trace
+from circuits.transcoders.neurons import Neurons
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 from graphs.pruning import prune
@@ -46,10 +51,19 @@ ATTRIBUTIONS: dict[str, tuple[Case, int | None, tuple[int, ...], int]] = {
     "A64-2000": (replace(SMALL, tokens=64), 2000, (16, 32), 5),
     "B32-512": (LARGE, 512, (16,), 5),
     "B32-1024": (LARGE, 1024, (16,), 3),
+    "B64-512": (replace(LARGE, tokens=64), 512, (16,), 3),
+    "B64-1024": (replace(LARGE, tokens=64), 1024, (16,), 3),
 }
+# What the peer cannot do: the model's own neurons as units.
+ALONE: dict[str, tuple[Case, int | None, int]] = {
+    "A16-neurons": (SMALL, 2000, 5),
+    "B32-neurons": (LARGE, 512, 3),
+}
+GEMMA = Case("gemma2", layers=26, width=2304, heads=8, head=256, units=16384, tokens=64, active=60)
+GPU_ROWS = 8192
 PRUNINGS = {2000: 5, 5000: 5, 10000: 3}
 GROWTH = {
-    "rows": [(replace(SMALL, tokens=32), rows) for rows in (250, 500, 1000, 2000)],
+    "rows": [(replace(SMALL, tokens=32), rows) for rows in (500, 1000, 2000, 4000)],
     "tokens": [(replace(SMALL, tokens=tokens), 1000) for tokens in (16, 32, 64, 128)],
     "layers": [(replace(SMALL, layers=layers), 500) for layers in (2, 4, 8, 16)],
     "features": [(replace(SMALL, active=active), 400) for active in (20, 40, 80, 160)],
@@ -77,16 +91,25 @@ def _memory(name: str) -> int:
     return 0
 
 
-def gemm_rate() -> float:
-    """FLOP per second of this machine's float32 matrix product on one thread, now: the best of ten."""
-    a, b = torch.randn(1024, 768), torch.randn(768, 768)
+def gemm_rate(device: str = "cpu") -> float:
+    """FLOP per second of a plain float32 matrix product, now: the best of ten. On a CPU on one thread, by CPU time."""
+    rows, width, clock = (1024, 768, time.process_time) if device == "cpu" else (8192, 4096, time.perf_counter)
+    a, b = torch.randn(rows, width, device=device), torch.randn(width, width, device=device)
     best = float("inf")
     for _ in range(10):
-        start = time.process_time()
+        _wait(device)
+        start = clock()
         for _ in range(10):
             a @ b
-        best = min(best, (time.process_time() - start) / 10)
-    return 2 * a.shape[0] * b.shape[0] * b.shape[1] / best
+        _wait(device)
+        best = min(best, (clock() - start) / 10)
+    return 2 * rows * width * width / best
+
+
+def _wait(device: str) -> None:
+    """Until everything given to a device is done."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
 def floor_of(made: Made, graph: AttributionGraph) -> dict[str, float]:
@@ -97,11 +120,15 @@ def floor_of(made: Made, graph: AttributionGraph) -> dict[str, float]:
     nodes = graph.nodes
     targets = nodes.where("feature", "logit")
     layer, position = nodes.layer[targets].astype(float), nodes.position[targets].astype(float)
+    # Every attention but a target's first and the lowest, row by row; but in its second a target is still a mixture of
+    # one vector a head and its own, and these go through `out` where they are fewer than the rows.
     through = np.maximum(layer - 1, 0) * (position + 1)
+    mixtures = (layer >= 2) * np.maximum(position + 1 - (attention.heads + 1), 0)
     units = np.zeros((made.model.layers + 1, len(made.tokens) + 1))
-    np.add.at(units, (run.layer.numpy() + 1, run.position.numpy() + 1), 1)
+    np.add.at(units, (run.layer.cpu().numpy() + 1, run.position.cpu().numpy() + 1), 1)
     below = units.cumsum(0).cumsum(1)[nodes.layer[targets], nodes.position[targets] + 1]
-    rows = through.sum() * 2 * width * paths + (through * (position + 2)).sum() * attention.out.shape[0]
+    rows = through.sum() * 2 * width * paths - mixtures.sum() * 2 * width * attention.out.shape[0]
+    rows += (through * (position + 2)).sum() * attention.out.shape[0]
     rows += 2 * width * below.sum() + ((position + 1) * (position + 2)).sum() * width
     weights = sum(weight.numel() for weight in _weights(made)) + sum(weight.numel() for weight in made.dictionary.W_enc)
     return {"rows": float(rows), "prompt": 2.0 * len(made.tokens) * weights}
@@ -155,6 +182,66 @@ def compare_attribution(name: str) -> dict[str, Any]:
         found["floor"] = {**needed, "rate": rate, "seconds": sum(needed.values()) / rate}
         found["over floor"] = our_spent.cpu / found["floor"]["seconds"]
     return found
+
+
+def measure_alone(name: str) -> dict[str, Any]:
+    """Attribution over the model's own neurons."""
+    case, rows, repeats = ALONE[name]
+    made = make(case)
+    neurons = Neurons(made.model)
+
+    def ours(rows: int | None = rows) -> AttributionGraph:
+        return attribute_directly(made.model, neurons, made.tokens, max_features=rows, round_size=ROUND)
+
+    ours(1)
+    first = spend(ours, fresh=True)
+    graph = ours()
+    return {
+        "case": case.name.replace(case.kind, "neurons"),
+        "active": graph.provenance["active"],
+        "rows": graph.provenance["traced"],
+        "edges": len(graph.source),
+        "repeats": repeats,
+        "ours": asdict(medians(spend(ours) for _ in range(repeats))) | {"peak": first.peak},
+    }
+
+
+def measure_gpu(case: Case = GEMMA, rows: int = GPU_ROWS, device: str = "cuda", repeats: int = 5) -> dict[str, Any]:
+    """One graph on a device: seconds of the prompt's pass and of the rest, and how near that is to plain products."""
+    made = make(case, device=device)
+    run = trace(made.model, made.dictionary, made.tokens)
+    goal = choose_goal(made.model, made.dictionary, run)
+
+    def seconds(work: Callable[[], Any]) -> float:
+        _wait(device)
+        start = time.perf_counter()
+        work()
+        _wait(device)
+        return time.perf_counter() - start
+
+    def ours() -> AttributionGraph:
+        return attribute_trace(run, made.dictionary, goal, Expansion(max_features=rows))
+
+    graph = ours()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    whole = float(np.median([seconds(ours) for _ in range(repeats)]))
+    peak = spend(ours).peak if device == "cpu" else torch.cuda.max_memory_allocated(device) - before
+    prompt = [seconds(lambda: trace(made.model, made.dictionary, made.tokens)) for _ in range(repeats)]
+    needed, rate = floor_of(made, graph), gemm_rate(device)
+    return {
+        "case": case.name,
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "active": graph.provenance["active"],
+        "rows": graph.provenance["traced"],
+        "edges": len(graph.source),
+        "prompt seconds": float(np.median(prompt)),
+        "rows seconds": whole,
+        "peak": peak,
+        "floor": {**needed, "rate": rate, "seconds": needed["rows"] / rate},
+        "over floor": whole * rate / needed["rows"],
+    }
 
 
 def compare_pruning(features: int) -> dict[str, Any]:
@@ -228,7 +315,11 @@ def measure_growth(along: str) -> dict[str, Any]:
     at = np.log([each["at"] for each in found])
     whole = np.log([each["cpu"] for each in found])
     beyond = np.log([max(each["cpu"] - each["prompt"], 1e-4) for each in found])
-    powers = {"whole": float(np.polyfit(at, whole, 1)[0]), "beyond the prompt": float(np.polyfit(at, beyond, 1)[0])}
+    powers = {
+        "whole": float(np.polyfit(at, whole, 1)[0]),
+        "beyond the prompt": float(np.polyfit(at, beyond, 1)[0]),
+        "last step": float((beyond[-1] - beyond[-2]) / (at[-1] - at[-2])),
+    }
     return {"points": found, "exponent": powers}
 
 
@@ -290,6 +381,11 @@ def report(results: dict[str, Any]) -> str:
             cells += [f"{r['ours']['cpu']:.3f}", f"{r['ratio cpu']:.1f}", f"{r['ratio wall']:.1f}"]
             cells += [f"{r['over floor']:.1f}" if "over floor" in r else "", f"{r['peer']['peak'] / 1e6:.0f}"]
             lines.append(_row([*cells, f"{r['ours']['peak'] / 1e6:.0f}", r["repeats"]]))
+    for name in ALONE:
+        if name in results:
+            r = results[name]
+            cells = [f"{name}: {r['case']}", r["rows"], r["active"], "", "", f"{r['ours']['cpu']:.3f}", "", "", "", ""]
+            lines.append(_row([*cells, f"{r['ours']['peak'] / 1e6:.0f}", r["repeats"]]))
     lines += [
         "",
         "`over floor`: our CPU time over that of the fewest floating-point operations that rows and prompt need, at",
@@ -305,19 +401,43 @@ def report(results: dict[str, Any]) -> str:
             cells += [f"{r['ours, our rule']['cpu']:.4f}", f"{r['peer']['peak'] / 1e6:.0f}"]
             lines.append(_row([*cells, f"{ours['peak'] / 1e6:.0f}", r["repeats"]]))
     lines += ["", "## Growth", "", "CPU seconds of ours on the small model, and the power that fits them.", ""]
-    lines += _header(["along", "points", "CPU s", "exponent", "exponent without the prompt's own pass"])
+    lines += _header(
+        ["along", "points", "CPU s", "exponent", "without the prompt's own pass", "of these, the last step"]
+    )
     for along in GROWTH:
         if f"growth-{along}" in results:
             r = results[f"growth-{along}"]
             at = ", ".join(str(each["at"]) for each in r["points"])
             cpu = ", ".join(f"{each['cpu']:.3f}" for each in r["points"])
             powers = r["exponent"]
-            lines.append(_row([along, at, cpu, f"{powers['whole']:.2f}", f"{powers['beyond the prompt']:.2f}"]))
+            shown = [
+                f"{powers[name]:.2f}" if name in powers else "" for name in ("whole", "beyond the prompt", "last step")
+            ]
+            lines.append(_row([along, at, cpu, *shown]))
     if "prompt" in results:
         r = results["prompt"]
         lines += ["", "## One prompt of `world`, loaded", "", *_header(["", "CPU s", "wall s"])]
         for name in ("attribute, prune, score", "assay"):
             lines.append(_row([name, f"{r[name]['cpu']:.3f}", f"{r[name]['wall']:.3f}"]))
+    if "gpu" in results:
+        r = results["gpu"]
+        lines += [
+            "",
+            "## On a GPU",
+            "",
+            *_header(["", "device", "rows", "active", "rows s", "prompt s", "over floor", "MB"]),
+        ]
+        cells = [
+            r["case"],
+            r["device"],
+            r["rows"],
+            r["active"],
+            f"{r['rows seconds']:.3f}",
+            f"{r['prompt seconds']:.3f}",
+        ]
+        lines.append(_row([*cells, f"{r['over floor']:.1f}", f"{r['peak'] / 1e6:.0f}"]))
+    took = sum(result.get("took", 0) for result in results.values())
+    lines += ["", f"All parts together took {took / 60:.0f} minutes."]
     return "\n".join([*lines, ""])
 
 
@@ -333,26 +453,45 @@ def main(arguments: Sequence[str]) -> int:
     """Run the parts asked for, or all; keep what was measured of the others."""
     parts: dict[str, Callable[[], dict[str, Any]]] = {"prompt": measure_prompt}
     parts |= {name: lambda name=name: compare_attribution(name) for name in ATTRIBUTIONS}
+    parts |= {name: lambda name=name: measure_alone(name) for name in ALONE}
     parts |= {f"prune-{size}": lambda size=size: compare_pruning(size) for size in PRUNINGS}
     parts |= {f"growth-{along}": lambda along=along: measure_growth(along) for along in GROWTH}
-    strange = [each for each in arguments if each not in parts]
+    options = {each for each in arguments if each.startswith("--")}
+    asked = [each for each in arguments if each not in options]
+    strange = [*sorted(options - {"--resume", "--gpu"}), *(each for each in asked if each not in parts)]
     if strange:
-        print(f"there is no part {strange[0]!r}; there are {', '.join(parts)}.", file=sys.stderr)
+        print(f"there is no part {strange[0]!r}; there are {', '.join(parts)}; --resume, --gpu.", file=sys.stderr)
         return 2
-    if not installed():
+    if "--gpu" in options:
+        parts, asked = {"gpu": lambda: measure_gpu()}, ["gpu"]
+        if not torch.cuda.is_available():
+            print("torch finds no CUDA device: --gpu needs one.", file=sys.stderr)
+            return 2
+    elif not installed():
         print(INSTALL, file=sys.stderr)
         return 2
-    torch.set_num_threads(1)
+    else:
+        torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / "speed.json"
-    for name in arguments or parts:
-        found = {**parts[name](), "machine": machine()}
+    file, commit = RESULTS / "speed.json", _commit()
+    for name in asked or parts:
         results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if "--resume" in options and results.get(name, {}).get("commit") == commit:
+            print(f"{name}: measured at {commit[:7]} already", flush=True)
+            continue
+        start = time.perf_counter()
+        found = {**parts[name](), "machine": machine(), "commit": commit, "took": time.perf_counter() - start}
         results[name] = found
         file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (RESULTS / "speed.md").write_text(report(results), encoding="utf-8")
         print(name, json.dumps(found), flush=True)
     return 0
+
+
+def _commit() -> str:
+    """The commit that is checked out."""
+    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=RESULTS.parent, capture_output=True, text=True, check=True)
+    return told.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Case:
     tokens: int = 16
     active: int = 40
     kind: str = "per-layer"
+    head: int | None = None  # how wide a head is; None: so that all together are as wide as the model
 
     @property
     def name(self) -> str:
@@ -57,15 +58,15 @@ class Made:
     tokens: list[int]
 
 
-def make(case: Case, dtype: str = "float32") -> Made:
+def make(case: Case, dtype: str = "float32", device: str = "cpu") -> Made:
     """The model, its dictionary and a prompt; the same ones every time."""
     if case.family == "world":
-        model = load_model("world", device="cpu", dtype=dtype)
+        model = load_model("world", device=device, dtype=dtype)
         name = "world" if case.kind == "per-layer" else "world/cross-layer"
         dictionary = load_transcoders(name, model)
         return Made(case, _shipped(), model, dictionary, model.tokenize(DALLAS).tolist())
     folder = _write_model(case)
-    model = load_model(folder, device="cpu", dtype=dtype)
+    model = load_model(folder, device=device, dtype=dtype)
     numbers = torch.Generator().manual_seed(5)
     tokens = torch.randint(0, VOCABULARY, (case.tokens,), generator=numbers).tolist()
     return Made(case, folder, model, _draw_dictionary(case, model, tokens), tokens)
@@ -81,21 +82,22 @@ def _write_model(case: Case) -> Path:
     """A random model in Hugging Face layout; every gain and bias random too, so that a forgotten one shows."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    head = case.head or case.width // case.heads
     grouped = {
         "hidden_size": case.width,
         "intermediate_size": 4 * case.width,
         "num_hidden_layers": case.layers,
         "num_attention_heads": case.heads,
         "num_key_value_heads": case.heads // 2,
-        "head_dim": case.width // case.heads,
+        "head_dim": head,
         "vocab_size": VOCABULARY,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": max(256, case.tokens),
         "tie_word_embeddings": False,
     }
-    plain = {"n_embd": case.width, "n_layer": case.layers, "n_head": case.heads, "n_positions": 256}
+    plain = {"n_embd": case.width, "n_layer": case.layers, "n_head": case.heads, "n_positions": max(256, case.tokens)}
     settings = {
         "llama": grouped,
-        "gemma2": {**grouped, "query_pre_attn_scalar": case.width // case.heads, "sliding_window": 128},
+        "gemma2": {**grouped, "query_pre_attn_scalar": head, "sliding_window": 128},
         "gpt2": {**plain, "vocab_size": VOCABULARY, "tie_word_embeddings": False},
     }[case.family]
     torch.manual_seed(7)
@@ -126,7 +128,7 @@ def _draw_dictionary(case: Case, model: Model, tokens: list[int]) -> Transcoders
     numbers = torch.Generator().manual_seed(11)
 
     def draw(*shape: int, scale: float) -> torch.Tensor:
-        return (scale * torch.randn(*shape, generator=numbers)).to(model.dtype)
+        return (scale * torch.randn(*shape, generator=numbers)).to(model.W_U)
 
     layers, width = range(case.layers), case.width
     reach = [case.layers - layer if case.kind == "cross-layer" else 1 for layer in layers]
@@ -135,7 +137,7 @@ def _draw_dictionary(case: Case, model: Model, tokens: list[int]) -> Transcoders
         content_hash="random",
         W_enc=[draw(case.units, width, scale=width**-0.5) for _ in layers],
         b_enc=[draw(case.units, scale=0.1) for _ in layers],
-        threshold=[torch.full((case.units,), 1e9, dtype=model.dtype) for _ in layers],
+        threshold=[model.W_U.new_full((case.units,), 1e9) for _ in layers],
         W_dec=[draw(case.units, written, width, scale=width**-0.5 / 4) for written in reach],
         b_dec=[draw(width, scale=0.1) for _ in layers],
         W_skip=[draw(width, width, scale=0.3 * width**-0.5) for _ in layers] if case.kind == "skip" else None,
@@ -150,5 +152,5 @@ def _draw_dictionary(case: Case, model: Model, tokens: list[int]) -> Transcoders
         before = inputs[layer][1:] @ silent.W_enc[layer].T + silent.b_enc[layer]
         highest, at = before.flatten().sort().values, int(share * before.numel())
         level = (highest[at - 1] + highest[at]) / 2  # between two, so that rounding decides about nobody
-        threshold.append(torch.full((case.units,), float(level), dtype=model.dtype))
+        threshold.append(model.W_U.new_full((case.units,), float(level)))
     return replace(silent, threshold=threshold)
