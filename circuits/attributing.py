@@ -76,7 +76,7 @@ def attribute(
             "method": method,
             "options": {**options, "targets": None if targets is None else [_plain(each) for each in targets]},
             "prompt": prompt if isinstance(prompt, str) else [int(i) for i in prompt],
-            "versions": _versions(),
+            "versions": versions(),
             **graph.provenance,
             "feature_notes": {name: transcoders.notes[name] for name in sorted(names & transcoders.notes.keys())},
         },
@@ -89,7 +89,8 @@ def _plain(target: Target) -> object:
     return target if isinstance(target, str | int) else str(target)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What the graph was made with: Python and the libraries that computed it."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for name in ("circuit-assay", "transformer-lens", "transformers"):
         try:

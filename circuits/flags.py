@@ -36,8 +36,11 @@ def add_graphs(parser: argparse.ArgumentParser, nargs: str | None = None) -> Non
     parser.add_argument("graph", metavar="GRAPH", nargs=nargs, help="an id, its beginning, or a graph's folder")
 
 
-def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL) -> None:
-    """-m, -t, --device, --dtype and --force. A default of None: what the graph was made with."""
+def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL, *, transcoders: bool = True) -> None:
+    """-m, -t, --device, --dtype and --force. A default of None: what the graph was made with.
+
+    transcoders: whether the command takes a set; without, neither -t nor --force.
+    """
     made = "what the graph was made with" if default is None else default
     parser.add_argument(
         "-m",
@@ -47,20 +50,22 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL) -> N
         default=default,
         help=f"shipped name, folder, or Hub id (default: {made})",
     )
-    own = made if default is None else "those shipped with the model, else neurons"
-    parser.add_argument(
-        "-t",
-        "--transcoders",
-        metavar="SET",
-        type=filled,
-        help=f"shipped name, folder, or 'neurons': each MLP neuron a feature (default: {own})",
-    )
+    if transcoders:
+        own = made if default is None else "those shipped with the model, else neurons"
+        parser.add_argument(
+            "-t",
+            "--transcoders",
+            metavar="SET",
+            type=filled,
+            help=f"shipped name, folder, or 'neurons': each MLP neuron a feature (default: {own})",
+        )
     parser.add_argument(
         "--device", type=filled, default="auto", help="where to compute: auto, cpu, cuda (default: auto)"
     )
     dtype = None if default is None else "float32"
     parser.add_argument("--dtype", type=filled, default=dtype, help=f"float32 or float64 (default: {dtype or made})")
-    parser.add_argument("--force", action="store_true", help="use the set even if it does not fit the model")
+    if transcoders:
+        parser.add_argument("--force", action="store_true", help="use the set even if it does not fit the model")
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:

@@ -249,6 +249,15 @@ class Transformer:
             stream = middle + mlp
         return replace_field(found, after=stream)
 
+    def go_on_beside(
+        self, run: Run, layer: int, added: Float[Tensor, "change batch pos d_model"]
+    ) -> Float[Tensor, "change batch pos d_model"]:
+        """The streams at the end of a whole run, when a layer's attention adds so much more; for many changes at once."""
+        each = self.layers[layer]
+        middle = (run.before[layer] + normalise(each.post_norm, run.attention[layer]) + added).flatten(0, 1)
+        mlp = run.mlp[layer].repeat(len(added), 1, 1) if self.parallel else each.mlp(middle)
+        return self.go_on(middle + mlp, layer + 1, keep=False).after.unflatten(0, added.shape[:2])
+
     def unembed(self, stream: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
         """Logits, before any soft cap."""
         logits = normalise(self.final_norm, stream) @ self.W_U

@@ -1,7 +1,25 @@
-"""METHODS: name -> how a graph is made. One file a method; this table is read top to bottom."""
+"""METHODS, EDGE_METHODS: name -> how a graph is made. One file a method; the tables are read top to bottom."""
 
+from circuits.attribution.clean_corrupted import score_at_both_ends
 from circuits.attribution.direct import attribute_directly
+from circuits.attribution.eap import score_by_gradient
+from circuits.attribution.eap_ig import score_between_inputs
+from circuits.attribution.eap_ig_activations import score_between_activations
+from circuits.attribution.exact_edges import patch_every_edge
+from circuits.attribution.information_flow import score_by_flow
+from circuits.attribution.random_scores import draw_scores
 
 METHODS = {
     "direct": attribute_directly,  # feature graphs: direct effects between dictionary units in the frozen model
+}
+
+# Component circuits: (transformer, pairs, metric, **options) -> a score for every edge, summed over the pairs.
+EDGE_METHODS = {
+    "eap": score_by_gradient,  # gradients of the clean run
+    "eap-ig": score_between_inputs,  # gradients at points between the prompts
+    "eap-ig-activations": score_between_activations,  # gradients with one stage at a time between the prompts
+    "clean-corrupted": score_at_both_ends,  # gradients of both runs
+    "exact": patch_every_edge,  # every edge patched by itself: the truth, slow
+    "information-flow": score_by_flow,  # which sources a reader's input is near to
+    "random": draw_scores,
 }

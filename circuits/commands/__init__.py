@@ -6,6 +6,8 @@ A command's module has `add_arguments(parser)` and `run(arguments) -> int`, the 
 COMMANDS = {
     "trace": "trace one prompt: graph, pictures, assay",
     "check": "ablate a stored graph's features in the real model, and judge it",
+    "find": "find the heads, MLPs and edges that carry an answer, over pairs of prompts",
+    "patch": "put one prompt's values into another's run, place by place: a heat map",
     "steer": "set features of a prompt otherwise: what the model says then, and how it goes on",
     "list": "list the graphs in the store",
     "show": "say what a stored graph holds: targets, scores, strongest paths",

@@ -1,0 +1,26 @@
+"""Edge attribution patching: the corrupted prompt's change of every source along the clean run's gradients.
+
+Source: Syed et al. 2023, "Attribution Patching Outperforms Automated Circuit Discovery"; METHODS section 8.3.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.edge_scores import differentiate, score_edges
+from circuits.metrics import Metric
+from circuits.pairs import Pairs
+from circuits.transformer import Transformer
+
+
+def score_by_gradient(transformer: Transformer, pairs: Pairs, metric: Metric) -> Float[Tensor, "source reader"]:
+    """What patching each edge would add to the loss if everything were linear, summed over the pairs.
+
+    Two runs forward, one back.
+    """
+    with torch.no_grad():
+        corrupted = transformer.run(transformer.embed(pairs.corrupted))
+    gradients = differentiate(transformer, transformer.embed(pairs.clean), pairs, metric)
+    return score_edges(transformer, gradients.run, corrupted, gradients)

@@ -1,0 +1,46 @@
+"""Edge attribution patching with integrated gradients over activations, one stage of the model at a time.
+
+A stage is the input, the heads of a layer, or its MLP. For each, and for k of m steps, what the stage writes is set
+between corrupted and clean, all else being clean, and the gradients at every component are taken; all are averaged.
+
+Source: Hanna et al. 2024 (EAP-IG), "EAP-IG-activations"; METHODS section 8.3.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.edge_scores import differentiate, read_logits, score_edges
+from circuits.metrics import Metric
+from circuits.pairs import Pairs
+from circuits.transformer import Transformer
+
+
+@torch.no_grad()
+def score_between_activations(
+    transformer: Transformer, pairs: Pairs, metric: Metric, *, steps: int = 5, begin: str = "corrupted"
+) -> Float[Tensor, "source reader"]:
+    """Scores averaged over stages and steps, summed over the pairs. `steps` × (2 layers + 1) runs forward and back.
+
+    begin: which end is one of the points, "corrupted" (k = 0 … m-1) or "clean" (k = 1 … m).
+    """
+    ends = [transformer.embed(tokens) for tokens in (pairs.clean, pairs.corrupted)]
+    clean, corrupted = (transformer.run(end) for end in ends)
+    logits = read_logits(transformer, clean.after, pairs)
+    total = logits.new_zeros((), dtype=torch.float64)
+    layers = range(len(transformer.layers))
+    stages = [None, *((name, layer) for layer in layers for name in ("mixed", "mlp"))]
+    for stage in stages:
+        for step in range(steps):
+            share = (step + (begin == "clean")) / steps
+            embedding, replace = ends[0], {}
+            if stage is None:
+                embedding = ends[1] + share * (ends[0] - ends[1])
+            else:
+                ours, theirs = (getattr(run, stage[0])[stage[1]] for run in (clean, corrupted))
+                replace = {stage: theirs + share * (ours - theirs)}
+            gradients = differentiate(transformer, embedding, pairs, metric, logits, replace=replace)
+            total = total + score_edges(transformer, clean, corrupted, gradients)
+    return total / (steps * len(stages))

@@ -1,0 +1,85 @@
+"""Exact edge patching: every edge by itself carries the corrupted prompt, and the loss is measured.
+
+The truth that other methods are held to. What comes before the reader is the clean run's; from there the model goes on
+once for every edge, edges of one reader's layer side by side.
+
+Source: METHODS section 8.2, edge patching.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.edge_scores import components_of, loss_of, read_logits
+from circuits.metrics import Metric
+from circuits.pairs import Pairs
+from circuits.transformer import Run, Transformer, normalise
+
+ROWS = 2**14  # positions of all pairs and edges that go on at once
+
+
+@torch.no_grad()
+def patch_every_edge(transformer: Transformer, pairs: Pairs, metric: Metric) -> Float[Tensor, "source reader"]:
+    """What patching each edge adds to the loss, summed over the pairs. One run from the reader's layer for each edge."""
+    clean, corrupted = (transformer.run(transformer.embed(tokens)) for tokens in (pairs.clean, pairs.corrupted))
+    logits = read_logits(transformer, clean.after, pairs)
+    before = loss_of(transformer, logits, pairs, metric, logits)
+    components = components_of(transformer)
+    found = logits.new_zeros(len(components.sources), len(components.readers), dtype=torch.float64)
+
+    def risen(after: Float[Tensor, "edge pair pos d_model"]) -> Float[Tensor, "edge"]:
+        losses = [loss_of(transformer, read_logits(transformer, each, pairs), pairs, metric, logits) for each in after]
+        return (torch.stack(losses) - before).double().sum(1)
+
+    at_once = max(1, ROWS // pairs.clean.numel())
+    for source in range(len(components.sources)):
+        change = _change(transformer, clean, corrupted, source)
+        for at in range(len(transformer.layers)):
+            column, heads = components.first_reader(at), components.heads
+            if source < components.before(at):
+                after = _through_heads(transformer, clean, at, change)
+                for first in range(0, 3 * heads, at_once):
+                    chunk = after[first : first + at_once]
+                    found[source, column + first : column + first + len(chunk)] = risen(
+                        transformer.go_on_beside(clean, at, chunk)
+                    )
+            if source < components.mlp_sources(at):
+                mlp = transformer.layers[at].mlp(clean.mlp_input[at] + change)
+                end = clean.before[at + 1] if at + 1 < len(transformer.layers) else clean.after
+                stream = end + mlp - clean.mlp[at]
+                found[source, column + 3 * heads] = risen(transformer.go_on(stream, at + 1, keep=False).after[None])[0]
+        found[source, -1] = risen((clean.after + change)[None])[0]
+    return found
+
+
+def _change(transformer: Transformer, clean: Run, corrupted: Run, source: int) -> Float[Tensor, "pair pos d_model"]:
+    """How what a source writes differs between the runs, as it reaches the stream."""
+    if source == 0:
+        return corrupted.before[0] - clean.before[0]
+    at, head = divmod(source - 1, transformer.heads + 1)
+    if head == transformer.heads:
+        return corrupted.mlp[at] - clean.mlp[at]
+    layer = transformer.layers[at]
+    change = (corrupted.mixed[at][:, head] - clean.mixed[at][:, head]) @ layer.W_O[head]
+    if layer.post_norm is None:
+        return change
+    return layer.post_norm(clean.attention[at] + change) - layer.post_norm(clean.attention[at])
+
+
+def _through_heads(
+    transformer: Transformer, clean: Run, at: int, change: Float[Tensor, "pair pos d_model"]
+) -> Float[Tensor, "reader pair pos d_model"]:
+    """For each query, key and value of a layer that reads the change: what the layer's attention then adds more."""
+    layer = transformer.layers[at]
+    x = normalise(layer.norm, clean.before[at] + change)
+    whole = [clean.query[at], clean.key[at], clean.value[at]]
+    found = []
+    for letter, projection in enumerate((layer.query, layer.key, layer.value)):
+        mixed = layer.attend(*whole[:letter], projection(x), *whole[letter + 1 :])
+        by_head = torch.einsum("bhpe,hed->hbpd", mixed - clean.mixed[at], layer.W_O)
+        if layer.post_norm is not None:
+            by_head = layer.post_norm(clean.attention[at] + by_head) - layer.post_norm(clean.attention[at])
+        found.append(by_head)
+    return torch.cat(found)
