@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.interventions import ROWS, batches, written_by_units
@@ -28,24 +28,29 @@ def ablate_sets(
     fill: Sequence[Float[Tensor, "*pos unit"]] | None = None,
     errors: bool = True,
     progress: Callable[[int], None] | None = None,
-) -> Iterator[Float[Tensor, "set pos vocab"]]:
+    read: Site = ("logits", 0),
+) -> Iterator[Float[Tensor, "set pos width"]]:
     """Logits when only the units of a set are left as they are (`keep`), or when only they are ablated.
 
     The run is live, attention included: at every layer the units are encoded anew from the changed stream. What is
-    ablated takes its `fill` (per layer, activations: one a unit, or one for each position; None is zero). Positions the
-    dictionary leaves alone are left.
+    ablated takes its `fill` (per layer, activations: one a unit, or one for each position; None is zero) where it is
+    active, in the clean run or now; what is silent in both stays so. Positions the dictionary leaves alone are left.
 
     Units that write one layer: the difference is added to what the real MLP puts out, so its error stays, live.
     Cross-layer ones: the real MLPs would make their later writes a second time, so here the MLP outputs are the
     dictionary's, with the error of the clean run added.
 
     errors: False takes all errors away: MLP outputs are the dictionary's and no more.
+    read: the site that is read in place of the logits.
 
-    Source: METHODS section 7.2, the live rule of level 5.
+    Source: METHODS section 7.2, level 5, its live rule, and of it that all other *active* features are ablated: fills
+    for the silent ones too, which are by far the most, would flood the stream with what no unit said.
     """
     layers = range(run.frozen.layers)
     length = len(run.tokens)
     marks = length * dictionary.units * len(layers)
+    active = torch.zeros(len(layers), length, dictionary.units, dtype=torch.bool, device=run.tokens.device)
+    active[run.layer, run.position, run.unit] = True
     for some in batches(sets, run, per_row=marks * ROWS // BOOLS):
         kept = [torch.full((len(some), length, dictionary.units), not keep) for _ in layers]
         for row, units in enumerate(some):
@@ -54,15 +59,20 @@ def ablate_sets(
                 kept[layer][row, here[:, 1], here[:, 2]] = keep
         for layer in layers:
             kept[layer][:, : dictionary.silent_positions] = True
-        edits = _edits(dictionary, run, [marks.to(run.tokens.device) for marks in kept], fill, errors)
-        logits, _ = model.run(run.tokens.expand(len(some), -1), edit=edits)
+        edits = _edits(dictionary, run, active, [marks.to(run.tokens.device) for marks in kept], fill, errors)
+        _, seen = model.run(run.tokens.expand(len(some), -1), edit=edits, read=[read])
         if progress is not None:
             progress(len(some))
-        yield logits
+        yield seen[read]
 
 
 def _edits(
-    dictionary: Dictionary, run: Trace, kept: list[Tensor], fill: Sequence[Tensor] | None, errors: bool
+    dictionary: Dictionary,
+    run: Trace,
+    active: Bool[Tensor, "layer pos unit"],
+    kept: list[Tensor],
+    fill: Sequence[Tensor] | None,
+    errors: bool,
 ) -> dict[Site, Edit]:
     inputs: list[Tensor] = []  # what the dictionary reads, layer by layer, as the run goes up
     acts: list[Tensor] = []  # the activations after ablation
@@ -75,7 +85,8 @@ def _edits(
             live = dictionary.activations(layer, x)
             if cross_layer or not errors:
                 live = live * covered[:, None]
-            after = torch.where(kept[layer], live, 0 if fill is None else fill[layer])
+            left = kept[layer] | ~(active[layer] | (live != 0))
+            after = torch.where(left, live, 0 if fill is None else fill[layer])
             inputs[layer:], acts[layer:], changes[layer:] = [x], [after], [after - live]
             return x
 
