@@ -118,9 +118,7 @@ def strongest(
     return connected(components, chosen)
 
 
-def connected(
-    components: Components, chosen: Bool[np.ndarray, "source reader"]
-) -> Bool[np.ndarray, "source reader"]:
+def connected(components: Components, chosen: Bool[np.ndarray, "source reader"]) -> Bool[np.ndarray, "source reader"]:
     """The chosen edges without those that nothing comes into, or that lead nowhere."""
     count = len(components.sources)
     reached, needed = np.zeros(count + 1, dtype=bool), np.zeros(count + 1, dtype=bool)

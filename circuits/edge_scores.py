@@ -101,7 +101,9 @@ def score_edges(
     """The score of every edge, summed over pairs and positions. Float64, in units of the loss."""
     components, width = components_of(transformer), clean.after.shape[-1]
     found = clean.after.new_zeros(len(components.sources), len(components.readers), dtype=torch.float64)
-    mixed = [(theirs - ours).transpose(0, 1).flatten(1, 2) for ours, theirs in zip(clean.mixed, corrupted.mixed, strict=True)]
+    mixed = [
+        (theirs - ours).transpose(0, 1).flatten(1, 2) for ours, theirs in zip(clean.mixed, corrupted.mixed, strict=True)
+    ]
     rows = clean.after.shape[0] * clean.after.shape[1]
     size = max(1, NUMBERS // (width * (len(components.sources) + components.read)))
     by_head = [
@@ -145,7 +147,9 @@ def _changes(
     return change
 
 
-def _pull(layer: Layer, stream: Float[Tensor, "row d_model"], gradients: list[Tensor]) -> Float[Tensor, "reader row d_model"]:
+def _pull(
+    layer: Layer, stream: Float[Tensor, "row d_model"], gradients: list[Tensor]
+) -> Float[Tensor, "reader row d_model"]:
     """Gradients at queries, keys and values, each [head row d_head], as ones of the stream that they were read from."""
     norm = layer.norm
     weights = [each.per_head()[0].mT for each in (layer.query, layer.key, layer.value)]

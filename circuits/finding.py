@@ -1,4 +1,4 @@
-"""The front door of component circuits: a model and pairs of prompts in, the edges that matter and what they keep out."""
+"""The front door of component circuits: a model and pairs of prompts in, the edges that carry the answer out."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def measure(
     batch: int = 32,
     progress: Progress = lambda name, done, total: None,
 ) -> tuple[float, float, float]:
-    """The mean metric of the clean run, the corrupted one, and the clean one with all but the chosen edges corrupted."""
+    """The mean metric of the clean run, the corrupted one, and the clean one with all but the circuit corrupted."""
     total, done, sums = sum(len(each) for each in pairs), 0, np.zeros(3)
     cut = torch.from_numpy(~chosen).to(transformer.W_U)
     width = transformer.W_E.shape[1]
@@ -157,4 +157,5 @@ def _check(method: str, metric: str, edges: int, batch: int, options: dict[str, 
     taken = list(inspect.signature(EDGE_METHODS[method]).parameters)[3:]
     strange = [name for name in options if name not in taken]
     if strange:
-        raise BadOption(f"{method} takes no {strange[0]}: {'its options are ' + ', '.join(taken) if taken else 'it has no options'}.")
+        others = f"its options are {', '.join(taken)}" if taken else "it has no options"
+        raise BadOption(f"{method} takes no {strange[0]}: {others}.")

@@ -191,7 +191,9 @@ class Run:
     def detached(self) -> Run:
         """The same numbers, off autograd's tape."""
         columns = {name: value for name, value in vars(self).items() if name != "after"}
-        return Run(**{name: [each.detach() for each in column] for name, column in columns.items()}, after=self.after.detach())
+        return Run(
+            **{name: [each.detach() for each in column] for name, column in columns.items()}, after=self.after.detach()
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +254,7 @@ class Transformer:
     def go_on_beside(
         self, run: Run, layer: int, added: Float[Tensor, "change batch pos d_model"]
     ) -> Float[Tensor, "change batch pos d_model"]:
-        """The streams at the end of a whole run, when a layer's attention adds so much more; for many changes at once."""
+        """The streams at the end of a run when a layer's attention adds so much more; for many changes at once."""
         each = self.layers[layer]
         middle = (run.before[layer] + normalise(each.post_norm, run.attention[layer]) + added).flatten(0, 1)
         mlp = run.mlp[layer].repeat(len(added), 1, 1) if self.parallel else each.mlp(middle)
@@ -319,11 +321,11 @@ def transformer_of(model: Model) -> Transformer:
             function=ACTIVATIONS[model.activation][0],
         )
 
-    final = live(model.final_norm)
-    _, seen = model.run(torch.zeros(1, 1, dtype=torch.long, device=model.device), read=[("token_embedding", 0)])
     W_E = network.get_input_embeddings().weight.detach()
-    stored, passed = W_E[0], seen[("token_embedding", 0)][0, 0]
-    scale = float((stored @ passed) / (stored @ stored))  # Gemma's is what its own float type makes of √d_model
+    longest = W_E.norm(dim=1).argmax()
+    _, seen = model.run(longest[None, None], read=[("token_embedding", 0)])
+    passed = seen[("token_embedding", 0)][0, 0]
+    scale = float((W_E[longest] @ passed) / (W_E[longest] @ W_E[longest]))  # Gemma's √d_model, as its dtype rounds it
     return Transformer(
         name=model.name,
         layers=[layer(at, block) for at, block in enumerate(model.blocks)],
@@ -332,7 +334,7 @@ def transformer_of(model: Model) -> Transformer:
         W_pos=model.positions,
         W_U=model.W_U,
         b_U=model.b_U,
-        final_norm=final,
+        final_norm=live(model.final_norm),
         parallel=model.parallel,
         cap=getattr(config, "final_logit_softcapping", None),
     )
@@ -351,7 +353,7 @@ def check_faithful(transformer: Transformer, model: Model, tokens: Int[Tensor, "
     if not apart <= FAITHFUL[model.dtype]:
         raise UnfaithfulModel(
             f"the components of {model.name} do not add up to it: its logits differ by {apart:.1e} of their spread, "
-            f"{FAITHFUL[model.dtype]:.0e} is allowed. Some part of its architecture is not known here; please report it."
+            f"{FAITHFUL[model.dtype]:.0e} is allowed. Some part of it is not known here; please report that."
         )
 
 

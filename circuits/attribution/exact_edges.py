@@ -22,7 +22,7 @@ ROWS = 2**14  # positions of all pairs and edges that go on at once
 
 @torch.no_grad()
 def patch_every_edge(transformer: Transformer, pairs: Pairs, metric: Metric) -> Float[Tensor, "source reader"]:
-    """What patching each edge adds to the loss, summed over the pairs. One run from the reader's layer for each edge."""
+    """What patching each edge adds to the loss, summed over the pairs. One run from the reader's layer for each."""
     clean, corrupted = (transformer.run(transformer.embed(tokens)) for tokens in (pairs.clean, pairs.corrupted))
     logits = read_logits(transformer, clean.after, pairs)
     before = loss_of(transformer, logits, pairs, metric, logits)

@@ -100,8 +100,9 @@ def in_words(found: Found) -> list[str]:
 
     made = found.graph.provenance
     lines = [
-        f"{made['method']} on {made['pairs']} pairs: {int(found.chosen.sum()):,} of {int(found.components.edges.sum()):,} "
-        f"edges kept, {len(found.graph.nodes)} of {len(found.components.sources) + 1} components",
+        f"{made['method']} on {made['pairs']} pairs: {int(found.chosen.sum()):,} of "
+        f"{int(found.components.edges.sum()):,} edges kept, {len(found.graph.nodes)} of "
+        f"{len(found.components.sources) + 1} components",
         f"{made['options']['metric']}: {found.clean:.3f} clean, {found.corrupted:.3f} corrupted, {found.kept:.3f} with "
         f"only the circuit clean: {found.faithfulness:.1%} of the difference kept",
         "strongest edges:",

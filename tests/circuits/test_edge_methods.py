@@ -1,14 +1,19 @@
 """Scores of edges between components, in every family, against what they are defined to be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from circuits import edge_scores
 from circuits.attribution.clean_corrupted import score_at_both_ends
 from circuits.attribution.eap import score_by_gradient
 from circuits.attribution.eap_ig import score_between_inputs
 from circuits.attribution.eap_ig_activations import score_between_activations
 from circuits.attribution.exact_edges import patch_every_edge
+from circuits.attribution.information_flow import score_by_flow
+from circuits.attribution.random_scores import draw_scores
 from circuits.circuit_runs import run_circuit
 from circuits.edge_scores import components_of, loss_of, read_logits
 from circuits.metrics import METRICS, logit_difference
@@ -25,10 +30,10 @@ PAIRS = Pairs(
 )
 
 
-def slope(transformer, embedding, metric=logit_difference):
+def slope(transformer, embedding, metric=logit_difference, corrupted=None):
     """The derivative of the loss by how far each edge is cut, nothing being cut, on these embeddings."""
     components = components_of(transformer)
-    corrupted = transformer.run(transformer.embed(PAIRS.corrupted))
+    corrupted = corrupted or transformer.run(transformer.embed(PAIRS.corrupted))
     clean = read_logits(transformer, transformer.run(transformer.embed(PAIRS.clean)).after, PAIRS)
     cut = torch.zeros(len(components.sources), len(components.readers), dtype=torch.float64, requires_grad=True)
     logits = read_logits(transformer, run_circuit(transformer, embedding, corrupted, cut), PAIRS)
@@ -64,6 +69,115 @@ def test_every_method_is_its_definition_in_every_family(family):
 
     everything_cut = run_circuit(transformer, clean, run, torch.ones_like(whole))
     torch.testing.assert_close(everything_cut, run.after, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
+@pytest.mark.parametrize("begin", ["corrupted", "clean"])
+def test_integrated_gradients_are_the_mean_over_points_between_the_prompts(family, begin):
+    transformer = transformer_of(model_of(family))
+    ends = [transformer.embed(tokens) for tokens in (PAIRS.clean, PAIRS.corrupted)]
+    clean, corrupted = (transformer.run(end) for end in ends)
+    shares = {"corrupted": (0, 1 / 3, 2 / 3), "clean": (1 / 3, 2 / 3, 1)}[begin]
+    total = 0.0
+    for share in shares:
+        between = ends[1] + share * (ends[0] - ends[1])
+        here = transformer.run(between)
+        # Every source differs by what it differs by between the prompts, whatever it writes here.
+        moved = replace(
+            here,
+            before=[here.before[0] + corrupted.before[0] - clean.before[0]],
+            mixed=[a + b - c for a, b, c in zip(here.mixed, corrupted.mixed, clean.mixed, strict=True)],
+            mlp=[a + b - c for a, b, c in zip(here.mlp, corrupted.mlp, clean.mlp, strict=True)],
+        )
+        total = total + slope(transformer, between, corrupted=moved) / 3
+
+    found = score_between_inputs(transformer, PAIRS, logit_difference, steps=3, begin=begin)
+
+    torch.testing.assert_close(found, total, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_one_step_of_integrated_gradients_at_an_end_is_the_gradient_there(family):
+    transformer = transformer_of(model_of(family))
+    at_clean = score_by_gradient(transformer, PAIRS, logit_difference)
+
+    for method in (score_between_inputs, score_between_activations):
+        found = method(transformer, PAIRS, logit_difference, steps=1, begin="clean")
+        torch.testing.assert_close(found, at_clean, rtol=1e-9, atol=1e-12)
+    # Both ends' mean, of which one is known, is that of two halves.
+    at_corrupted = score_between_inputs(transformer, PAIRS, logit_difference, steps=1, begin="corrupted")
+    both = score_at_both_ends(transformer, PAIRS, logit_difference)
+    torch.testing.assert_close(both, (at_clean + at_corrupted) / 2, rtol=1e-9, atol=1e-12)
+
+
+def test_all_edges_of_a_source_together_are_the_loss_falling_along_its_change_while_a_stage_is_between():
+    transformer = transformer_of(model_of("gpt2"))
+    components = components_of(transformer)
+    ends = [transformer.embed(tokens) for tokens in (PAIRS.clean, PAIRS.corrupted)]
+    clean, corrupted = (transformer.run(end) for end in ends)
+    source, expected = ("mlp", 1), 0.0
+    change = corrupted.mlp[1] - clean.mlp[1]
+    stages = [None, *((name, layer) for layer in range(3) for name in ("mixed", "mlp"))]
+    for stage in stages:
+        for share in (0, 0.5):
+            embedding, between = ends[0], {}
+            if stage is None:
+                embedding = ends[1] + share * (ends[0] - ends[1])
+            else:
+                ours, theirs = (getattr(run, stage[0])[stage[1]] for run in (clean, corrupted))
+                between = {stage: theirs + share * (ours - theirs)}
+            here = transformer.run(embedding, replace=between)
+            along = torch.zeros((), dtype=torch.float64, requires_grad=True)
+            moved = {**between, source: here.mlp[1].detach() + along * change}
+            logits = read_logits(transformer, transformer.run(embedding, replace=moved).after, PAIRS)
+            loss = -logit_difference(logits, PAIRS, logits, transformer.log_probabilities).sum()
+            expected += float(torch.autograd.grad(loss, along)[0]) / (2 * len(stages))
+
+    found = score_between_activations(transformer, PAIRS, logit_difference, steps=2)
+
+    row = components.sources.index("m1")
+    assert float(found[row].sum()) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", list(METRICS))
+def test_a_batch_is_its_pairs_one_by_one_by_any_metric(metric):
+    transformer = transformer_of(model_of("gemma2"))
+
+    together = score_between_inputs(transformer, PAIRS, METRICS[metric], steps=2)
+    apart = [score_between_inputs(transformer, each, METRICS[metric], steps=2) for each in PAIRS.split(1)]
+
+    torch.testing.assert_close(together, sum(apart), rtol=1e-9, atol=1e-12)
+    assert together.abs().max() > 0
+
+
+def test_scores_do_not_depend_on_how_many_rows_are_laid_out_at_once(monkeypatch):
+    transformer = transformer_of(model_of("gemma2"))
+    whole = score_by_gradient(transformer, PAIRS, logit_difference)
+
+    monkeypatch.setattr(edge_scores, "NUMBERS", 1)
+
+    torch.testing.assert_close(score_by_gradient(transformer, PAIRS, logit_difference), whole, rtol=1e-9, atol=1e-12)
+
+
+def test_a_stream_that_holds_only_tokens_comes_from_the_tokens():
+    transformer = transformer_of(model_of("llama"))
+    components = components_of(transformer)
+
+    found = score_by_flow(transformer, PAIRS, logit_difference)
+
+    torch.testing.assert_close(found[0, : 3 * components.heads], torch.full((12,), 2.0, dtype=torch.float64))
+    torch.testing.assert_close(found.sum(0), torch.full((len(components.readers),), 2.0, dtype=torch.float64))
+    assert (found >= 0).all() and (found[~torch.from_numpy(components.edges)] == 0).all()
+
+
+def test_random_scores_are_the_same_for_a_seed_and_every_batch():
+    transformer = transformer_of(model_of("llama"))
+
+    one, two = (draw_scores(transformer, each, logit_difference, seed=3) for each in PAIRS.split(1))
+
+    assert torch.equal(one, two)
+    assert torch.equal(one + two, draw_scores(transformer, PAIRS, logit_difference, seed=3))
+    assert not torch.equal(one, draw_scores(transformer, PAIRS.swapped(), logit_difference, seed=4) / 2)
 
 
 def components_sample(components):

@@ -1,0 +1,67 @@
+"""Pairs of prompts from a file, and the clear words for a file that holds none."""
+
+import json
+
+import pytest
+import torch
+
+from circuits.errors import BadPairs
+from circuits.pairs import read_pairs
+from tests.circuits.worlds import model_of
+
+PAIR = {"clean": "a red fox", "corrupted": "a blue fox", "right": "runs", "wrong": "sleeps"}
+
+
+def written(folder, *lines):
+    path = folder / "pairs.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
+    return path
+
+
+def test_pairs_are_read_and_those_of_equal_length_stand_together(tmp_path):
+    model = model_of("llama")
+    longer = {"clean": [1, 2, 3, 5, 7], "corrupted": [1, 2, 4, 5, 7], "right": 9, "wrong": "there", "position": 3}
+    path = written(tmp_path, longer, PAIR, "", {**PAIR, "clean": "a red dog", "position": -2})
+
+    short, long = read_pairs(path, model)
+
+    assert short.clean.tolist() == [[1, 2, 3, 5], [1, 2, 3, 6]]
+    assert short.corrupted.tolist() == [[1, 2, 4, 5]] * 2
+    assert model.texts(short.right.tolist() + short.wrong.tolist()) == ["runs", "runs", "sleeps", "sleeps"]
+    assert short.position.tolist() == [3, 2]
+    assert (long.right.tolist(), model.texts(long.wrong.tolist()), long.position.tolist()) == ([9], ["there"], [3])
+    assert torch.equal(next(iter(short.split(1))).clean, short.clean[:1])
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([], "is empty"),
+        (["", "  "], "is empty"),
+        ([PAIR, "{oops"], "line 2 is no JSON"),
+        (["[" * 100_000], "line 1 is no JSON"),
+        ([PAIR, "", [1]], "line 3 is no object"),
+        ([{"clean": "a", "right": "b"}], "line 1 lacks corrupted, wrong"),
+        ([{**PAIR, "corrupted": "a blue blue fox"}], "has 4 tokens .* has 5|4 tokens"),
+        ([{**PAIR, "corrupted": "a red fox"}], "the same tokens"),
+        ([{**PAIR, "right": "runs here"}], "line 1, right"),
+        ([{**PAIR, "right": "sleeps"}], "the same token"),
+        ([{**PAIR, "right": 10**30}], "run from 0 to 11"),
+        ([{**PAIR, "right": None}], "one token, as text or id"),
+        ([{**PAIR, "clean": 7}], "text or a list"),
+        ([{**PAIR, "clean": [1, 99, 3, 4]}], "line 1, clean"),
+        ([{**PAIR, "position": 4}], "position must be"),
+        ([{**PAIR, "position": True}], "position must be"),
+    ],
+)
+def test_what_is_no_pair_is_told_with_its_line(tmp_path, lines, complaint):
+    with pytest.raises(BadPairs, match=complaint):
+        read_pairs(written(tmp_path, *lines), model_of("llama"))
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(BadPairs, match="cannot be read"):
+        read_pairs(tmp_path / "none.jsonl", model_of("llama"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadPairs, match="no text"):
+        read_pairs(tmp_path / "binary", model_of("llama"))

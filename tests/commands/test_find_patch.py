@@ -1,0 +1,121 @@
+"""`circuits find` and `circuits patch`, on the shipped model."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from circuits.__main__ import main
+from circuits.attribution import EDGE_METHODS
+from circuits.commands import find, patch
+from circuits.metrics import METRICS
+from circuits.patching import DIRECTIONS, OVER
+from graphs.store import Store
+
+CLEAN = "the capital of the state containing dallas is"
+OTHER = "the capital of the state containing oakland is"
+PAIR = {"clean": CLEAN, "corrupted": OTHER, "right": "austin", "wrong": "sacramento"}
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "capitals.jsonl"
+    path.write_text(json.dumps(PAIR) + "\n", encoding="utf-8")
+    return path
+
+
+def test_the_command_offers_what_there_is():
+    assert set(find.METHODS) == set(EDGE_METHODS)
+    assert set(find.METRICS) == set(METRICS)
+    assert set(patch.KINDS) == set(OVER) and DIRECTIONS == ("denoising", "noising")
+
+
+def test_a_circuit_is_found_stored_drawn_and_told(pairs, tmp_path, capsys):
+    store = tmp_path / "store"
+    words = ["find", str(pairs), "--store", str(store), "--edges", "60", "-o", str(tmp_path / "x.svg")]
+
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "of the difference kept" in said and "input->a0.h" in said
+    ElementTree.parse(tmp_path / "x.svg")
+
+    assert main([*words[:-2], "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    (entry,) = Store(store).list()
+    graph = Store(store).load(entry.id)
+    circuit = record["provenance"]["circuit"]
+    assert 0 < len(circuit) <= 60 and not entry.problem
+    assert sum(circuit.values()) == pytest.approx(graph.weight.sum())
+    assert set(graph.nodes.kind) == {"token", "head", "mlp", "logit"}
+    measured = record["provenance"]["metric"]
+    kept = (measured["circuit"] - measured["corrupted"]) / (measured["clean"] - measured["corrupted"])
+    assert record["faithfulness"] == pytest.approx(kept)
+    assert kept > 0.8
+    for command in ("show", "draw"):
+        assert main([command, entry.id, "--store", str(store)]) == 0
+
+
+def test_all_edges_keep_all_of_the_difference(pairs, tmp_path, capsys):
+    words = ["find", str(pairs), "--store", str(tmp_path), "--edges", "100000", "--method", "random", "--json", "-q"]
+
+    assert main([*words, "--seed", "1"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["faithfulness"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "complaint"),
+    [
+        ("{oops", [], "line 1 is no JSON"),
+        (json.dumps({**PAIR, "right": "austin texas"}), [], "line 1, right"),
+        (json.dumps(PAIR), ["--method", "eap", "--steps", "3"], "eap takes no steps"),
+        (json.dumps(PAIR), ["--seed", "3"], "eap-ig takes no seed"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_code_two(line, options, complaint, tmp_path, capsys):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(line, encoding="utf-8")
+
+    assert main(["find", str(path), "--store", str(tmp_path / "store"), *options]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and said.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_patching_draws_a_heat_map_and_says_the_strongest_places(tmp_path, capsys):
+    picture = tmp_path / "new" / "heads.svg"
+
+    assert main(["patch", CLEAN, "--corrupt", OTHER, "--over", "resid", "-o", str(picture)]) == 0
+
+    said = capsys.readouterr().out
+    assert "100.0%  layer 0, dallas" in said
+    assert "'austin' less that of 'sacramento'" in said
+    assert sum(each.tag.endswith("rect") for each in ElementTree.parse(picture).iter()) == 1 + 4 * 9
+
+
+def test_patching_says_the_same_as_json(tmp_path, capsys):
+    words = ["patch", CLEAN, "--corrupt", OTHER, "--direction", "noising", "-o", str(tmp_path / "x.svg"), "--json"]
+
+    assert main(words) == 0
+
+    record = json.loads(capsys.readouterr().out)
+    apart = record["corrupted"] - record["clean"]
+    assert record["share"][0][0] == pytest.approx(record["effect"][0][0] / apart)
+    assert len(record["effect"]) == 4 and record["places"] == ["h0", "h1", "h2", "h3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--corrupt", f"{OTHER} the"], "equally long"),
+        (["--corrupt", CLEAN], "the same tok"),
+        (["--corrupt", OTHER, "--right", "no such word"], "the prompts, right"),
+        (["--corrupt", OTHER, "-o", "x.bmp"], ".svg"),
+    ],
+)
+def test_prompts_that_cannot_be_patched_are_told(words, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["patch", CLEAN, *words]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
