@@ -153,18 +153,17 @@ def _percent(value: float | None) -> str:
 
 
 def assay_in_words(assay: Assay) -> list[str]:
-    """A table of the claims: verdict, claim, what was measured, what was wanted, against what; then how many stood."""
-    rows = [
-        (
-            each.verdict,
-            each.claim,
-            "" if each.number != each.number else f"{each.number:.3g}",
-            each.threshold,
-            each.control,
-        )
-        for each in assay.verdicts
-    ]
+    """What was measured; each claim with its verdict, below it the figure, the bar and the control; how many stood.
+
+    `supported      the graph's features are needed (mean ablation of them)`
+    `               0.0455 (wanted: ≤ 20% of the difference survives, p ≤ 0.05); 20 random sets: lowest 83%, p = 0.048`
+    """
+    width = max(map(len, VERDICTS)) + 2
+    lines = [str(assay.registration["metric"])] if "metric" in assay.registration else []
+    for each in assay.verdicts:
+        known = each.number == each.number
+        figures = f"{each.number:.3g} (wanted: {each.threshold}); {each.control}" if known else each.control
+        lines += [each.verdict.ljust(width) + each.claim, " " * width + figures.removeprefix("untested: ")]
     counts = ", ".join(f"{sum(v.verdict == word for v in assay.verdicts)} {word}" for word in VERDICTS)
     spent = sum(assay.seconds.values())
-    table = table_in_words([("verdict", "claim", "measured", "wanted", "against"), *rows])
-    return [*table, f"{counts}, on this prompt; registered as {assay.registration.get('hash', '?')}, {spent:.1f} s"]
+    return [*lines, f"{counts}, on this prompt; registered as {assay.registration.get('hash', '?')}, {spent:.1f} s"]

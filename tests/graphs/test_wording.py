@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphs import prune, scores, strongest_paths
+from graphs.assays import Assay, Verdict
 from graphs.wording import (
+    assay_in_words,
     expansion_in_words,
     kept_in_words,
     logits_in_words,
@@ -106,3 +108,21 @@ def test_what_was_not_expanded_is_bounded_in_words():
         "expanded 1,184 features; of the others none carries more than 1.23% of the goal, all together 6.3%"
     ]
     assert expansion_in_words(graph_of([(0, 1, 1.0)], "token logit")) == []
+
+
+def test_an_assay_fits_a_terminal_and_says_first_what_was_measured():
+    verdicts = [
+        Verdict("what goes in comes out", "supported", 0.5, "at most 1", "a law"),
+        Verdict("it is enough", "untested", float("nan"), "at least 1", "untested: no time"),
+    ]
+    registration = {"metric": "explained: logit of 'austin'", "hash": "f00"}
+    assay = Assay(registration, 0.0, [], {}, [], verdicts, seconds={"trace": 1.0, "edges": 2.5})
+
+    assert assay_in_words(assay) == [
+        "explained: logit of 'austin'",
+        "supported      what goes in comes out",
+        "               0.5 (wanted: at most 1); a law",
+        "untested       it is enough",
+        "               no time",
+        "1 supported, 0 not supported, 1 untested, on this prompt; registered as f00, 3.5 s",
+    ]
