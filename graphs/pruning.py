@@ -87,6 +87,14 @@ def prune(
     source, target, weight = _clear(source, target, weight, stays, ~always, needs_inputs, bias)
 
     known = graph.nodes.influence if np.nan_to_num(graph.nodes.influence).any() else whole
+    kept: dict[str, Any] = {
+        "nodes": nodes,
+        "edges": edges,
+        "renormalise": renormalise,
+        "most_nodes": most_nodes,
+        "node_threshold": node_threshold,
+        "edge_threshold": edge_threshold,
+    }
     small = replace(
         graph,
         nodes=graph.nodes.take(stays).with_columns(influence=known[stays]),
@@ -94,10 +102,10 @@ def prune(
         target=target,
         weight=weight,
         goal=goal[stays],
+        kept=kept,
     )
-    asked = {"nodes": nodes, "edges": edges, "renormalise": renormalise, "most_nodes": most_nodes}
-    thresholds = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
-    return replace(small, kept={**asked, **thresholds, **_account(graph, small, whole, known, stays)})
+    kept.update(_account(graph, small, whole, known, stays))  # now: another graph would have all edges checked again
+    return small
 
 
 def _account(
