@@ -23,6 +23,8 @@ from circuits.model import Block, Model, Norm, Site
 class FrozenNorm:
     """A norm whose denominator is held: x -> gain * (x - mean x, for a layer norm) / scale + bias.
 
+    Where the model has no norm, gain and scale are ones.
+
     gain [d_model]; bias [d_model] or None; scale [pos 1], as measured on the prompt.
     """
 
@@ -150,8 +152,11 @@ class Frozen:
 def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
     """The frozen model of the one prompt whose run left `seen`: embeddings, patterns and every norm's scale."""
     centred = model.family.norm == "layer"
+    stream = seen[("token_embedding", 0)][0]
 
-    def held(norm: Norm, site: Site) -> FrozenNorm:
+    def held(norm: Norm | None, site: Site) -> FrozenNorm:
+        if norm is None:
+            return FrozenNorm(torch.ones_like(stream[0]), None, torch.ones_like(stream[:, :1]), False)
         return FrozenNorm(norm.gain, norm.bias, seen[site][0].to(model.dtype), centred)
 
     def held_post(norm: Norm | None, site: Site) -> FrozenNorm | None:
@@ -182,11 +187,12 @@ def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
 
 def sites_to_freeze(model: Model) -> list[Site]:
     """What a run must read so that `freeze` can work."""
-    per_layer = ["pattern", "attention_scale", "mlp_scale"]
-    if model.family.post_norms:
-        per_layer += ["attention_post_scale", "mlp_post_scale"]
-    whole = ["token_embedding", "final_scale"] + (["position_embedding"] if model.learned_positions else [])
-    return [(name, 0) for name in whole] + [(name, layer) for layer in range(model.layers) for name in per_layer]
+    whole = ["token_embedding"] + (["position_embedding"] if model.learned_positions else [])
+    return [
+        *((name, 0) for name in whole),
+        *(("pattern", layer) for layer in range(model.layers)),
+        *model.scales(),
+    ]
 
 
 # What depends on the weights alone is made once a model, and forgotten with it.
@@ -199,11 +205,13 @@ def _fold(model: Model) -> list[AttentionWeights]:
         centred = model.family.norm == "layer"
 
         def folded(block: Block) -> AttentionWeights:
-            value = _centre(block.attention_norm.gain * rearrange(block.W_V, "kv d e -> (kv e) d"), centred).T
+            value = rearrange(block.W_V, "kv d e -> (kv e) d")
+            if block.attention_norm is not None:
+                value = _centre(block.attention_norm.gain * value, centred)
             out = rearrange(block.W_O, "h e d -> (h e) d")
             if block.attention_post_norm is not None:
                 out = block.attention_post_norm.gain * _centre(out, centred)
-            return AttentionWeights(value.contiguous(), out.contiguous(), len(block.W_O), len(block.W_V))
+            return AttentionWeights(value.T.contiguous(), out.contiguous(), len(block.W_O), len(block.W_V))
 
         _FOLDED[model] = [folded(block) for block in model.blocks]
     return _FOLDED[model]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import BadOption, BadPrompt, UnknownModel, UnsupportedModel
-from circuits.families import FAMILIES, Family
+from circuits.families import FAMILIES, NO_MLP, NO_NORMS, Family
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -67,7 +68,8 @@ class Block:
 
     W_V [kv_head d_model d_head], W_O [head d_head d_model], b_V [kv_head d_head], b_O [d_model].
     W_gate, W_in [d_model neuron], W_out [neuron d_model], b_gate, b_in [neuron], b_out [d_model]; W_gate is None where
-    the MLP has no gate. W_in of a gated MLP is the one whose output is not passed through the activation.
+    the MLP has no gate. W_in of a gated MLP is the one whose output is not passed through the activation. Of experts,
+    W_in and W_out are None; without any MLP they have no neurons.
     Norms: before attention, after it, before the MLP, after it; None where the family has none.
     """
 
@@ -76,14 +78,14 @@ class Block:
     b_V: Tensor | None
     b_O: Tensor | None
     W_gate: Tensor | None
-    W_in: Tensor
-    W_out: Tensor
+    W_in: Tensor | None
+    W_out: Tensor | None
     b_gate: Tensor | None
     b_in: Tensor | None
     b_out: Tensor | None
-    attention_norm: Norm
+    attention_norm: Norm | None
     attention_post_norm: Norm | None
-    mlp_norm: Norm
+    mlp_norm: Norm | None
     mlp_post_norm: Norm | None
 
 
@@ -127,13 +129,14 @@ class Model:
         self.heads: int = config.n_heads
         self.vocabulary: int = config.d_vocab
         self.context: int = config.n_ctx
-        self.neurons: int = config.d_mlp
+        self.neurons: int = 0 if family.mlp == "none" else config.d_mlp
         self.activation: str = config.act_fn
         self.parallel = bool(config.parallel_attn_mlp)
         self.learned_positions = config.positional_embedding_type == "standard"
         self.dtype = dtype
         self.device = bridge.W_U.device
-        self.words = Vocabulary(name, self.vocabulary, bridge.tokenizer if has_words(bridge.tokenizer) else None)
+        words = bridge.tokenizer
+        self.words = Vocabulary(name, self.vocabulary, words if words is not None and has_words(words) else None)
         self._bridge = bridge
 
     def __repr__(self) -> str:
@@ -159,6 +162,14 @@ class Model:
         if len(ids) > self.context:
             raise BadPrompt(f"the prompt has {len(ids)} tokens, {self.name} reads at most {self.context}: shorten it.")
         return torch.tensor(ids, device=self.device)
+
+    def chat(self, said: str | Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of what a user says, or of several turns, in the model's chat template; see `Vocabulary.read_chat`.
+
+        Raises:
+            BadPrompt: there is no template, or nothing said.
+        """
+        return self.words.read_chat(said)
 
     def texts(self, ids: Iterable[int]) -> list[str]:
         """What each token says, one text per id, spaces kept."""
@@ -204,16 +215,39 @@ class Model:
             return hook
 
         wanted = dict.fromkeys([*edit, *read, ("logits", 0)])
-        hooks = [(_hook_name(site), hook_for(site)) for site in wanted]
-        before = {} if past is None else {"past_key_values": past, "use_cache": True}
+        hooks = [(hook, hook_for(site)) for site in wanted if (hook := self._hook(site)) is not None]
+        new = tokens.shape[1]
+        if isinstance(past, list):
+            if edit:
+                raise UnsupportedModel(f"{self.name} keeps no keys and values: nothing can be said on after a change.")
+            past.append(tokens)
+            tokens = torch.cat(past, dim=1)
+        before = {} if past is None or isinstance(past, list) else {"past_key_values": past, "use_cache": True}
         self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, **before)
+        found[("logits", 0)] = found[("logits", 0)][:, -new:]
+        for site in wanted:
+            if site not in found:  # an MLP that is not there reads and adds nothing
+                found[site] = edit.get(site, _same)(self.W_U.new_zeros(*tokens.shape, self.d_model))
+                if bool(found[site].any()):
+                    raise UnsupportedModel(f"{self.name} has no {site[0]} in layer {site[1]} that could be changed.")
         return found[("logits", 0)], found
 
+    def scales(self, layers: Iterable[int] | None = None) -> list[Site]:
+        """The denominator of every norm that the model has, as sites: in some layers or all, and before the end."""
+        names = ["attention_scale", "mlp_scale"]
+        names += ["attention_post_scale", "mlp_post_scale"] if self.family.post_norms else []
+        sites = [(name, layer) for layer in (range(self.layers) if layers is None else layers) for name in names]
+        return [site for site in [*sites, ("final_scale", 0)] if self._hook(site) is not None]
+
     def remember(self) -> Any:
-        """An empty memory of keys and values, for `run(past=...)`: each call goes on where the last one stopped."""
+        """An empty memory of keys and values, for `run(past=...)`: each call goes on where the last one stopped.
+
+        TransformerLens-native models keep none: theirs is a list of what was read, which is read again.
+        """
         from transformers import DynamicCache
 
-        return DynamicCache(config=self._bridge.original_model.config)
+        config = getattr(self.network, "config", None)
+        return [] if config is None else DynamicCache(config=config)
 
     def probabilities(self, logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
         """What the model would say: its soft cap, then softmax."""
@@ -227,12 +261,12 @@ class Model:
     @cached_property
     def blocks(self) -> list[Block]:
         """The weights of every layer."""
-        return [self._block(block) for block in self._bridge.blocks]
+        return [self._block(layer, block) for layer, block in enumerate(self._bridge.blocks)]
 
     @cached_property
-    def final_norm(self) -> Norm:
-        """The norm before the unembedding."""
-        return self._norm(self._bridge.ln_final)
+    def final_norm(self) -> Norm | None:
+        """The norm before the unembedding, None where there is none."""
+        return self._norm_at(self._bridge, ("final_scale", 0))
 
     @cached_property
     def W_U(self) -> Float[Tensor, "d_model vocab"]:
@@ -288,7 +322,7 @@ class Model:
         return digest.hexdigest()[:12]
 
     def shuffled(self, seed: int) -> Model:
-        """A copy with the numbers of each weight in any order: as large and as wide as this one, and knowing nothing."""
+        """A copy with the numbers of each weight in any order: as large and wide as this one, knowing nothing."""
         bridge = copy.deepcopy(self._bridge)
         numbers, done = torch.Generator().manual_seed(seed), set()
         for weight in bridge.original_model.parameters():
@@ -298,74 +332,199 @@ class Model:
                 weight.data.copy_(weight.data.flatten()[order].view_as(weight))
         return Model(f"{self.name}, shuffled", bridge, self.family, self.dtype)
 
-    def _block(self, block: Any) -> Block:
-        attention, mlp = block.attn, block.mlp
+    def _block(self, layer: int, block: Any) -> Block:
+        attention, mlp = block.attn, getattr(block, "mlp", None)
+        none = self.W_U.new_zeros(self.d_model, 0)
+        post_norms = self.family.post_norms
         return Block(
             W_V=attention.W_V.detach(),
             W_O=attention.W_O.detach(),
             b_V=_maybe(attention, "b_V"),
             b_O=_maybe(attention, "b_O"),
             W_gate=_maybe(mlp, "W_gate"),
-            W_in=mlp.W_in.detach(),
-            W_out=mlp.W_out.detach(),
+            W_in=none if mlp is None else _maybe(mlp, "W_in"),
+            W_out=none.T if mlp is None else _maybe(mlp, "W_out"),
             b_gate=_maybe(mlp, "b_gate"),
             b_in=_maybe(mlp, "b_in"),
             b_out=_maybe(mlp, "b_out"),
-            attention_norm=self._norm(block.ln1),
-            attention_post_norm=self._norm(block.ln1_post) if self.family.post_norms else None,
-            mlp_norm=self._norm(block.ln2),
-            mlp_post_norm=self._norm(block.ln2_post) if self.family.post_norms else None,
+            attention_norm=self._norm_at(block, ("attention_scale", layer)),
+            attention_post_norm=self._norm_at(block, ("attention_post_scale", layer)) if post_norms else None,
+            mlp_norm=self._norm_at(block, ("mlp_scale", layer)),
+            mlp_post_norm=self._norm_at(block, ("mlp_post_scale", layer)) if post_norms else None,
         )
 
+    def _norm_at(self, parent: Any, site: Site) -> Norm | None:
+        """The norm whose denominator is at a site."""
+        hook = self._hook(site)
+        return None if hook is None else self._norm(getattr(parent, hook.split(".")[-2]))
+
+    def _hook(self, site: Site) -> str | None:
+        """The hook of TransformerLens that fires at a site, None where this family has no such place."""
+        name, layer = site
+        hook = self.family.sites.get(name, WHOLE.get(name) or SITES[name])
+        return None if hook is None else hook.format(layer)
+
     def _norm(self, norm: Any) -> Norm:
-        return Norm(norm.w.detach().to(self.dtype) + self.family.gain_offset, _maybe(norm, "b"))
+        gain = _maybe(norm, "w")
+        if gain is None:  # it only divides
+            return Norm(self.W_U.new_ones(self.d_model), None)
+        return Norm(gain.to(self.dtype) + self.family.gain_offset, _maybe(norm, "b"))
 
 
-def load_model(name: str | Path, *, device: str = "auto", dtype: str = "float32") -> Model:
-    """A model by shipped name ("world"), local folder, or Hub id.
+def load_model(name: Any, *, tokenizer: Any = None, device: str = "auto", dtype: str = "float32") -> Model:
+    """A model by shipped name ("world"), local folder, or Hub id; or one in memory, of which a copy is made.
 
-    device: "auto" (a GPU where there is one), or what torch calls it. dtype: "float32" or "float64".
+    A folder holds what transformers saves, or the config and state dict of a TransformerLens-native model. In memory: a
+    model of transformers, or a bridge that `boot_native` made. Weights may be stored in bfloat16.
+
+    The first time, the model is held to its frozen copy on a random prompt: see `circuits.soundness`.
+
+    tokenizer: instead of the model's own; a model in memory has none. device: "auto" (a GPU where there is one), or
+    what torch calls it. dtype: of all that is computed, "float32" or "float64".
 
     Raises:
         UnknownModel: nothing by that name can be loaded.
         UnsupportedModel: its architecture is not in `circuits.families.FAMILIES`.
+        UnfaithfulModel: it would be traced wrongly.
     """
-    if not isinstance(name, str | Path) or name == "":
-        raise UnknownModel(f"a model is named by a shipped name, a folder or a Hub id, found {name!r}.")
+    from circuits.soundness import check_sound
+
     if dtype not in tuple(DTYPES):
         raise BadOption(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}.")
     place = find_device(device)
+    if isinstance(name, torch.nn.Module):
+        model = _adopt(name, tokenizer, place, DTYPES[dtype])
+    elif isinstance(name, str | Path) and name != "":
+        model = _read(name, tokenizer, place, DTYPES[dtype])
+    else:
+        raise UnknownModel(
+            f"a model is named by a shipped name, a folder or a Hub id, or is one in memory; found {name!r}."
+        )
+    check_sound(model)
+    return model
+
+
+def _read(name: str | Path, tokenizer: Any, place: torch.device, dtype: torch.dtype) -> Model:
+    """A model from files."""
     where = _folder(str(name))
     if where is None and os.path.exists(name):
         raise UnknownModel(f"{name} is no model: a folder with config.json and weights is wanted.")
+    # A graph keeps the name: whoever reads it may stand in another folder.
+    called = str(name) if where is None or str(name) in shipped_models() else os.path.abspath(where)
     try:
         from transformers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        from transformers import AutoConfig
+        from transformers import AutoConfig, AutoTokenizer
 
+        wordless = None if where is None or has_tokenizer(Path(where)) else stand_in()
+        if where is not None and (settings := _native_settings(Path(where))) is not None:
+            words = tokenizer or wordless or AutoTokenizer.from_pretrained(where)
+            bridge, family = _boot_native(Path(where), settings, words, place, dtype)
+            return _finish(called, bridge, family, dtype)
         config = AutoConfig.from_pretrained(where or str(name))
-    except Exception as reason:
-        raise UnknownModel(_not_found(str(name), where, reason)) from reason
-    architecture = (config.architectures or ["an unnamed architecture"])[0]
-    if architecture not in FAMILIES:
-        raise UnsupportedModel(f"{name} is {architecture}; the families known are {', '.join(FAMILIES)}.")
+        architecture = (config.architectures or ["an unnamed architecture"])[0]
+        family = _family(str(name), architecture)
 
-    from transformer_lens.model_bridge import TransformerBridge
+        from transformer_lens.model_bridge import TransformerBridge
 
-    wordless = None if where is None or has_tokenizer(Path(where)) else stand_in()
-    try:
         bridge = TransformerBridge.boot_transformers(
-            str(where or name), device=str(place), dtype=DTYPES[dtype], tokenizer=wordless
+            str(where or name), device=str(place), dtype=dtype, tokenizer=tokenizer or wordless
         )
+    except UnsupportedModel:
+        raise
     except Exception as reason:
         raise UnknownModel(_not_found(str(name), where, reason)) from reason
+    return _finish(called, bridge, family, dtype)
+
+
+def _adopt(given: torch.nn.Module, tokenizer: Any, place: torch.device, dtype: torch.dtype) -> Model:
+    """A copy of a model in memory: a bridge works by replacing the parts of what it is put around."""
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
+
+    if isinstance(given, TransformerBridge):
+        kind = type(given.original_model).__name__
+        family = _native_family(kind, given.cfg) if kind == "NativeModel" else _family("the bridge", kind)
+        bridge = copy.deepcopy(given).to(place, dtype)
+        bridge.tokenizer = tokenizer or given.tokenizer
+        return _finish(getattr(given.cfg, "model_name", None) or kind, bridge, family, dtype)
+    if not isinstance(given, PreTrainedModel):
+        raise UnsupportedModel(
+            f"a model in memory is one of transformers or a bridge of TransformerLens, found {type(given).__name__}."
+        )
+    kind = type(given).__name__
+    name = given.name_or_path or kind
+    family = _family(name, kind)
+    copied = copy.deepcopy(given).to(device=place, dtype=dtype)
+    bridge = TransformerBridge.boot_transformers(
+        name, hf_model=copied, device=str(place), dtype=dtype, tokenizer=tokenizer or stand_in()
+    )
+    return _finish(name, bridge, family, dtype)
+
+
+def _finish(name: str, bridge: Any, family: Family, dtype: torch.dtype) -> Model:
     bridge.requires_grad_(False)
     bridge.eval()
-    # A graph keeps the name: whoever reads it may stand in another folder.
-    called = str(name) if where is None or str(name) in shipped_models() else os.path.abspath(where)
-    return Model(called, bridge, FAMILIES[architecture], DTYPES[dtype])
+    if family.mlp == "experts" and dtype == torch.float64:
+        bridge.original_model.set_experts_implementation("eager")  # torch's grouped product knows no float64
+    return Model(name, bridge, family, dtype)
+
+
+def _family(name: str, architecture: str) -> Family:
+    if architecture not in FAMILIES:
+        raise UnsupportedModel(f"{name} is {architecture}; the families known are {', '.join(FAMILIES)}.")
+    return FAMILIES[architecture]
+
+
+def _native_family(name: str, config: Any) -> Family:
+    """The family of a TransformerLens-native model, whose configuration says all."""
+    if config.attention_dir != "causal":
+        raise UnsupportedModel(
+            f"{name} looks both ways (attention_dir is {config.attention_dir!r}): a trace reads from left to right. "
+            "Only causal models can be traced."
+        )
+    if config.d_vocab_out not in (-1, config.d_vocab):
+        raise UnsupportedModel(
+            f"{name} reads {config.d_vocab} tokens and says {config.d_vocab_out} others: one vocabulary is wanted."
+        )
+    kind = (config.normalization_type or "").upper()
+    sites = (NO_NORMS if not kind else {}) | (NO_MLP if config.attn_only else {})
+    norm = "rms" if kind.startswith("RMS") else "layer"
+    return Family(norm, mlp="none" if config.attn_only else "dense", sites=sites)
+
+
+def _native_settings(folder: Path) -> dict[str, Any] | None:
+    """The configuration of a TransformerLens-native model; None where the folder is one of transformers."""
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    native = isinstance(settings, dict) and {"n_layers", "d_model", "n_ctx", "d_head"} <= settings.keys()
+    return settings if native and not settings.keys() & {"architectures", "model_type"} else None
+
+
+def _boot_native(
+    folder: Path, settings: dict[str, Any], tokenizer: Any, place: torch.device, dtype: torch.dtype
+) -> tuple[Any, Family]:
+    from safetensors.torch import load_file
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+
+    files = [each for end in ("safetensors", "pt", "pth") for each in sorted(folder.glob(f"*.{end}"))]
+    if len(files) != 1:
+        raise UnknownModel(f"one file of weights (.safetensors, .pt or .pth) is wanted, found {len(files)}")
+    if files[0].suffix == ".safetensors":
+        weights = load_file(files[0])
+    else:
+        weights = torch.load(files[0], map_location="cpu", weights_only=True)
+    bridge = TransformerBridge.boot_native(
+        {**settings, "init_weights": False}, tokenizer=tokenizer, device=place, dtype=dtype
+    )
+    family = _native_family(str(folder), bridge.cfg)
+    if any(key.endswith("W_E") for key in weights):  # as HookedTransformer named them
+        weights = convert_tl_checkpoint(weights, bridge.cfg)
+    weights.setdefault("unembed.bias", torch.zeros(bridge.cfg.d_vocab))
+    bridge.load_state_dict(weights, strict=True)
+    return bridge, family
 
 
 def shipped_models() -> list[str]:
@@ -406,7 +565,22 @@ def _not_found(name: str, where: str | None, reason: Exception) -> str:
     first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
     if where is not None:
         return f"the model in {where} cannot be loaded: {first_line}"
-    offline = " The Hub is switched off (HF_HUB_OFFLINE)." if os.environ.get("HF_HUB_OFFLINE") else ""
+    causes = set()
+    cause: BaseException | None = reason
+    while cause is not None:
+        causes.add(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    if "GatedRepoError" in causes:
+        return (
+            f"{name} is gated: its owners ask for consent. Accept the terms on its page of the Hub, log in "
+            "(hf auth login, or HF_TOKEN in the environment), and try again."
+        )
+    offline = ""
+    if os.environ.get("HF_HUB_OFFLINE"):
+        offline = (
+            " The Hub is switched off (HF_HUB_OFFLINE) and the model is not in its cache on this machine: switch it "
+            "on, or give a folder."
+        )
     return (
         f"there is no model {name!r}: not among the shipped ({', '.join(shipped_models()) or 'none'}), "
         f"not a folder with config.json, and the Hub did not give it ({first_line[:200]}).{offline}"
@@ -428,9 +602,8 @@ def _whole_numbers(prompt: object) -> list[int]:
     return ids
 
 
-def _hook_name(site: Site) -> str:
-    name, layer = site
-    return WHOLE[name] if name in WHOLE else SITES[name].format(layer)
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _maybe(module: Any, name: str) -> Tensor | None:

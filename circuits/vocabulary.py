@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,27 @@ class Vocabulary:
         if bos is not None and bos < self.size and ids[0] != bos:
             ids = [bos, *ids]
         return ids
+
+    def read_chat(self, said: str | Sequence[Mapping[str, str]]) -> list[int]:
+        """The ids of what a user says to a chat model, up to where its answer begins: roles and marks are tokens too.
+
+        said: one turn of the user's, or several, each with "role" and "content".
+
+        Raises:
+            BadPrompt: there is no tokenizer, no chat template, or turns that the template does not take.
+        """
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            raise BadPrompt(f"{self.name} has no chat template: give it plain text, without --chat.")
+        turns = [{"role": "user", "content": said}] if isinstance(said, str) else [dict(turn) for turn in said]
+        if not turns or any(not str(turn.get("content", "")).strip() or "role" not in turn for turn in turns):
+            raise BadPrompt(f"a chat is text, or turns of role and content; found {said!r}.")
+        try:
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except Exception as reason:  # a template is a program of the model's own
+            raise BadPrompt(f"the chat template of {self.name} does not take this: {reason}") from reason
+        if self._is_strange(text):
+            raise BadPrompt(self._strange_words(text))
+        return self._bare(text)
 
     def texts(self, ids: Iterable[int]) -> list[str]:
         r"""What each token says, one text per id, spaces kept. Half a letter is told by its bytes: `\xe2\x80`."""

@@ -65,7 +65,12 @@ class Neurons:
     def __init__(self, model: Model, *, rule: str = RULES[0]) -> None:
         if rule not in RULES:
             raise BadOption(f"the rule for gated neurons must be one of {', '.join(RULES)}, found {rule!r}.")
-        if model.activation not in ACTIVATIONS:
+        if model.family.mlp == "experts":
+            raise UnfitTranscoders(
+                f"{model.name} is a mixture of experts: which neurons run depends on the token, and they are not read "
+                "one by one. Its MLPs are replaced as a whole: give a set of transcoders."
+            )
+        if model.activation not in ACTIVATIONS and model.family.mlp != "none":
             known = ", ".join(ACTIVATIONS)
             raise UnfitTranscoders(
                 f"neurons of {model.name} use {model.activation!r}; the functions known are {known}."
@@ -77,7 +82,7 @@ class Neurons:
         self.units = model.neurons
         self.notes: dict[str, dict[str, Any]] = {}
         self._blocks = model.blocks
-        self._function, self._ratio = ACTIVATIONS[model.activation]
+        self._function, self._ratio = ACTIVATIONS[model.activation if model.neurons else "relu"]
         self._rule = rule
 
     @property

@@ -3,6 +3,8 @@
 Patterns and norm scales are detached, MLP outputs made leaves.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import torch
@@ -11,6 +13,13 @@ from torch import Tensor
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
+
+
+@contextmanager
+def norms_in_float64() -> Iterator[None]:
+    """Norms cast to float32 on the way, whatever the model's dtype: in float64 that would be the largest error."""
+    with patch.object(torch, "float32", torch.float64), patch.object(Tensor, "float", Tensor.double):
+        yield
 
 
 def effect(graph: AttributionGraph, source: int, run, dictionary: Dictionary, gradients: list[Tensor]) -> float:
@@ -39,10 +48,8 @@ def frozen_forward(
 
     Gives the leaves (embedding, then each layer's MLP output), what each MLP reads, what each adds, and the logits.
     """
-    scales = ["attention_scale", "mlp_scale"]
-    scales += ["attention_post_scale", "mlp_post_scale"] if model.family.post_norms else []
     layers = range(model.layers)
-    hold = [(name, layer) for layer in layers for name in (*scales, "pattern", "mlp_output")] + [("final_scale", 0)]
+    hold = [(name, layer) for layer in layers for name in ("pattern", "mlp_output")] + model.scales()
     _, clean = model.run(tokens[None], read=[*hold, ("token_embedding", 0)])
     embedding = clean[("token_embedding", 0)].clone().requires_grad_()
     outputs = [clean[("mlp_output", layer)].clone().requires_grad_() for layer in layers]
@@ -89,12 +96,7 @@ def frozen_forward(
         edits[("mixed", layer)] = mix(layer)
         edits[(dictionary.reads, layer)] = keep_input(layer)
         edits[("mlp_output", layer)] = output(layer)
-    # Norms cast to float32 on the way, whatever the model's dtype: in float64 that would be the largest error here.
-    with (
-        torch.enable_grad(),
-        patch.object(torch, "float32", torch.float64),
-        patch.object(Tensor, "float", Tensor.double),
-    ):
+    with torch.enable_grad(), norms_in_float64():
         logits, _ = Model.run.__wrapped__(model, tokens[None], edit=edits)
     inputs = [read_at[("mlp_x", layer)] for layer in layers]
     return [embedding, *outputs], inputs, [added[layer] for layer in layers], logits

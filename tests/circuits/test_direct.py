@@ -5,14 +5,16 @@ import pytest
 import torch
 
 from circuits import attribute
-from circuits.errors import NotConserved
+from circuits.errors import NotConserved, UnfitTranscoders
 from circuits.model import Model
 from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
+from graphs.graph import AttributionGraph
 from tests.circuits.oracle import effect, frozen_forward
-from tests.circuits.worlds import ALIKE, FAMILIES, KINDS, dictionary_of, model_of
+from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, KINDS, NATIVE, dictionary_of, model_of, native_of
 
 PROMPT = "a red fox runs"
+WORDLESS = [1, 2, 3, 5, 7]
 SITES = [("mlp_input", "mlp_output"), ("mlp_normalised", "mlp_raw"), ("residual_mid", "mlp_raw")]
 
 
@@ -24,9 +26,17 @@ def test_every_edge_is_what_autograd_gives(family: str, kind: str):
     check_against_autograd(model, dictionary)
 
 
+@pytest.mark.parametrize("family", EXPERTS)
+def test_experts_are_replaced_as_a_whole(family: str):
+    model = model_of(family)
+    check_against_autograd(model, dictionary_of(model, "skip"))
+    with pytest.raises(UnfitTranscoders, match="mixture of experts"):
+        dictionary_of(model, "neurons")
+
+
 @pytest.mark.parametrize(("reads", "writes"), SITES[1:])
 @pytest.mark.parametrize("kind", ["skip", "cross-layer"])
-@pytest.mark.parametrize("family", ["gemma2", "gpt2"])
+@pytest.mark.parametrize("family", ["gemma2", "gpt2", "phi", "olmo2"])
 def test_every_edge_is_what_autograd_gives_at_other_sites(family: str, kind: str, reads: str, writes: str):
     model = model_of(family)
     check_against_autograd(model, dictionary_of(model, kind, reads=reads, writes=writes, silent=2))
@@ -40,6 +50,27 @@ def test_the_inputs_of_every_target_sum_to_its_value(family: str, kind: str, dty
 
     graph = attribute(model, dictionary_of(model, kind), PROMPT)
 
+    check_sums(graph, dtype)
+
+
+@pytest.mark.parametrize("kind", ["neurons", "per-layer"])
+@pytest.mark.parametrize("family", NATIVE)
+def test_every_edge_of_a_native_model_is_what_autograd_gives(family: str, kind: str):
+    if kind == "neurons" or not NATIVE[family].get("attn_only"):
+        model = native_of(family)
+        check_against_autograd(model, dictionary_of(model, kind), WORDLESS)
+        check_sums(attribute(model, dictionary_of(model, kind), WORDLESS), "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("family", EXPERTS)
+def test_the_inputs_of_every_target_sum_to_its_value_beside_experts(family: str, dtype: str):
+    model = model_of(family, dtype)
+
+    check_sums(attribute(model, dictionary_of(model, "cross-layer"), PROMPT), dtype)
+
+
+def check_sums(graph: AttributionGraph, dtype: str) -> None:
     total = np.bincount(graph.target, weights=graph.weight, minlength=len(graph.nodes))
     gross = np.bincount(graph.target, weights=np.abs(graph.weight), minlength=len(graph.nodes))
     targets = graph.nodes.where("feature", "neuron", "logit")
@@ -81,9 +112,9 @@ def test_what_a_budget_leaves_untraced_keeps_its_mass_in_unselected_nodes():
     np.testing.assert_allclose(small.nodes.gross[logit], whole.nodes.gross[-1], rtol=1e-9)
 
 
-def check_against_autograd(model: Model, dictionary: Dictionary) -> None:
-    run = trace(model, dictionary, PROMPT)
-    graph = attribute(model, dictionary, PROMPT)
+def check_against_autograd(model: Model, dictionary: Dictionary, prompt: str | list[int] = PROMPT) -> None:
+    run = trace(model, dictionary, prompt)
+    graph = attribute(model, dictionary, prompt)
     leaves, inputs, _, logits = frozen_forward(model, dictionary, run.tokens)
     dense = graph.to_dense()
     sources = graph.nodes.where("token", "feature", "neuron", "error")

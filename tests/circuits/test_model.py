@@ -1,18 +1,23 @@
 """What a model takes as a prompt, a target, a name and a device, and what it says to everything else."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuits import attribute, load_model
 from circuits.errors import BadOption, BadPrompt, BadTarget, UnfaithfulModel, UnknownModel, UnsupportedModel
 from circuits.goal import choose_goal
 from circuits.model import Model
+from circuits.sampling import sample_prompts
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
-from tests.circuits.worlds import dictionary_of, folder_of, model_of
+from tests.circuits.worlds import dictionary_of, folder_of, model_of, native_of
 
 
 def test_a_prompt_is_read_with_the_token_that_begins_every_text():
@@ -119,8 +124,9 @@ def test_a_folder_is_called_by_where_it_is_however_it_was_named(monkeypatch: pyt
         load_model("")
 
 
-def test_a_model_whose_frozen_copy_is_wrong_is_refused():
-    """As if a family's gains were stored minus one and nobody had said so."""
+def test_a_model_whose_frozen_copy_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """As if a family's gains were stored minus one and nobody had said so; the check at loading taken away."""
+    monkeypatch.setattr("circuits.soundness.check_sound", lambda _: None)
     model = load_model(folder_of("gemma2"), device="cpu", dtype="float64")
     model.family = replace(model.family, gain_offset=0.0)
     with pytest.raises(UnfaithfulModel, match="misses its logits"):
@@ -133,3 +139,99 @@ def test_the_content_hash_changes_with_any_weight():
     del model.__dict__["content_hash"]
     model._bridge.original_model.transformer.wte.weight.data[0, 0] += 1e-3
     assert model.content_hash != before
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3_moe"])
+def test_a_model_in_memory_is_read_as_its_folder_is_and_left_alone(family: str):
+    held = AutoModelForCausalLM.from_pretrained(folder_of(family), dtype=torch.bfloat16)
+    before = [(name, type(module)) for name, module in held.named_modules()]
+
+    model = load_model(held, tokenizer=AutoTokenizer.from_pretrained(folder_of(family)), device="cpu")
+
+    assert [(name, type(module)) for name, module in held.named_modules()] == before
+    assert all(weight.dtype == torch.bfloat16 and weight.requires_grad for weight in held.parameters())
+    tokens = model.tokenize("a red fox")
+    assert model.dtype == model.W_U.dtype == torch.float32
+    real = held.float()(tokens[None]).logits
+    torch.testing.assert_close(model.run(tokens[None])[0], real, atol=1e-4, rtol=1e-4) if family != "gemma2" else None
+    assert load_model(held).words.tokenizer is None
+
+
+def test_weights_stored_in_bfloat16_are_computed_in_float32(tmp_path: Path):
+    AutoModelForCausalLM.from_pretrained(folder_of("gpt2"), dtype=torch.bfloat16).save_pretrained(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    assert {weight.dtype for weight in model.network.parameters()} == {torch.float32}
+    assert model.words.tokenizer is None
+    graph = attribute(model, dictionary_of(model, "neurons"), [1, 3, 5])
+    assert graph.token_ids == (1, 3, 5)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(UnsupportedModel, match="found Linear"):
+        load_model(torch.nn.Linear(2, 2))
+    with pytest.raises(UnknownModel, match="or is one in memory; found 7"):
+        load_model(7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"attention_dir": "bidirectional"}, "looks both ways"),
+        ({"d_vocab_out": 5}, "one vocabulary is wanted"),
+        ({"positional_embedding_type": "sideways"}, "cannot be loaded: .*sideways"),
+    ],
+)
+def test_a_native_model_that_cannot_be_traced_is_refused_with_the_reason(tmp_path: Path, settings, complaint: str):
+    folder = Path(native_of("bare").name)
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **settings}))
+    with pytest.raises((UnsupportedModel, UnknownModel), match=complaint):
+        load_model(tmp_path, device="cpu")
+
+
+def test_a_native_model_samples_without_keys_and_values():
+    model = native_of("plain")
+    prompts = sample_prompts(model, 1, count=3, length=5, seed=0)
+    assert prompts.shape == (3, 5)
+    whole, _ = model.run(prompts)
+    past = model.remember()
+    parts = [model.run(each, past=past)[0] for each in prompts.split(1, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+def test_a_gated_model_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    def gated(*_, **__):
+        try:
+            raise GatedRepoError(
+                "403 Client Error", response=httpx.Response(403, request=httpx.Request("GET", "http://x"))
+            )
+        except GatedRepoError as reason:
+            raise OSError("You are trying to access a gated repo.") from reason
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", gated)
+    with pytest.raises(UnknownModel, match=r"is gated: .* log in"):
+        load_model("somebody/secret")
+
+
+def test_a_chat_keeps_its_roles_and_marks(tmp_path: Path):
+    for file in folder_of("llama").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(BadPrompt, match="has no chat template"):
+        load_model(tmp_path, device="cpu").chat("a red fox")
+
+    words = AutoTokenizer.from_pretrained(tmp_path)
+    words.chat_template = (
+        "{{ bos_token }}{% for turn in messages %} {{ 'dog' if turn['role'] == 'user' else 'fox' }} "
+        "{{ turn['content'] }}{% endfor %}{% if add_generation_prompt %} fox{% endif %}"
+    )
+    words.save_pretrained(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    assert model.texts(model.chat("runs here")) == ["<bos>", "dog", "runs", "here", "fox"]
+    turns = [{"role": "user", "content": "runs"}, {"role": "assistant", "content": "sleeps"}]
+    assert model.texts(model.chat(turns)) == ["<bos>", "dog", "runs", "fox", "sleeps", "fox"]
+    for wrong in ("", [], [{"role": "user"}], [{"content": "runs"}]):
+        with pytest.raises(BadPrompt, match="turns of role and content"):
+            model.chat(wrong)
+    with pytest.raises(BadPrompt, match="does not know 'purple'"):
+        model.chat("purple")

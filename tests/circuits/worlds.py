@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -34,8 +36,29 @@ FAMILIES = {
         "window_size": 3,
         **_ROPE,
     },
+    "phi": {**_LLAMA, **_ROPE, "partial_rotary_factor": 0.5},
+    "olmo2": {**_LLAMA, **_ROPE, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 1},
+}
+# What the MLP is made of makes no difference to what surrounds it, and it is no neurons.
+EXPERTS = {
+    "gpt_oss": {
+        **_WIDE,
+        "head_dim": 8,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": 4,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+    "qwen3_moe": {**_WIDE, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8},
 }
 ALIKE = {"mistral": dict(_WIDE), "qwen2": {**_WIDE, "layer_types": ["full_attention"] * 3}}  # read as llama is
+NATIVE = {
+    "plain": {},
+    "attention-only": {"attn_only": True},
+    "no-norms": {"normalization_type": None},
+    "no-gain": {"normalization_type": "LNPre"},
+    "bare": {"attn_only": True, "normalization_type": None},
+}
 KINDS = ("neurons", "per-layer", "skip", "cross-layer")
 
 
@@ -43,7 +66,7 @@ KINDS = ("neurons", "per-layer", "skip", "cross-layer")
 def folder_of(family: str) -> Path:
     """A folder with a random model of the family and a word-level tokenizer, in Hugging Face layout."""
     torch.manual_seed(7)
-    config = AutoConfig.for_model(family, **(FAMILIES | ALIKE)[family])
+    config = AutoConfig.for_model(family, **(FAMILIES | EXPERTS | ALIKE)[family])
     model = AutoModelForCausalLM.from_config(config)
     for name, parameter in model.named_parameters():
         # Everything random, biases and gains too: a forgotten one must show.
@@ -55,6 +78,33 @@ def folder_of(family: str) -> Path:
     words.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<bos>", unk_token="<unk>").save_pretrained(folder)
     return folder
+
+
+@cache
+def native_of(kind: str, dtype: str = "float64") -> Model:
+    """A random TransformerLens-native model, one of NATIVE, loaded from its configuration and state dict."""
+    settings = {"n_layers": 2, "d_model": 16, "n_ctx": 32, "d_head": 4, "n_heads": 4, "d_vocab": len(WORDS)}
+    settings |= {"d_mlp": 24, "act_fn": "relu", "attn_only": False, "normalization_type": "LN", **NATIVE[kind]}
+    folder = Path(mkdtemp(prefix=f"{kind}-"))
+    (folder / "config.json").write_text(json.dumps(settings))
+    numbers = torch.Generator().manual_seed(3)
+    shapes = {"embed.W_E": (len(WORDS), 16), "pos_embed.W_pos": (32, 16), "unembed.W_U": (16, len(WORDS))}
+    shapes["unembed.b_U"] = (len(WORDS),)
+    for layer in range(2):
+        at = f"blocks.{layer}"
+        shapes |= {f"{at}.attn.W_{each}": (4, 16, 4) for each in "QKV"} | {f"{at}.attn.W_O": (4, 4, 16)}
+        shapes |= {f"{at}.attn.b_{each}": (4, 4) for each in "QKV"} | {f"{at}.attn.b_O": (16,)}
+        if not settings["attn_only"]:
+            shapes |= {f"{at}.mlp.W_in": (16, 24), f"{at}.mlp.W_out": (24, 16)}
+            shapes |= {f"{at}.mlp.b_in": (24,), f"{at}.mlp.b_out": (16,)}
+        if settings["normalization_type"] == "LN":
+            norms = [f"{at}.ln1"] if settings["attn_only"] else [f"{at}.ln1", f"{at}.ln2"]
+            shapes |= {f"{norm}.{part}": (16,) for norm in norms for part in "wb"}
+    if settings["normalization_type"] == "LN":
+        shapes |= {"ln_final.w": (16,), "ln_final.b": (16,)}
+    weights = {name: 0.3 * torch.randn(shape, generator=numbers) for name, shape in shapes.items()}
+    save_file(weights, folder / "model.safetensors")
+    return load_model(folder, device="cpu", dtype=dtype)
 
 
 @cache
