@@ -95,10 +95,7 @@ def _is(constant: Constant, layer: int, position: int, label: str) -> bool:
 
 def _hold_all(bench: Bench) -> dict[Site, Tensor]:
     """Every norm scale and MLP output of the clean run."""
-    layers = range(bench.model.layers)
-    names = ["attention_scale", "mlp_scale", "mlp_output"]
-    names += ["attention_post_scale", "mlp_post_scale"] if bench.model.family.post_norms else []
-    sites: list[Site] = [*((name, layer) for layer in layers for name in names), ("final_scale", 0)]
+    sites: list[Site] = [*bench.model.scales(), *(("mlp_output", layer) for layer in range(bench.model.layers))]
     _, seen = bench.model.run(bench.run.tokens[None], read=sites)
     return {site: seen[site] for site in sites}
 

@@ -21,7 +21,14 @@ SHOWN = 5  # logits and paths on the terminal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="the text, or with --ids the token ids, spaces between")
-    parser.add_argument("--ids", action="store_true", help="the prompt is token ids")
+    reading = parser.add_mutually_exclusive_group()
+    reading.add_argument("--ids", action="store_true", help="the prompt is token ids")
+    reading.add_argument(
+        "--chat",
+        action="store_true",
+        help="the prompt is what a user says to a chat model, put into its template; or turns, "
+        'as JSON: [{"role": "system", "content": "…"}, …]',
+    )
     flags.add_model(parser)
     goal = parser.add_argument_group("what to explain (default: the likeliest next tokens)")
     goal.add_argument(
@@ -105,6 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+        if arguments.chat:
+            prompt = model.chat(_turns(arguments.prompt))
         likeliest = _likeliest(model, prompt)  # a bad prompt is told before anything else is loaded
         bars.note("loading transcoders")
         transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force)
@@ -193,6 +202,16 @@ def _read_prompt(arguments: argparse.Namespace) -> str | list[int]:
         return [int(word) for word in arguments.prompt.replace(",", " ").split()]
     except ValueError:
         raise BadPrompt(f"with --ids the prompt is whole numbers, found {arguments.prompt!r}.") from None
+
+
+def _turns(text: str) -> str | list[dict[str, str]]:
+    """The turns of a chat, where the text is JSON of them, else the text itself."""
+    try:
+        turns = json.loads(text)
+    except ValueError:
+        return text
+    told = isinstance(turns, list) and turns and all(isinstance(turn, dict) for turn in turns)
+    return turns if told else text
 
 
 def _read_targets(arguments: argparse.Namespace) -> list[Target] | None:
