@@ -66,6 +66,7 @@ def load_compiled(folder: Path) -> Transformer:
             b_in=of("mlp.b_in"),
             b_out=of("mlp.b_out"),
             function=torch.relu,
+            ratio=lambda x: (x > 0).to(x.dtype),
         )
 
     return Transformer(

@@ -49,7 +49,7 @@ def graph_of_circuit(
         provenance={
             **provenance,
             "against": [int(pairs.wrong[0])],
-            "circuit": {components.name(*edge): float(scores[tuple(edge)]) for edge in parts},
+            "circuit": {components.name(*edge): float(scores[tuple(edge)]) for edge in parts.tolist()},
         },
     )
     nodes = graph.nodes.with_columns(influence=influence(graph))

@@ -90,8 +90,16 @@ def differentiate(
         loss = loss_of(transformer, logits, pairs, metric, logits.detach() if clean is None else clean)
         wanted = [*run.query, *run.key, *run.value, *run.mlp_input, run.after]
         found = iter(torch.autograd.grad(loss.sum(), wanted, allow_unused=True, materialize_grads=True))
-    columns = [[next(found) for _ in column] for column in (run.query, run.key, run.value, run.mlp_input)]
-    return Gradients(run.detached(), *columns, next(found), logits.detach(), loss.detach())
+    return Gradients(
+        run=run.detached(),
+        query=[next(found) for _ in run.query],
+        key=[next(found) for _ in run.key],
+        value=[next(found) for _ in run.value],
+        mlp_input=[next(found) for _ in run.mlp_input],
+        after=next(found),
+        logits=logits.detach(),
+        loss=loss.detach(),
+    )
 
 
 @torch.no_grad()
@@ -161,7 +169,7 @@ def _pull(
     pulled = stream.new_empty(3 * heads, *stream.shape)
     for at, (gradient, weight) in enumerate(zip(gradients, weights, strict=True)):
         torch.bmm(gradient, weight, out=pulled[at * heads : (at + 1) * heads])
-    if norm is not None:
+    if norm is not None and not norm.held:
         along = torch.einsum("nrd,rd->nr", pulled, normalised)
         pulled.addcmul_(along[..., None], normalised, value=-1 / stream.shape[-1])
     return pulled

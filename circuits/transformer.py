@@ -36,14 +36,20 @@ class LiveNorm:
     """A norm as the model computes it: its scale follows its input.
 
     gain, bias [d]; centred: it takes the mean off (a layer norm); epsilon: added to the variance.
+    held: to gradients its scale is a constant.
     """
 
     gain: Tensor
     bias: Tensor | None
     centred: bool
     epsilon: float
+    held: bool = False
 
     def __call__(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        if self.held:
+            centred = x - x.mean(-1, keepdim=True) if self.centred else x
+            normalised = self.gain * centred / self.parts(x)[1].detach()
+            return normalised if self.bias is None else normalised + self.bias
         if self.centred:
             return torch.nn.functional.layer_norm(x, x.shape[-1:], self.gain, self.bias, self.epsilon)
         return self.gain * (x * (x.square().mean(-1, keepdim=True) + self.epsilon).rsqrt())
@@ -58,7 +64,9 @@ class LiveNorm:
         """What a small change of the input x becomes: the derivative of the norm at x times the change."""
         normalised, scale = self.parts(x)
         change = change - change.mean(-1, keepdim=True) if self.centred else change
-        return self.gain * (change - normalised * (normalised * change).mean(-1, keepdim=True)) / scale
+        if not self.held:
+            change = change - normalised * (normalised * change).mean(-1, keepdim=True)
+        return self.gain * change / scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +111,8 @@ class Layer:
     """One layer. Norms are None where it has none.
 
     W_O [head d_head d_model]. scale: of the scores. cap: soft cap of the scores. window: how many keys back a query
-    sees. rotation: cosines and sines [pos rotated] for a length. function: the MLP's activation.
+    sees. rotation: cosines and sines [pos rotated] for a length. function: the MLP's activation f; ratio: f(x) / x.
+    product: how a gated MLP multiplies.
     """
 
     query: Projection
@@ -129,6 +138,8 @@ class Layer:
     b_in: Tensor | None
     b_out: Tensor | None
     function: Callable[[Tensor], Tensor]
+    ratio: Callable[[Tensor], Tensor]
+    product: Callable[[Tensor, Tensor], Tensor] = torch.mul
 
     def attend(
         self,
@@ -159,7 +170,7 @@ class Layer:
             hidden = self.function(before)
         else:
             gate = x @ self.W_gate if self.b_gate is None else x @ self.W_gate + self.b_gate
-            hidden = self.function(gate) * before
+            hidden = self.product(self.function(gate), before)
         out = hidden @ self.W_out
         return normalise(self.mlp_post_norm, out if self.b_out is None else out + self.b_out)
 
@@ -279,7 +290,7 @@ def transformer_of(model: Model) -> Transformer:
     """A model's weights, laid open.
 
     Raises:
-        UnsupportedModel: its MLP's activation is not known.
+        UnsupportedModel: its MLPs are experts, or their activation is not known, or heads share a norm.
     """
     network = model.network
     config = network.config
@@ -287,7 +298,7 @@ def transformer_of(model: Model) -> Transformer:
         raise UnsupportedModel(
             f"{model.name} uses the activation {model.activation!r}; the functions known are {', '.join(ACTIVATIONS)}."
         )
-    epsilon = next(getattr(config, name) for name in EPSILON if hasattr(config, name))
+    epsilon = next((getattr(config, name) for name in EPSILON if hasattr(config, name)), 0.0)
     centred = model.family.norm == "layer"
 
     def live(norm: Norm | None) -> LiveNorm | None:
@@ -295,6 +306,13 @@ def transformer_of(model: Model) -> Transformer:
 
     def layer(at: int, block: Block) -> Layer:
         attention = model.attention_scores(at)
+        if block.W_in is None or block.W_out is None:
+            raise UnsupportedModel(f"{model.name} has experts for MLPs: components are found in models without.")
+        d_head = attention.W_Q.shape[-1]
+        if attention.query_norm is not None and len(attention.query_norm) != d_head:
+            raise UnsupportedModel(
+                f"{model.name} norms the queries of all its heads as one, so they are no components."
+            )
         return Layer(
             query=Projection(attention.W_Q, attention.b_Q, 1),
             key=Projection(attention.W_K, attention.b_K, model.heads // len(attention.W_K)),
@@ -319,6 +337,7 @@ def transformer_of(model: Model) -> Transformer:
             b_in=block.b_in,
             b_out=block.b_out,
             function=ACTIVATIONS[model.activation][0],
+            ratio=ACTIVATIONS[model.activation][1],
         )
 
     W_E = network.get_input_embeddings().weight.detach()

@@ -8,6 +8,7 @@ from circuits.attribution.eap_ig_activations import score_between_activations
 from circuits.attribution.exact_edges import patch_every_edge
 from circuits.attribution.information_flow import score_by_flow
 from circuits.attribution.random_scores import draw_scores
+from circuits.attribution.relp import score_by_relevance
 
 METHODS = {
     "direct": attribute_directly,  # feature graphs: direct effects between dictionary units in the frozen model
@@ -19,6 +20,7 @@ EDGE_METHODS = {
     "eap-ig": score_between_inputs,  # gradients at points between the prompts
     "eap-ig-activations": score_between_activations,  # gradients with one stage at a time between the prompts
     "clean-corrupted": score_at_both_ends,  # gradients of both runs
+    "relp": score_by_relevance,  # the rules of relevance propagation on the way back
     "exact": patch_every_edge,  # every edge patched by itself: the truth, slow
     "information-flow": score_by_flow,  # which sources a reader's input is near to
     "random": draw_scores,

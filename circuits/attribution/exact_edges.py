@@ -74,10 +74,13 @@ def _through_heads(
     """For each query, key and value of a layer that reads the change: what the layer's attention then adds more."""
     layer = transformer.layers[at]
     x = normalise(layer.norm, clean.before[at] + change)
-    whole = [clean.query[at], clean.key[at], clean.value[at]]
+    query, key, value = clean.query[at], clean.key[at], clean.value[at]
     found = []
-    for letter, projection in enumerate((layer.query, layer.key, layer.value)):
-        mixed = layer.attend(*whole[:letter], projection(x), *whole[letter + 1 :])
+    for mixed in (
+        layer.attend(layer.query(x), key, value),
+        layer.attend(query, layer.key(x), value),
+        layer.attend(query, key, layer.value(x)),
+    ):
         by_head = torch.einsum("bhpe,hed->hbpd", mixed - clean.mixed[at], layer.W_O)
         if layer.post_norm is not None:
             by_head = layer.post_norm(clean.attention[at] + by_head) - layer.post_norm(clean.attention[at])

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     graph = store.load(folder)
 
     from circuits.assaying import assay
+    from circuits.errors import NotTestable
     from circuits.keeping import check_writable, keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
@@ -51,6 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_writable(folder)
     made = graph.provenance
+    if "circuit" in made:
+        raise NotTestable(
+            "this graph is of heads and MLPs: what it keeps was measured when it was found, see metric in graph.json. "
+            "Features are checked, in graphs that `circuits trace` made."
+        )
     names = [_made_with(made, what, getattr(arguments, what)) for what in ("model", "transcoders")]
     with Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {names[0]}")

@@ -12,7 +12,7 @@ from circuits import flags
 if TYPE_CHECKING:
     from circuits.finding import Found
 
-METHODS = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "exact", "information-flow", "random")
+METHODS = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "relp", "exact", "information-flow", "random")
 METRICS = ("logit-difference", "probability-difference", "log-probability", "kl")
 SHOWN = 10  # edges told in words
 
@@ -109,6 +109,6 @@ def in_words(found: Found) -> list[str]:
     ]
     order = np.argsort(-np.abs(np.where(found.chosen, found.scores, 0.0)), axis=None, kind="stable")
     strongest = order[: min(SHOWN, int(found.chosen.sum()))]
-    for edge in zip(*np.unravel_index(strongest, found.scores.shape), strict=True):
-        lines.append(f"  {found.scores[edge]:+.4f}  {found.components.name(*edge)}")
+    for source, reader in np.column_stack(np.unravel_index(strongest, found.scores.shape)).tolist():
+        lines.append(f"  {found.scores[source, reader]:+.4f}  {found.components.name(source, reader)}")
     return lines

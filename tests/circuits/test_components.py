@@ -27,7 +27,7 @@ def test_in_a_parallel_block_the_mlp_does_not_read_its_heads():
 def test_every_edge_is_found_by_its_name():
     components = Components(2, 2, False)
 
-    for source, reader in np.argwhere(components.edges):
+    for source, reader in np.argwhere(components.edges).tolist():
         assert components.edge(components.name(source, reader)) == (source, reader)
     for name in ("m0->a0.h0<q>", "a0.h0", "input->a9.h0<v>", "a0.h1->a0.h0<k>"):
         with pytest.raises(BadOption, match="no edge"):
@@ -43,6 +43,6 @@ def test_a_circuit_is_the_strongest_edges_without_those_that_lead_nowhere():
 
     chosen = strongest(components, scores, 4)
 
-    assert [components.name(*edge) for edge in np.argwhere(chosen)] == ["input->m0", "m0->logits"]
+    assert [components.name(*edge) for edge in np.argwhere(chosen).tolist()] == ["input->m0", "m0->logits"]
     assert not strongest(components, scores, 3, signed=True).any()
     assert (connected(components, components.edges) == components.edges).all()

@@ -14,6 +14,7 @@ from circuits.attribution.eap_ig_activations import score_between_activations
 from circuits.attribution.exact_edges import patch_every_edge
 from circuits.attribution.information_flow import score_by_flow
 from circuits.attribution.random_scores import draw_scores
+from circuits.attribution.relp import follow_rules, score_by_relevance
 from circuits.circuit_runs import run_circuit
 from circuits.edge_scores import components_of, loss_of, read_logits
 from circuits.metrics import METRICS, logit_difference
@@ -59,7 +60,7 @@ def test_every_method_is_its_definition_in_every_family(family):
 
     def loss(cut):
         after = run_circuit(transformer, clean, run, cut)
-        return -logit_difference(read_logits(transformer, after, PAIRS), PAIRS, whole, whole).sum()
+        return -logit_difference(read_logits(transformer, after, PAIRS), PAIRS, whole, torch.clone).sum()
 
     for source, reader in components_sample(components):
         cut = whole.clone()
@@ -137,6 +138,29 @@ def test_all_edges_of_a_source_together_are_the_loss_falling_along_its_change_wh
 
     row = components.sources.index("m1")
     assert float(found[row].sum()) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "qwen3"])
+def test_relevance_is_the_gradient_of_a_model_that_runs_the_same_and_goes_back_by_the_rules(family):
+    transformer = transformer_of(model_of(family))
+    ruled = follow_rules(transformer)
+    clean = transformer.embed(PAIRS.clean)
+
+    torch.testing.assert_close(ruled.run(clean).after, transformer.run(clean).after)
+    found = score_by_relevance(transformer, PAIRS, logit_difference)
+    torch.testing.assert_close(found, slope(ruled, clean), rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(found, score_by_gradient(transformer, PAIRS, logit_difference))
+
+
+def test_relevance_is_conserved_where_nothing_is_added_on_the_way():
+    # One position, no biases: the pattern is one, and all that the rules leave is a linear map of the embedding.
+    ruled = follow_rules(transformer_of(model_of("llama")))
+    token = ruled.embed(torch.tensor([[5]])).requires_grad_()
+
+    logits = ruled.unembed(ruled.run(token).after)[0, 0]
+    (gradient,) = torch.autograd.grad(logits[3] - logits[7], token)
+
+    assert float((gradient * token).sum()) == pytest.approx(float(logits[3] - logits[7]), rel=1e-9)
 
 
 @pytest.mark.parametrize("metric", list(METRICS))

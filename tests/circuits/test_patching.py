@@ -45,7 +45,10 @@ def patched_by_hooks(model, over, base, donor):
                 return x
 
             if over == "resid":
-                logits = model._bridge.run_with_hooks(base, fwd_hooks=[(f"blocks.{layer}.hook_in", put)])
+                before_cap = []
+                keep = ("unembed.hook_out", lambda x, hook, found=before_cap: found.append(x))
+                model._bridge.run_with_hooks(base, fwd_hooks=[(f"blocks.{layer}.hook_in", put), keep])
+                (logits,) = before_cap
             else:
                 logits, _ = model.run(base, edit={(SITES[over], layer): put})
             found[layer, place] = metric_of(logits)

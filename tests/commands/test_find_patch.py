@@ -53,6 +53,9 @@ def test_a_circuit_is_found_stored_drawn_and_told(pairs, tmp_path, capsys):
     assert kept > 0.8
     for command in ("show", "draw"):
         assert main([command, entry.id, "--store", str(store)]) == 0
+    capsys.readouterr()
+    assert main(["check", entry.id, "--store", str(store)]) == 2
+    assert "heads and MLPs" in capsys.readouterr().err
 
 
 def test_all_edges_keep_all_of_the_difference(pairs, tmp_path, capsys):
