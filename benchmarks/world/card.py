@@ -170,8 +170,9 @@ intervention training, Geiger et al. 2022). Held-out cities took no part in that
 measured on those cities. Take this model as a place where the truth is known, not as evidence that models grow such
 circuits by themselves.
 
-Seeds are made with `python scripts/train_world.py --seeds {" ".join(map(str, seeds))}`: the same on the same machine and
-version of torch; another processor rounds otherwise, and training makes that a model of about the same figures.
+Seeds are made with `python scripts/train_world.py --seeds {" ".join(map(str, seeds))}`: the same on the same
+machine and version of torch; another processor rounds otherwise, and training makes of that a model with about the
+same figures.
 {note} {len(with_node)} of {len(seeds)} seeds have the node: with the MLP outputs of layers 0 to 2 exchanged at the last
 word, at least {NODE:.0%} of the answers about held-out cities follow the donor.
 
@@ -286,8 +287,8 @@ def _replacement(name: str, found: Numbers) -> Iterator[str]:
     yield f"## {name} transcoders\n"
     alive = found["alive"]
     yield (
-        f"By layer: active features a token {active}; variance unexplained {unexplained}. Alive {alive:.3f}: that fire on "
-        "one of these prompts at least, or of those that labels are made from.\n"
+        f"By layer: active features a token {active}; variance unexplained {unexplained}. Alive {alive:.3f}: "
+        "that fire on one of these prompts at least, or of those that labels are made from.\n"
     )
     yield "| with every MLP replaced | right: model → replaced | same first answer | KL, nats |"
     yield "|---|---|---|---|"
