@@ -1,4 +1,4 @@
-"""What the engine is measured on: random models of three families in two sizes, random dictionaries for them, `world`.
+"""What the engine is measured on: random models of six families in two sizes, random dictionaries for them, `world`.
 
 Weights are random, so nothing here means anything; sizes, sparsity and architecture are those of real ones. Some
 dozens of features of each layer are active at a position, as in published transcoders.
@@ -25,7 +25,8 @@ DALLAS = "the capital of the state containing dallas is"
 class Case:
     """One model, dictionary and prompt.
 
-    family: "llama", "gpt2", "gemma2", or "world" for the shipped model. kind: "per-layer", "skip" or "cross-layer".
+    family: "llama", "gpt2", "gemma2", "gemma3", "qwen3", "gpt_neox", or "world" for the shipped model.
+    kind: "per-layer", "skip" or "cross-layer". reads, writes: sites of a random dictionary (`circuits.model.SITES`).
     tokens: how long the prompt is (of `world`: as long as its sentence). units: features a layer; active: how many
     of them at a position.
     """
@@ -38,13 +39,16 @@ class Case:
     tokens: int = 16
     active: int = 40
     kind: str = "per-layer"
+    reads: str = "mlp_input"
+    writes: str = "mlp_output"
     head: int | None = None  # how wide a head is; None: so that all together are as wide as the model
 
     @property
     def name(self) -> str:
         if self.family == "world":
             return f"world {self.kind}"
-        return f"{self.family} {self.layers}L d{self.width} T{self.tokens} {self.kind}"
+        sites = "".join(f" {site}" for site in (self.reads, self.writes) if site not in ("mlp_input", "mlp_output"))
+        return f"{self.family} {self.layers}L d{self.width} T{self.tokens} {self.kind}{sites}"
 
 
 @dataclass(frozen=True)
@@ -95,19 +99,25 @@ def _write_model(case: Case) -> Path:
         "tie_word_embeddings": False,
     }
     plain = {"n_embd": case.width, "n_layer": case.layers, "n_head": case.heads, "n_positions": max(256, case.tokens)}
+    windows = {"query_pre_attn_scalar": head, "sliding_window": 128}
     settings = {
         "llama": grouped,
-        "gemma2": {**grouped, "query_pre_attn_scalar": head, "sliding_window": 128},
+        "qwen3": grouped,
+        "gemma2": {**grouped, **windows},
+        "gemma3_text": {**grouped, **windows, "sliding_window_pattern": 2},
+        "gpt_neox": {name: value for name, value in grouped.items() if name not in ("num_key_value_heads", "head_dim")},
         "gpt2": {**plain, "vocab_size": VOCABULARY, "tie_word_embeddings": False},
-    }[case.family]
+    }
+    kind = {"gemma3": "gemma3_text"}.get(case.family, case.family)
     torch.manual_seed(7)
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(case.family, **settings))
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings[kind]))
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:
             is_gain = "weight" in name
-            torch.nn.init.normal_(parameter, mean=float(is_gain and case.family != "gemma2"), std=0.1)
+            torch.nn.init.normal_(parameter, mean=float(is_gain and "gemma" not in kind), std=0.1)
         else:
-            torch.nn.init.normal_(parameter, std=0.02 if "emb" in name or "wte" in name else case.width**-0.5)
+            embeds = any(word in name for word in ("embed_tokens", "embed_in", "wte"))
+            torch.nn.init.normal_(parameter, std=0.02 if embeds else case.width**-0.5)
     folder = scratch_folder(f"{case.family}-")
     network.save_pretrained(folder)
     _write_tokenizer(folder)
@@ -141,8 +151,8 @@ def _draw_dictionary(case: Case, model: Model, tokens: list[int]) -> Transcoders
         W_dec=[draw(case.units, written, width, scale=width**-0.5 / 4) for written in reach],
         b_dec=[draw(width, scale=0.1) for _ in layers],
         W_skip=[draw(width, width, scale=0.3 * width**-0.5) for _ in layers] if case.kind == "skip" else None,
-        reads="mlp_input",
-        writes="mlp_output",
+        reads=case.reads,
+        writes=case.writes,
         silent_positions=1,
     )
     inputs = trace(model, silent, tokens).inputs  # what features read is the real model's, whatever they write

@@ -121,7 +121,7 @@ def write_attribution(made: Made, dtype: str = "float32") -> Path:
     }
     if dictionary.W_skip is not None:
         tensors |= {f"W_skip.{layer}": dictionary.W_skip[layer] for layer in layers}
-    model, weights = _translate(made, getattr(torch, dtype))
+    model, weights = _translate(made.folder, getattr(torch, dtype))
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "dictionary.safetensors")
     save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
     shape = {
@@ -178,24 +178,33 @@ def peer_order(graph: AttributionGraph) -> np.ndarray:
 # -- models ---------------------------------------------------------------------------------------------------------
 
 
-def _translate(made: Made, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _translate(folder: Path, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A Hugging Face model as the settings and weights of a HookedTransformer."""
     from transformers import AutoModelForCausalLM
 
-    network = AutoModelForCausalLM.from_pretrained(made.folder, dtype=dtype)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     config = network.config
     state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     if config.model_type == "gpt2":
         return _translate_gpt2(config, state)
-    return _translate_rotary(config, state, _rotary(network, config, dtype))
+    if config.model_type == "gpt_neox":
+        return _translate_neox(config, state, _rotary(network, network.gpt_neox.rotary_emb, dtype)[None])
+    return _translate_rotary(config, state, _rotary(network, network.model.rotary_emb, dtype))
 
 
-def _rotary(network: Any, config: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Its own tables: in float64 they would differ by a float32 rounding, and patterns with them."""
-    position = torch.arange(config.max_position_embeddings)[None]
-    with without_float32() if dtype == torch.float64 else nullcontext():
-        cos, sin = network.model.rotary_emb(torch.zeros(1, dtype=dtype), position)
-    return {"rotary_cos": cos[0], "rotary_sin": sin[0]}
+def _rotary(network: Any, rotate: Any, dtype: torch.dtype) -> dict[str | None, dict[str, Tensor]]:
+    """Its own tables: in float64 they would differ by a float32 rounding, and patterns with them.
+
+    One for each kind of layer that has its own (Gemma 3), else one under None.
+    """
+    position = torch.arange(network.config.max_position_embeddings)[None]
+    kinds = {name: {"layer_type": name} for name in getattr(rotate, "layer_types", ())} or {None: {}}
+    found = {}
+    for kind, option in kinds.items():
+        with without_float32() if dtype == torch.float64 else nullcontext():
+            cos, sin = rotate(torch.zeros(1, dtype=dtype), position, **option)
+        found[kind] = {"rotary_cos": cos[0], "rotary_sin": sin[0]}
+    return found
 
 
 def _translate_gpt2(config: Any, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -238,12 +247,60 @@ def _translate_gpt2(config: Any, state: dict[str, Tensor]) -> tuple[dict[str, An
     return settings, found
 
 
-def _translate_rotary(
+def _translate_neox(
     config: Any, state: dict[str, Tensor], rotary: dict[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Llama and Gemma 2: gated, grouped queries, root mean square norms, no biases."""
+    """Pythia: attention and MLP side by side, part of each head rotated."""
     heads, width, layers = config.num_attention_heads, config.hidden_size, config.num_hidden_layers
-    gemma = config.model_type == "gemma2"
+    settings = {
+        "n_layers": layers,
+        "d_model": width,
+        "n_ctx": config.max_position_embeddings,
+        "d_head": width // heads,
+        "n_heads": heads,
+        "d_mlp": config.intermediate_size,
+        "d_vocab": config.vocab_size,
+        "act_fn": config.hidden_act,
+        "normalization_type": "LN",
+        "positional_embedding_type": "rotary",
+        "rotary_dim": rotary["rotary_cos"].shape[1],
+        "rotary_adjacent_pairs": False,
+        "parallel_attn_mlp": config.use_parallel_residual,
+        "eps": config.layer_norm_eps,
+    }
+    found = {
+        "embed.W_E": state["gpt_neox.embed_in.weight"],
+        "ln_final.w": state["gpt_neox.final_layer_norm.weight"],
+        "ln_final.b": state["gpt_neox.final_layer_norm.bias"],
+        "unembed.W_U": state["lm_head.weight"].T,
+        "unembed.b_U": state["lm_head.weight"].new_zeros(config.vocab_size),
+    }
+    for layer in range(layers):
+        ours, theirs = f"gpt_neox.layers.{layer}.", f"blocks.{layer}."
+        found |= {f"{theirs}attn.{name}": table for name, table in rotary.items()}
+        for norm, name in (("1", "input_layernorm"), ("2", "post_attention_layernorm")):
+            found[f"{theirs}ln{norm}.w"] = state[f"{ours}{name}.weight"]
+            found[f"{theirs}ln{norm}.b"] = state[f"{ours}{name}.bias"]
+        weights = state[f"{ours}attention.query_key_value.weight"].unflatten(0, (heads, 3, -1))
+        biases = state[f"{ours}attention.query_key_value.bias"].unflatten(0, (heads, 3, -1))
+        for at, name in enumerate("QKV"):
+            found[f"{theirs}attn.W_{name}"] = weights[:, at].transpose(1, 2)
+            found[f"{theirs}attn.b_{name}"] = biases[:, at]
+        found[f"{theirs}attn.W_O"] = state[f"{ours}attention.dense.weight"].T.unflatten(0, (heads, -1))
+        found[f"{theirs}attn.b_O"] = state[f"{ours}attention.dense.bias"]
+        for name, weight in (("in", "h_to_4h"), ("out", "4h_to_h")):
+            found[f"{theirs}mlp.W_{name}"] = state[f"{ours}mlp.dense_{weight}.weight"].T
+            found[f"{theirs}mlp.b_{name}"] = state[f"{ours}mlp.dense_{weight}.bias"]
+    return settings, found
+
+
+def _translate_rotary(
+    config: Any, state: dict[str, Tensor], rotary: dict[str | None, dict[str, Tensor]]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Llama, Qwen 3, Gemma 2 and 3: gated, grouped queries, root mean square norms, no biases."""
+    heads, width, layers = config.num_attention_heads, config.hidden_size, config.num_hidden_layers
+    gemma = config.model_type.startswith("gemma")
+    normed = "model.layers.0.self_attn.q_norm.weight" in state
     groups = config.num_key_value_heads
     grouped = "_" if groups != heads else ""
     settings = {
@@ -262,12 +319,13 @@ def _translate_rotary(
         "gated_mlp": True,
         "final_rms": True,
         "eps": config.rms_norm_eps,
+        "use_qk_norm": normed,
     }
     if gemma:
         settings |= {
             "attn_scale": config.query_pre_attn_scalar**0.5,
-            "attn_scores_soft_cap": config.attn_logit_softcapping,
-            "output_logits_soft_cap": config.final_logit_softcapping,
+            "attn_scores_soft_cap": config.attn_logit_softcapping or -1.0,
+            "output_logits_soft_cap": config.final_logit_softcapping or -1.0,
             "use_normalization_before_and_after": True,
             "use_local_attn": True,
             "window_size": config.sliding_window,
@@ -291,7 +349,10 @@ def _translate_rotary(
     for layer in range(layers):
         ours, theirs = f"model.layers.{layer}.", f"blocks.{layer}."
         found |= {f"{theirs}{name}.w": gain(f"{ours}{norm}.weight") for name, norm in norms.items()}
-        found |= {f"{theirs}attn.{name}": table for name, table in rotary.items()}
+        kind = None if None in rotary else config.layer_types[layer]
+        found |= {f"{theirs}attn.{name}": table for name, table in rotary[kind].items()}
+        if normed:
+            found |= {f"{theirs}attn.{name}_norm.w": gain(f"{ours}self_attn.{name}_norm.weight") for name in "qk"}
         for name, count, under in (("Q", heads, ""), ("K", groups, grouped), ("V", groups, grouped)):
             weight = state[f"{ours}self_attn.{name.lower()}_proj.weight"]
             found[f"{theirs}attn.{under}W_{name}"] = weight.unflatten(0, (count, -1)).transpose(1, 2)

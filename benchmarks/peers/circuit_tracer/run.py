@@ -61,6 +61,7 @@ def load_model(folder: Path, job: dict[str, Any]) -> TransformerLensReplacementM
     for name, weight in load_file(folder / "model.safetensors").items():
         parts = name.split(".")
         weights[".".join(wrapped.get(part, part) for part in parts)] = weight.to(dtype)
+    _separate_rotations(model)
     missing, strange = model.load_state_dict(weights, strict=False)
     lacking = [name for name in missing if not name.startswith("transcoders.") and "mask" not in name]
     lacking = [name for name in lacking if "IGNORE" not in name and "rotary" not in name]
@@ -68,6 +69,14 @@ def load_model(folder: Path, job: dict[str, Any]) -> TransformerLensReplacementM
         raise ValueError(f"weights do not fit: missing {lacking[:5]}, strange {strange[:5]}")
     model.tokenizer = Words(config.d_vocab)
     return model
+
+
+def _separate_rotations(model: TransformerLensReplacementModel) -> None:
+    """A rotary table for each layer: it lets all share the last one's, but Gemma 3 turns local layers faster."""
+    for block in model.blocks:
+        for name in ("rotary_cos", "rotary_sin"):
+            if hasattr(block.attn, name):
+                setattr(block.attn, name, getattr(block.attn, name).clone())
 
 
 def _per_layer(
