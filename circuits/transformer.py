@@ -290,9 +290,12 @@ def transformer_of(model: Model) -> Transformer:
     """A model's weights, laid open.
 
     Raises:
-        UnsupportedModel: its MLPs are experts, or their activation is not known, or heads share a norm.
+        UnsupportedModel: it is none of transformers', its MLPs are experts or their activation is not known, or its
+            heads share a norm.
     """
     network = model.network
+    if not hasattr(network, "get_input_embeddings"):
+        raise UnsupportedModel(f"{model.name} is no model of transformers: components are found in those only.")
     config = network.config
     if model.activation not in ACTIVATIONS:
         raise UnsupportedModel(

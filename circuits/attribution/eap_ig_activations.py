@@ -2,6 +2,7 @@
 
 A stage is the input, the heads of a layer, or its MLP. For each, and for k of m steps, what the stage writes is set
 between corrupted and clean, all else being clean, and the gradients at every component are taken; all are averaged.
+What is set has no way back: components before a stage get no gradient through it.
 
 Source: Hanna et al. 2024 (EAP-IG), "EAP-IG-activations"; METHODS section 8.3.
 """

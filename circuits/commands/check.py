@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     graph = store.load(folder)
 
     from circuits.assaying import assay
-    from circuits.errors import NotTestable
+    from circuits.errors import WrongGraph
     from circuits.keeping import check_writable, keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(folder)
     made = graph.provenance
     if "circuit" in made:
-        raise NotTestable(
+        raise WrongGraph(
             "this graph is of heads and MLPs: what it keeps was measured when it was found, see metric in graph.json. "
             "Features are checked, in graphs that `circuits trace` made."
         )

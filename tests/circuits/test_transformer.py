@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from circuits.errors import UnfaithfulModel
+from circuits.errors import UnfaithfulModel, UnsupportedModel
 from circuits.transformer import check_faithful, transformer_of
-from tests.circuits.worlds import ALIKE, FAMILIES, model_of
+from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, model_of, native_of
 
+OPEN = [family for family in (*FAMILIES, *ALIKE) if family != "olmo2"]  # its heads share a norm
 TOKENS = torch.tensor([[1, 2, 5, 6, 10, 3, 7, 9], [1, 3, 6, 8, 10, 4, 4, 2]])
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *ALIKE])
+@pytest.mark.parametrize("family", OPEN)
 def test_what_is_laid_open_gives_the_logits_and_the_inner_values_of_the_real_run(family):
     model = model_of(family)
     transformer = transformer_of(model)
@@ -29,6 +30,17 @@ def test_what_is_laid_open_gives_the_logits_and_the_inner_values_of_the_real_run
     half = transformer.go_on(run.before[1], 1, keep=False)
     torch.testing.assert_close(half.after, run.after)
     assert not half.mlp
+
+
+@pytest.mark.parametrize("family", ["olmo2", *EXPERTS])
+def test_what_has_no_such_components_is_refused(family):
+    with pytest.raises(UnsupportedModel, match=r"heads as one|experts"):
+        transformer_of(model_of(family))
+
+
+def test_a_native_model_is_refused():
+    with pytest.raises(UnsupportedModel, match="no model of transformers"):
+        transformer_of(native_of("plain"))
 
 
 def test_a_part_that_was_forgotten_is_told():
