@@ -1,0 +1,19 @@
+"""How much of what the MLPs put out on this prompt the dictionary's features do not say."""
+
+from __future__ import annotations
+
+from circuits.interventions import missed
+from circuits.tracing import Trace
+from circuits.transcoders.base import Dictionary
+
+
+def missed_share(transcoders: Dictionary, run: Trace) -> float:
+    """The squared length of the errors over that of the MLP outputs, all layers and all positions it covers together.
+
+    0 for an exact dictionary; above 1 for one that is worse than none.
+    """
+    if run.errors is None:
+        return 0.0
+    written = run.written[:, transcoders.silent_positions :]
+    errors = [missed(transcoders, run, layer).square().sum() for layer in range(len(written))]
+    return float(sum(errors) / written.square().sum())
