@@ -68,8 +68,8 @@ class Block:
 
     W_V [kv_head d_model d_head], W_O [head d_head d_model], b_V [kv_head d_head], b_O [d_model].
     W_gate, W_in [d_model neuron], W_out [neuron d_model], b_gate, b_in [neuron], b_out [d_model]; W_gate is None where
-    the MLP has no gate. W_in of a gated MLP is the one whose output is not passed through the activation. Of experts,
-    W_in and W_out are None; without any MLP they have no neurons.
+    the MLP has no gate. W_in of a gated MLP is the one whose output is not passed through the activation. Experts
+    are not told here, nor is an MLP that is not there: both have no neurons.
     Norms: before attention, after it, before the MLP, after it; None where the family has none.
     """
 
@@ -78,8 +78,8 @@ class Block:
     b_V: Tensor | None
     b_O: Tensor | None
     W_gate: Tensor | None
-    W_in: Tensor | None
-    W_out: Tensor | None
+    W_in: Tensor
+    W_out: Tensor
     b_gate: Tensor | None
     b_in: Tensor | None
     b_out: Tensor | None
@@ -129,7 +129,7 @@ class Model:
         self.heads: int = config.n_heads
         self.vocabulary: int = config.d_vocab
         self.context: int = config.n_ctx
-        self.neurons: int = 0 if family.mlp == "none" else config.d_mlp
+        self.neurons: int = config.d_mlp if family.mlp == "dense" else 0
         self.activation: str = config.act_fn
         self.parallel = bool(config.parallel_attn_mlp)
         self.learned_positions = config.positional_embedding_type == "standard"
@@ -333,7 +333,7 @@ class Model:
         return Model(f"{self.name}, shuffled", bridge, self.family, self.dtype)
 
     def _block(self, layer: int, block: Any) -> Block:
-        attention, mlp = block.attn, getattr(block, "mlp", None)
+        attention, mlp = block.attn, block.mlp if self.family.mlp == "dense" else None
         none = self.W_U.new_zeros(self.d_model, 0)
         post_norms = self.family.post_norms
         return Block(
@@ -342,8 +342,8 @@ class Model:
             b_V=_maybe(attention, "b_V"),
             b_O=_maybe(attention, "b_O"),
             W_gate=_maybe(mlp, "W_gate"),
-            W_in=none if mlp is None else _maybe(mlp, "W_in"),
-            W_out=none.T if mlp is None else _maybe(mlp, "W_out"),
+            W_in=none if mlp is None else mlp.W_in.detach(),
+            W_out=none.T if mlp is None else mlp.W_out.detach(),
             b_gate=_maybe(mlp, "b_gate"),
             b_in=_maybe(mlp, "b_in"),
             b_out=_maybe(mlp, "b_out"),
@@ -457,7 +457,8 @@ def _adopt(given: torch.nn.Module, tokenizer: Any, place: torch.device, dtype: t
     kind = type(given).__name__
     name = given.name_or_path or kind
     family = _family(name, kind)
-    copied = copy.deepcopy(given).to(device=place, dtype=dtype)
+    copied: Any = copy.deepcopy(given)
+    copied.to(device=place, dtype=dtype)
     bridge = TransformerBridge.boot_transformers(
         name, hf_model=copied, device=str(place), dtype=dtype, tokenizer=tokenizer or stand_in()
     )
@@ -506,7 +507,7 @@ def _boot_native(
     folder: Path, settings: dict[str, Any], tokenizer: Any, place: torch.device, dtype: torch.dtype
 ) -> tuple[Any, Family]:
     from safetensors.torch import load_file
-    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.native import boot
     from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 
     files = [each for end in ("safetensors", "pt", "pth") for each in sorted(folder.glob(f"*.{end}"))]
@@ -516,9 +517,7 @@ def _boot_native(
         weights = load_file(files[0])
     else:
         weights = torch.load(files[0], map_location="cpu", weights_only=True)
-    bridge = TransformerBridge.boot_native(
-        {**settings, "init_weights": False}, tokenizer=tokenizer, device=place, dtype=dtype
-    )
+    bridge = boot({**settings, "init_weights": False}, tokenizer=tokenizer, device=place, dtype=dtype)
     family = _native_family(str(folder), bridge.cfg)
     if any(key.endswith("W_E") for key in weights):  # as HookedTransformer named them
         weights = convert_tl_checkpoint(weights, bridge.cfg)

@@ -3,8 +3,9 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import httpx
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError
@@ -201,11 +202,11 @@ def test_a_native_model_samples_without_keys_and_values():
 
 
 def test_a_gated_model_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    answer: Any = SimpleNamespace(headers={}, request=None)
+
     def gated(*_, **__):
         try:
-            raise GatedRepoError(
-                "403 Client Error", response=httpx.Response(403, request=httpx.Request("GET", "http://x"))
-            )
+            raise GatedRepoError("403 Client Error", response=answer)
         except GatedRepoError as reason:
             raise OSError("You are trying to access a gated repo.") from reason
 

@@ -88,7 +88,12 @@ def native_of(kind: str, dtype: str = "float64") -> Model:
     folder = Path(mkdtemp(prefix=f"{kind}-"))
     (folder / "config.json").write_text(json.dumps(settings))
     numbers = torch.Generator().manual_seed(3)
-    shapes = {"embed.W_E": (len(WORDS), 16), "pos_embed.W_pos": (32, 16), "unembed.W_U": (16, len(WORDS))}
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes |= {
+        "embed.W_E": (len(WORDS), 16),
+        "pos_embed.W_pos": (32, 16),
+        "unembed.W_U": (16, len(WORDS)),
+    }
     shapes["unembed.b_U"] = (len(WORDS),)
     for layer in range(2):
         at = f"blocks.{layer}"
