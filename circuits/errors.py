@@ -49,10 +49,6 @@ class BadIntervention(CircuitError, ValueError):
     """An intervention names a node that is not there, or a value that is no number."""
 
 
-class NotTestable(CircuitError, ValueError):
-    """The graph explains something that the assay has no experiment for."""
-
-
 class NotConserved(CircuitError, ArithmeticError):
     """A target's inputs do not add up to its value. A bug, or numbers too large for the dtype: no graph is made."""
 

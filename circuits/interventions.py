@@ -50,7 +50,8 @@ def intervene(
     attention: str = "live",
     window: int | None = None,
     past: Any = None,
-) -> Float[Tensor, "run pos vocab"]:
+    read: Site = ("logits", 0),
+) -> Float[Tensor, "run pos width"]:
     """The real model's logits, before any soft cap, under each set of interventions.
 
     A set changes the MLP outputs its units write to, within a window from each unit's own layer on: these are held at
@@ -62,6 +63,7 @@ def intervene(
         write one layer and 2 for cross-layer ones, whose later writes would otherwise count twice: once written, once
         made by the later MLPs themselves.
     past: for one set: where to leave its keys and values, so that `Model.run` can go on from there.
+    read: the site that is read in place of the logits.
 
     Raises:
         BadIntervention: a unit that is not active there, a place outside the prompt, a factor that is no number, or one
@@ -85,7 +87,8 @@ def intervene(
         edits = _edits(transcoders, run, some, active, window)
         if attention == "frozen":
             edits |= hold_attention(run)
-        parts.append(model.run(run.tokens.expand(len(some), -1), edit=edits, past=past)[0])
+        _, seen = model.run(run.tokens.expand(len(some), -1), edit=edits, read=[read], past=past)
+        parts.append(seen[read])
     return torch.cat(parts) if parts else run.logits.new_zeros(0, *run.logits.shape)
 
 

@@ -19,8 +19,9 @@ class Ablation:
 
     node: its row in the graph that was tested.
     influence: the graph's claim: the share of the goal that passes through it.
-    predicted: the graph's signed claim: the change of the target's logit, in logits.
-    measured, kl: what happened, attention live: change of the target's logit in logits, KL(clean || ablated) in nats.
+    predicted: the graph's signed claim: the change of the target's value, in logits or a feature's own units.
+    measured, kl: what happened, attention live: the change of that value; KL(clean || ablated) of the answer in
+        nats, or where a feature is explained the size of the change.
     measured_frozen, kl_frozen: the same with attention patterns held.
     dose: how much of it was taken away: 1 sets it to zero, 0.5 halves it, 2 turns it round.
     """
@@ -40,7 +41,7 @@ class Edges:
     """Every edge by experiment: its source left out of the real model with all else held, its target read.
 
     tested: how many edges. left_out: how many have a source that is written nowhere: what is read with a target (the
-        bias of its encoder), and what stands for untraced units.
+        bias of its encoder), and what stands for untraced units; or a target that is no unit and no logit.
     largest: the largest difference between weight and measurement, as a share of the target's gross input.
     source, target: rows of the nodes of that edge, -1 without one.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench, strongest_units
 from circuits.assaying.ladder import EXPERIMENTS, QUICK
-from circuits.assaying.metric import choose_metric
+from circuits.assaying.metric import Metric, choose_metric, why_untestable
+from circuits.assaying.rebuilding import missed_share
 from circuits.assaying.registration import register
 from circuits.assaying.resuming import Unfinished
 from circuits.assaying.single import summarise, summarise_doses
@@ -40,6 +41,7 @@ def assay(
     graph: AttributionGraph,
     *,
     deep: bool = False,
+    experiments: Sequence[str] | None = None,
     top: int | None = None,
     controls: int | None = None,
     seed: int = 0,
@@ -54,6 +56,7 @@ def assay(
 
     graph: made by `attribute` with this model and these transcoders, usually pruned.
     deep: run every experiment of the ladder, over all features and errors, not only what every trace gets.
+    experiments: of the ladder's, only these, in its order.
     top: how many of the most influential units are ablated alone; by default 50, or when deep all, errors too.
     controls: how many random sets; by default 20, or when deep 100.
     budget: seconds after which no more is begun; what is left is named as untested.
@@ -73,11 +76,16 @@ def assay(
         raise BadOption(f"the budget must be more than 0 seconds, found {budget}.")
     _check_origin(model, transcoders, graph)
     began = time.perf_counter()
+    names = _choose_experiments(experiments, deep)
+    plan = {"experiments": names, "controls": controls, "seed": seed}
+    why = why_untestable(graph)
+    if why:
+        nothing = np.empty(0, dtype=np.int64)
+        return _leave_untested(graph, register(model, transcoders, graph, why, nothing, **plan), names, why)
     run = trace(model, transcoders, graph.token_ids)
-    metric = choose_metric(model, graph, run.logits[-1])
-    names = tuple(EXPERIMENTS) if deep else QUICK
-    ablated = _choose_ablated(graph, deep, top)
-    registration = register(model, transcoders, graph, metric, ablated, experiments=names, controls=controls, seed=seed)
+    metric = choose_metric(model, transcoders, graph, run)
+    ablated = _choose_ablated(graph, metric, deep, top)
+    registration = register(model, transcoders, graph, metric, ablated, **plan)
     bench = Bench(model, transcoders, run, graph, metric, ablated, controls, seed, _until(began + budget, progress))
     seconds = {"trace": time.perf_counter() - began}
 
@@ -98,6 +106,7 @@ def assay(
         if known is None:
             kept.keep(name, found[name], seconds[name])
     statistics = summarise(found.get("ablations", []), metric.clean, seed)
+    statistics["missed"] = missed_share(transcoders, run)
     if "doses" in found:
         statistics |= summarise_doses(found.get("ablations", []), found["doses"], metric.clean)
     records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
@@ -106,16 +115,41 @@ def assay(
         registration=registration,
         conservation=conservation,
         statistics=statistics,
-        verdicts=judge(names, conservation, records, statistics, skipped),
+        verdicts=judge(names, conservation, records, statistics, skipped, metric.moved_by),
         seconds=seconds,
         skipped=skipped,
         **records,
     )
 
 
-def _choose_ablated(graph: AttributionGraph, deep: bool, top: int | None) -> np.ndarray:
+def _leave_untested(graph: AttributionGraph, registration: dict[str, Any], names: Sequence[str], why: str) -> Assay:
+    """The assay of a graph whose goal cannot be measured: its edges' law, and every other claim untested."""
+    conservation = float(graph.provenance.get("conservation", float("nan")))
+    skipped = dict.fromkeys(names, why)
+    records: dict[str, Any] = {name: [] for name in EXPERIMENTS}
+    statistics = summarise([], math.nan, int(registration["seed"]))
+    return Assay(
+        registration=registration,
+        conservation=conservation,
+        statistics=statistics,
+        verdicts=judge(names, conservation, records, statistics, skipped),
+        skipped=skipped,
+        **records,
+    )
+
+
+def _choose_experiments(wanted: Sequence[str] | None, deep: bool) -> tuple[str, ...]:
+    if wanted is None:
+        return tuple(EXPERIMENTS) if deep else QUICK
+    strange = [name for name in wanted if name not in EXPERIMENTS]
+    if strange:
+        raise BadOption(f"there is no experiment {strange[0]!r}; there are {', '.join(EXPERIMENTS)}.")
+    return tuple(name for name in EXPERIMENTS if name in wanted)
+
+
+def _choose_ablated(graph: AttributionGraph, metric: Metric, deep: bool, top: int | None) -> np.ndarray:
     """Rows of the nodes that are ablated one by one."""
-    units = strongest_units(graph)
+    units = strongest_units(graph, metric.rows)
     if deep and top is None:
         return np.concatenate([units, graph.nodes.where("error")])
     return units[: thresholds.TOP if top is None else top]

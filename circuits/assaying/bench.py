@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,8 +48,8 @@ class Bench:
 
     @cached_property
     def units(self) -> Int[np.ndarray, "unit"]:
-        """The graph's features or neurons, rows of its node table, the most influential first."""
-        return strongest_units(self.graph)
+        """The graph's features or neurons but for what it explains, rows of its node table, most influential first."""
+        return strongest_units(self.graph, self.metric.rows)
 
     def places(self, rows: Int[np.ndarray, "unit"]) -> Int[Tensor, "unit 3"]:
         """(layer, position, unit) of some of the graph's nodes."""
@@ -89,7 +89,7 @@ class Bench:
         return sample_prompts(self.model, first, count=count, length=length, seed=seed, progress=self.progress)
 
 
-def strongest_units(graph: AttributionGraph) -> Int[np.ndarray, "unit"]:
-    """A graph's features or neurons, rows of its node table, the most influential first."""
-    rows = graph.nodes.where("feature", "neuron")
+def strongest_units(graph: AttributionGraph, but: Sequence[int] | np.ndarray = ()) -> Int[np.ndarray, "unit"]:
+    """A graph's features or neurons but for some, rows of its node table, the most influential first."""
+    rows = np.setdiff1d(graph.nodes.where("feature", "neuron"), np.asarray(but, dtype=np.int64))
     return rows[np.argsort(-graph.nodes.influence[rows], kind="stable")]

@@ -63,6 +63,8 @@ def test_controls(bench: Bench) -> list[Control]:
     statistic = "what survives with only its features left (mean ablation)"
     survival = Survival(bench, "mean")
     untested = survival.untested or ("" if len(bench.units) else "the graph has no features")
+    if not _explains_next_token(bench):
+        untested = "these graphs explain next tokens, this one something else"
     if untested:
         return [Control(name, statistic, float("nan"), [], float("nan"), untested) for name in kinds]
     ours = float(survival.kept([bench.places(bench.units)])[0])
@@ -78,6 +80,11 @@ def test_controls(bench: Bench) -> list[Control]:
         p = float("nan") if few else p_value(known >= ours)
         found.append(Control(name, statistic, ours, known.tolist(), p, few))
     return found
+
+
+def _explains_next_token(bench: Bench) -> bool:
+    nodes, rows = bench.graph.nodes, bench.metric.rows
+    return bool(((nodes.kind[rows] == "logit") & (nodes.position[rows] == len(bench.run.tokens) - 1)).all())
 
 
 def _of_other_prompts(bench: Bench, survival: Survival) -> Iterator[float]:

@@ -30,7 +30,8 @@ def test_edges(bench: Bench) -> list[Edges]:
     """
     graph, run = bench.graph, bench.run
     written = {int(row): parts for row in np.unique(graph.source) if (parts := _written(bench, int(row)))}
-    tested = np.isin(graph.source, list(written))
+    read = np.isin(graph.nodes.kind[graph.target], ("feature", "neuron", "logit"))
+    tested = read & np.isin(graph.source, list(written))
     targets = np.unique(graph.target[tested])
     sources = np.array(sorted(written), dtype=np.int64)
     measured = np.empty((len(sources), len(targets)))
@@ -144,13 +145,13 @@ def _leave_out(
             edits[site] = lambda now, lacking=lacking: now - lacking
     logits, _ = bench.model.run(run.tokens.expand(len(taken), -1), edit=edits)
     read = logits.new_empty(len(taken), len(targets))
-    for at, values in _read(bench, live, logits[:, -1], targets):
+    for at, values in _read(bench, live, logits, targets):
         read[:, at] = values
     return read
 
 
 def _read(
-    bench: Bench, live: dict[int, Tensor], logits: Float[Tensor, "row vocab"], targets: Int[np.ndarray, "target"]
+    bench: Bench, live: dict[int, Tensor], logits: Float[Tensor, "row pos vocab"], targets: Int[np.ndarray, "target"]
 ) -> Iterator[tuple[Tensor, Float[Tensor, "row _"]]]:
     """The value of every target but for its constants, some targets at a time with where they stand among all."""
     nodes, dictionary, run = bench.graph.nodes, bench.transcoders, bench.run
@@ -159,8 +160,9 @@ def _read(
     is_logit = nodes.kind[targets] == "logit"
     for at in np.flatnonzero(is_logit):
         wrong = against[int(np.searchsorted(goals, targets[at]))]
-        other = logits.mean(-1) if wrong < 0 else logits[:, wrong]
-        yield torch.tensor([at]), (logits[:, int(nodes.feature[targets[at]])] - other)[:, None]
+        here = logits[:, int(nodes.position[targets[at]])]
+        other = here.mean(-1) if wrong < 0 else here[:, wrong]
+        yield torch.tensor([at]), (here[:, int(nodes.feature[targets[at]])] - other)[:, None]
     places = {(int(nodes.layer[row]), int(nodes.position[row])) for row in targets[~is_logit]}
     for layer, position in sorted(places):
         at = np.flatnonzero(~is_logit & (nodes.layer[targets] == layer) & (nodes.position[targets] == position))

@@ -1,80 +1,173 @@
-"""What is measured: the logit that the graph explains, and the difference that a circuit must keep."""
+"""What is measured: the value that the graph explains, and what of it a circuit must keep."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.errors import NotTestable
-from circuits.model import Model
+from circuits.assaying import thresholds
+from circuits.model import Model, Site
+from circuits.tracing import Trace
+from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
+
+Measure = Callable[[Float[Tensor, "*run pos width"]], Float[Tensor, "*run"]]
 
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """How the last position's logits are turned into one number, twice over.
+    """What is read of a run at one site of the model, and how that is turned into one number, in three ways.
 
-    target: the goal's foremost logit node, by row. `explained` is what that node's value is: the logit of `right`
-    less the mean of all logits, or less that of `wrong` for a contrast.
-    foil: the token that `right` is held against when the whole graph is tested: the likeliest other one, or `wrong`.
-    clean: the explained logit of the clean run. clean_logits: all of them.
-    words: the same for a reader, with how many targets the graph has: only the foremost is tested.
+    rows: the nodes of the goal that are measured.
+    explained: what the graph explains: a logit less the mean of all, or less that of another token for a contrast; over
+        a span its mean; a feature's value.
+    kept: what must survive in the whole graph's test: the logit less that of the likeliest other token, else the same.
+    moved: how far a run is from the clean one: KL(clean || run) of what the model would say, in nats; of a feature the
+        size of the change. moved_by: the name of that.
+    worth: the clean value of what is explained, by target: zero for what is not measured. [node]
+    clean, clean_kept: `explained` and `kept` of the clean run.
+    smallest: what `kept` must move by for shares of it to mean anything. unit: what it counts in.
+    words: all this for a reader, with how many targets the graph has: only the foremost is tested.
     """
 
-    target: int
-    right: int
-    wrong: int
-    foil: int
+    rows: Int[np.ndarray, "target"]
+    site: Site
+    explained: Measure
+    kept: Measure
+    moved: Measure
+    moved_by: str
+    worth: Float[np.ndarray, "node"]
     clean: float
-    clean_logits: Float[Tensor, "vocab"]
+    clean_kept: float
+    smallest: float
+    unit: str
     words: str
-    model: Model
-
-    def explained(self, logits: Float[Tensor, "*run vocab"]) -> Float[Tensor, "*run"]:
-        """What the graph explains, in logits."""
-        against = logits.mean(-1) if self.wrong < 0 else logits[..., self.wrong]
-        return logits[..., self.right] - against
-
-    def difference(self, logits: Float[Tensor, "*run vocab"]) -> Float[Tensor, "*run"]:
-        """The logit difference between right and foil."""
-        return logits[..., self.right] - logits[..., self.foil]
-
-    def divergence(self, logits: Float[Tensor, "*run vocab"]) -> Float[Tensor, "*run"]:
-        """KL(clean || these), in nats, of what the model would say (after any soft cap)."""
-        clean = self.model.probabilities(self.clean_logits.double())
-        other = self.model.probabilities(logits.double())
-        tiny = torch.finfo(torch.float64).tiny
-        return (clean * (clean.clamp_min(tiny).log() - other.clamp_min(tiny).log())).sum(-1).clamp_min(0)
 
 
-def choose_metric(model: Model, graph: AttributionGraph, logits: Float[Tensor, "vocab"]) -> Metric:
-    """The metric for a graph's foremost target, on these clean last-position logits.
+def find_foremost(graph: AttributionGraph) -> tuple[Int[np.ndarray, "target"], int]:
+    """The rows of what an assay of this graph measures, and of how many targets it is the foremost.
 
-    Raises:
-        NotTestable: the goal is not made of next tokens at the last position.
+    A token, a contrast or a feature is one row; the prompt's own tokens of a span are one target together. Without any
+    of these there is nothing that can be measured.
     """
-    others = (graph.goal != 0) & ((graph.nodes.kind != "logit") | (graph.nodes.position != len(graph.tokens) - 1))
-    if others.any():
-        named = name_node(graph, int(others.argmax()))
-        raise NotTestable(
-            f"the assay measures next tokens at the last position, and this graph explains {named}: "
-            "its edges are exact, what they predict is untested."
-        )
-    rows = graph.nodes.where("logit")
-    foremost = int(graph.goal[rows].argmax())
-    right = int(graph.nodes.feature[rows[foremost]])
-    against = graph.provenance.get("against", [-1] * len(rows))
-    wrong = int(against[foremost])
-    others = logits.clone()
-    others[right] = -torch.inf
-    foil = wrong if wrong >= 0 else int(others.argmax())
-    name, other = (text.strip() for text in model.texts([right, foil]))
-    explained = f"logit of {name!r} less " + (f"that of {other!r}" if wrong >= 0 else "the mean of all")
-    which = "" if len(rows) == 1 else f" (the foremost of {len(rows)} targets; the others are not tested)"
-    words = f"explained: {explained}{which}; kept or lost: logit of {name!r} less that of {other!r}"
-    found = Metric(int(rows[foremost]), right, wrong, foil, 0.0, logits, words, model)
-    return Metric(found.target, right, wrong, foil, float(found.explained(logits)), logits, words, model)
+    nodes, in_goal = graph.nodes, graph.goal > 0
+    is_logit, is_unit = nodes.kind == "logit", np.isin(nodes.kind, ("feature", "neuron"))
+    in_span = in_goal & is_logit & (nodes.position < len(graph.tokens) - 1)
+    span = np.flatnonzero(in_span)
+    single = np.flatnonzero(in_goal & (is_logit | is_unit) & ~in_span)
+    count = int((in_goal & ~in_span).sum()) + bool(len(span))
+    if len(single) and graph.goal[single].max() >= graph.goal[span].sum():
+        return single[[graph.goal[single].argmax()]], count
+    return span, count
+
+
+def why_untestable(graph: AttributionGraph) -> str:
+    """Why nothing of what a graph explains can be measured, empty when it can."""
+    if len(find_foremost(graph)[0]):
+        return ""
+    named = name_node(graph, int(graph.goal.argmax()))
+    return f"tokens and features are measured, this graph explains {named}"
+
+
+def choose_metric(model: Model, transcoders: Dictionary, graph: AttributionGraph, run: Trace) -> Metric:
+    """The metric for a graph's foremost target, which must be one that can be measured; run: its own prompt's."""
+    rows, count = find_foremost(graph)
+    which = "" if count == 1 else f" (the foremost of {count} targets; the others are not tested)"
+    if graph.nodes.kind[rows[0]] == "logit":
+        return _measure_logits(model, graph, run, rows, which)
+    return _measure_unit(transcoders, graph, run, int(rows[0]), which)
+
+
+def _measure_logits(
+    model: Model, graph: AttributionGraph, run: Trace, rows: Int[np.ndarray, "target"], which: str
+) -> Metric:
+    nodes, all_logits = graph.nodes, graph.nodes.where("logit")
+    against = graph.provenance.get("against", [-1] * len(all_logits))
+    wrong = torch.tensor([int(against[each]) for each in np.searchsorted(all_logits, rows)])
+    at, right = (torch.from_numpy(column[rows].astype(np.int64)) for column in (nodes.position, nodes.feature))
+    share = torch.from_numpy(graph.goal[rows] / graph.goal[rows].sum()).to(run.logits)
+    clean = run.logits[at]
+    others = clean.clone()
+    others[torch.arange(len(at)), right] = -torch.inf
+    foil = torch.where(wrong >= 0, wrong, others.argmax(-1).cpu())
+    said = model.probabilities(clean.double())
+    each = torch.arange(len(at))
+
+    def read(logits: Tensor) -> Float[Tensor, "*run target"]:
+        here = logits[..., at, :]
+        less = torch.where((wrong < 0).to(here.device), here.mean(-1), here[..., each, wrong])
+        return here[..., each, right] - less
+
+    def keep(logits: Tensor) -> Float[Tensor, "*run"]:
+        here = logits[..., at, :]
+        return (here[..., each, right] - here[..., each, foil]) @ share
+
+    def diverge(logits: Tensor) -> Float[Tensor, "*run"]:
+        other = model.probabilities(logits[..., at, :].double())
+        tiny = torch.finfo(torch.float64).tiny
+        kl = (said * (said.clamp_min(tiny).log() - other.clamp_min(tiny).log())).sum(-1).clamp_min(0)
+        return kl @ share.double()
+
+    worth = np.zeros(len(nodes))
+    worth[rows] = (read(run.logits) * share).double().cpu().numpy()
+    return Metric(
+        rows=rows,
+        site=("logits", 0),
+        explained=lambda logits: read(logits) @ share,
+        kept=keep,
+        moved=diverge,
+        moved_by="KL",
+        worth=worth,
+        clean=float(read(run.logits) @ share),
+        clean_kept=float(keep(run.logits)),
+        smallest=thresholds.SMALLEST,
+        unit=" logits",
+        words=_logits_in_words(model, run, at.tolist(), right.tolist(), wrong.tolist(), foil.tolist(), which),
+    )
+
+
+def _logits_in_words(
+    model: Model, run: Trace, at: list[int], right: list[int], wrong: list[int], foil: list[int], which: str
+) -> str:
+    if at[0] < len(run.tokens) - 1:
+        explained = f"mean logit of the prompt's own {len(at)} tokens after positions {at[0]} to {at[-1]}, each less "
+        return f"explained: {explained}the mean of all{which}; kept or lost: each less that of the likeliest other"
+    name, other = (text.strip() for text in model.texts([right[0], foil[0]]))
+    explained = f"logit of {name!r} less " + (f"that of {other!r}" if wrong[0] >= 0 else "the mean of all")
+    return f"explained: {explained}{which}; kept or lost: logit of {name!r} less that of {other!r}"
+
+
+def _measure_unit(transcoders: Dictionary, graph: AttributionGraph, run: Trace, row: int, which: str) -> Metric:
+    nodes = graph.nodes
+    layer, position = int(nodes.layer[row]), int(nodes.position[row])
+    unit = torch.tensor([int(nodes.feature[row])], device=run.tokens.device)
+
+    def read(inputs: Tensor) -> Float[Tensor, "*run"]:
+        x = inputs[..., position, :]
+        flat = x.reshape(-1, x.shape[-1])
+        vectors, constant = transcoders.reading(layer, flat, unit.expand(len(flat)))
+        return ((vectors * flat).sum(-1) + constant).reshape(x.shape[:-1])
+
+    clean = float(read(run.inputs[layer]))
+    worth = np.zeros(len(nodes))
+    worth[row] = clean
+    return Metric(
+        rows=np.array([row]),
+        site=(transcoders.reads, layer),
+        explained=read,
+        kept=read,
+        moved=lambda inputs: (read(inputs) - clean).abs().double(),
+        moved_by="the size of the change",
+        worth=worth,
+        clean=clean,
+        clean_kept=clean,
+        smallest=thresholds.SMALLEST_SHARE * abs(clean),
+        unit="",
+        words=f"explained, kept or lost: the value of {name_node(graph, row)}{which}",
+    )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from circuits.assaying import thresholds
+from circuits.assaying.bench import strongest_units
 from circuits.assaying.metric import Metric
 from circuits.interventions import ATTENTION, default_window
 from circuits.model import Model
@@ -23,7 +24,7 @@ def register(
     model: Model,
     transcoders: Dictionary,
     graph: AttributionGraph,
-    metric: Metric,
+    metric: Metric | str,
     ablated: Int[np.ndarray, "node"],
     *,
     experiments: Sequence[str],
@@ -34,17 +35,18 @@ def register(
 
     ablated: rows of the nodes that are ablated alone; registered as (layer, position, unit), which mean the same in
         every graph of these transcoders, with -1 for a unit where it is an error.
-    experiments: what is to be run, by name.
+    metric: or why there is none. experiments: what is to be run, by name.
 
     Source: METHODS section 7.6.
     """
+    explained = () if isinstance(metric, str) else metric.rows
     plan = {
         "model": model.content_hash,
         "transcoders": transcoders.content_hash,
         "dtype": str(model.dtype).removeprefix("torch."),
         "graph": content_of(graph),
         "token_ids": list(graph.token_ids),
-        "metric": metric.words,
+        "metric": metric if isinstance(metric, str) else metric.words,
         "experiments": list(experiments),
         "single": {
             "units": _places(graph, ablated),
@@ -54,9 +56,10 @@ def register(
             "norms": "live",
         },
         "sets": {
-            "kept": _digest(_places(graph, graph.nodes.where("feature", "neuron"))),
+            "kept": _digest(_places(graph, np.sort(strongest_units(graph, explained)))),
             "ablations": ["mean", "zero"],
             "means_from": f"{thresholds.PROMPTS} prompts of at most {thresholds.LONGEST} tokens that the model samples",
+            "ablated": "units that are active in the clean run or in the changed one",
             "rule": "MLPs replaced, errors held" if default_window(transcoders) else "real MLPs, errors live",
             "controls": f"{controls} random sets of active units, as many at each layer and position",
         },

@@ -45,9 +45,9 @@ def _ablate(bench: Bench, doses: Sequence[float]) -> list[Ablation]:
     for mode in ATTENTION:
         for start in range(0, len(alone), AT_ONCE):
             part = alone[start : start + AT_ONCE]
-            logits = intervene(bench.model, bench.transcoders, bench.run, part, attention=mode)[:, -1]
-            change[mode] += (metric.explained(logits) - metric.clean).tolist()
-            divergence[mode] += metric.divergence(logits).tolist()
+            read = intervene(bench.model, bench.transcoders, bench.run, part, attention=mode, read=metric.site)
+            change[mode] += (metric.explained(read) - metric.clean).tolist()
+            divergence[mode] += metric.moved(read).tolist()
             count(len(part))
     return [
         Ablation(
@@ -71,16 +71,14 @@ def predict_ablations(
     metric: Metric,
     rows: Int[np.ndarray, "ablated"],
 ) -> Float[np.ndarray, "ablated"]:
-    """What the graph says the target's logit changes by when each unit or error is ablated alone, in logits.
+    """What the graph says the target's value changes by when each unit or error is ablated alone.
 
     Of a unit's direct effects those count that an intervention makes: writes within its window, on what reads above
     it; what reads inside the window is held. From there on every path of the graph counts.
 
     Source: METHODS section 7.1, predictor P0 for the registered window.
     """
-    worth = np.zeros(len(graph.nodes))
-    worth[metric.target] = metric.clean
-    contribution = flow(graph, worth)
+    contribution = flow(graph, metric.worth)
     window = default_window(transcoders)
     predicted = -contribution[rows]
     is_unit = graph.nodes.kind[rows] != "error"  # an error writes to one layer, whatever the window

@@ -1,4 +1,4 @@
-"""What is left of the logit difference when sets of units are kept or ablated: the measure of level 5."""
+"""What is left of what the graph explains when sets of units are kept or ablated: the measure of level 5."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.ablation import ablate_sets
-from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench
 
 
 class Survival:
-    """Shares of the clean logit difference under one kind of ablation: `(m - m₀) / (m clean - m₀)`.
+    """Shares of what must be kept (see `Metric`) under one kind of ablation: `(m - m₀) / (m clean - m₀)`.
 
-    m₀ is the difference with every unit ablated, by the same rule. Of several fillings the means are taken first.
+    m₀ is what is left with every unit ablated, by the same rule. Of several fillings the means are taken first.
 
     untested: why shares mean nothing here, empty when they do.
     """
@@ -25,11 +24,11 @@ class Survival:
     def __init__(self, bench: Bench, ablation: str, *, errors: bool = True) -> None:
         self._bench, self._errors, self._fills = bench, errors, bench.fills(ablation)
         self._empty = float(self._measure([bench.active[:0]], True, None)[0])
-        self._scale = float(bench.metric.difference(bench.metric.clean_logits)) - self._empty
+        self._scale = bench.metric.clean_kept - self._empty
         self.untested = ""
-        if not abs(self._scale) >= thresholds.SMALLEST:
-            moved = f"ablating everything moves the difference by {abs(self._scale):.2g} logits"
-            self.untested = f"{moved}, {thresholds.SMALLEST} are wanted"
+        if not abs(self._scale) >= bench.metric.smallest:
+            moved = f"ablating everything moves the difference by {abs(self._scale):.2g}{bench.metric.unit}"
+            self.untested = f"{moved}, {bench.metric.smallest:.2g} are wanted"
 
     def kept(self, sets: Sequence[Tensor], count: Callable[[int], None] | None = None) -> Float[np.ndarray, "set"]:
         """What survives when only these units are left. Each set: [unit 3], (layer, position, unit)."""
@@ -52,9 +51,10 @@ class Survival:
                 keep=keep,
                 fill=fill,
                 errors=self._errors,
+                read=bench.metric.site,
                 progress=count,
             )
-            found.append(torch.cat([bench.metric.difference(logits[:, -1]) for logits in runs]).double().cpu().numpy())
+            found.append(torch.cat([bench.metric.kept(each) for each in runs]).double().cpu().numpy())
         return np.mean(found, axis=0)
 
 

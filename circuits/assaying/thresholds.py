@@ -9,6 +9,10 @@ DOSES = (0.5, 2.0)
 # Share of sizeable nodes whose effect must grow with the dose, one way. Ours: as for signs.
 MONOTONE = 0.8
 
+# Share of the MLP outputs, squared, that features may miss. Ours: a graph that leaves out more than it says explains
+# the lesser part.
+MISSED = 0.5
+
 # Difference of an edge's weight from what its experiment gives, as a share of the target's gross input. Exact but for
 # rounding: float32 runs of twelve layers leave about 1e-6 (SPEED 1); circuit-tracer's own tests allow 5e-4.
 EXACT = 1e-4
@@ -58,3 +62,5 @@ FAITHFUL = 0.8
 
 # A logit difference that ablating everything moves by less than this leaves nothing to take shares of. In logits.
 SMALLEST = 0.1
+# The same for a feature's value, as a share of it. Ours.
+SMALLEST_SHARE = 0.1

@@ -23,17 +23,20 @@ def judge(
     records: Mapping[str, Sequence[Any]],
     statistics: Mapping[str, float],
     skipped: Mapping[str, str],
+    moved_by: str = "KL",
 ) -> list[Verdict]:
     """Each claim that a graph makes, judged. Nothing is averaged into one score.
 
     names: the registered experiments. records: what each left. skipped: those that were not run, and why.
+    moved_by: what an ablation's effect is measured in, see `Metric`.
     """
-    verdicts = [judge_conservation(conservation)]
+    verdicts = [judge_errors(statistics.get("missed", math.nan)), judge_conservation(conservation)]
     if "edges" in names:
         verdicts.append(judge_edges(records["edges"], skipped.get("edges", "")))
     if "ablations" in names:
         for mode, held in MODES.items():
-            verdicts += judge_singles(records["ablations"], statistics, mode, held, skipped.get("ablations", ""))
+            why = skipped.get("ablations", "")
+            verdicts += judge_singles(records["ablations"], statistics, mode, held, why, moved_by)
     if "doses" in names:
         why = skipped.get("ablations", "") or skipped.get("doses", "")
         verdicts += [judge_doses(statistics, mode, held, why) for mode, held in MODES.items()]
@@ -52,6 +55,18 @@ def judge(
     return verdicts
 
 
+def judge_errors(missed: float) -> Verdict:
+    """Before all levels: whether a graph of features can be about this prompt at all."""
+    return _verdict(
+        "features say most of what the MLPs put out on this prompt, errors the least",
+        missed,
+        missed <= bar.MISSED,
+        f"≤ {bar.MISSED:.0%} of it missed, squared",
+        "a graph of features leaves out what they miss",
+        "",
+    )
+
+
 def judge_conservation(conservation: float) -> Verdict:
     """Level 0."""
     return _verdict(
@@ -65,7 +80,7 @@ def judge_conservation(conservation: float) -> Verdict:
 
 
 def judge_singles(
-    ablations: Sequence[Ablation], statistics: Mapping[str, float], mode: str, held: str, why: str = ""
+    ablations: Sequence[Ablation], statistics: Mapping[str, float], mode: str, held: str, why: str = "", by: str = "KL"
 ) -> list[Verdict]:
     """Level 2: what influence ranks, and what the graph predicts."""
     low, high = bar.SLOPE
@@ -84,7 +99,7 @@ def judge_singles(
             f"influence ranks what single ablations do ({held})",
             rank,
             rank >= bar.RANKS and p <= bar.SIGNIFICANT,
-            f"Spearman with KL ≥ {bar.RANKS}, p ≤ {bar.SIGNIFICANT}",
+            f"Spearman with {by} ≥ {bar.RANKS}, p ≤ {bar.SIGNIFICANT}",
             f"{bar.SHUFFLES} shuffled orders: p = {p:.3f}",
             few or alike,
         ),
@@ -145,13 +160,15 @@ def judge_curve(curve: Curve) -> list[Verdict]:
             )
         ]
     left = math.nan if curve.untested else curve.faithfulness[-2]
-    best = "" if curve.untested else f"best {max(each[-1] for each in curve.random_faithfulness):.0%}"
+    others = [each[-1] for each in curve.random_faithfulness]
+    p = (1 + sum(each >= left for each in others)) / (1 + len(others))
+    best = "" if curve.untested else f"best {max(others):.0%}, p = {p:.3f}"
     return [
         _verdict(
             f"the graph's features are enough without errors too ({curve.ablation} ablation of all others)",
             left,
-            left >= bar.FAITHFUL,
-            f"≥ {bar.FAITHFUL:.0%} of the difference survives",
+            left >= bar.FAITHFUL and p <= bar.SIGNIFICANT,
+            f"≥ {bar.FAITHFUL:.0%} of the difference survives, p ≤ {bar.SIGNIFICANT}",
             f"{len(curve.random_area)} random sets: {best}",
             curve.untested,
         )

@@ -91,7 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from circuits.assaying import assay
     from circuits.attributing import attribute
-    from circuits.errors import NotTestable
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
@@ -149,11 +148,8 @@ def run(arguments: argparse.Namespace) -> int:
         result = None
         if not arguments.no_assay:
             bars.note("testing the graph in the real model")
-            try:
-                result = assay(model, transcoders, graph, seed=arguments.seed or 0, progress=bars)
-                say(assay_of(graph), *(f"  {line}" for line in wording.assay_in_words(result)))
-            except NotTestable as reason:
-                say(f"assay: {reason}")
+            result = assay(model, transcoders, graph, seed=arguments.seed or 0, progress=bars)
+            say(assay_of(graph), *(f"  {line}" for line in wording.assay_in_words(result)))
         # Once, and with its assay: an interrupted run must not take the place of a graph that was tested before.
         bars.note("storing the graph")
         store = Store(arguments.store)
@@ -182,13 +178,14 @@ def _likeliest(model: Model, prompt: str | list[int]) -> list[tuple[str, float]]
 
 def assay_of(graph: AttributionGraph) -> str:
     """The line above the assay: of several targets, the one that it is about."""
-    from graphs.wording import visible
+    from circuits.assaying.metric import find_foremost
+    from graphs.wording import name_node
 
-    logits = graph.nodes.where("logit")
-    if len(logits) < 2:
+    rows, count = find_foremost(graph)
+    if count < 2 or not len(rows):
         return "assay, in the real model:"
-    name = visible(str(graph.nodes.label[logits[graph.goal[logits].argmax()]]))
-    return f"assay, in the real model, of {name} only, the foremost of {len(logits)} targets:"
+    name = name_node(graph, int(rows[0])) if len(rows) == 1 else "the span"
+    return f"assay, in the real model, of {name} only, the foremost of {count} targets:"
 
 
 def _read_prompt(arguments: argparse.Namespace) -> str | list[int]:

@@ -20,7 +20,7 @@ def bench_of(graph: AttributionGraph, family: str, kind: str) -> Bench:
     model = model_of(family)
     dictionary = dictionary_of(model, kind)
     run = trace(model, dictionary, graph.token_ids)
-    metric = choose_metric(model, graph, run.logits[-1])
+    metric = choose_metric(model, dictionary, graph, run)
     return Bench(model, dictionary, run, graph, metric, graph.nodes.where("feature"), 20, 0, lambda *_: None)
 
 
