@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphs.assays import VERDICTS, Assay
+from graphs.assays import VERDICTS, Assay, Verdict
 from graphs.graph import AttributionGraph
 
 if TYPE_CHECKING:
@@ -152,17 +152,23 @@ def _percent(value: float | None) -> str:
     return "undefined" if value is None or value != value else f"{value:.0%}"
 
 
+def _as_its_bar(verdict: Verdict) -> str:
+    """The figure in percent where the bar is, `≥ 80% of …`; else plain."""
+    in_percent = verdict.threshold[:1] in ("≤", "≥") and verdict.threshold.split()[1].endswith("%")
+    return f"{100 * verdict.number:.3g}%" if in_percent else f"{verdict.number:.3g}"
+
+
 def assay_in_words(assay: Assay) -> list[str]:
     """What was measured; each claim with its verdict, below it the figure, the bar and the control; how many stood.
 
     `supported      the graph's features are needed (mean ablation of them)`
-    `               0.0455 (wanted: ≤ 20% of the difference survives, p ≤ 0.05); 20 random sets: lowest 83%, p = 0.048`
+    `               4.55% (wanted: ≤ 20% of the difference survives, p ≤ 0.05); 20 random sets: lowest 83%, p = 0.048`
     """
     width = max(map(len, VERDICTS)) + 2
     lines = [str(assay.registration["metric"])] if "metric" in assay.registration else []
     for each in assay.verdicts:
         known = each.number == each.number
-        figures = f"{each.number:.3g} (wanted: {each.threshold}); {each.control}" if known else each.control
+        figures = f"{_as_its_bar(each)} (wanted: {each.threshold}); {each.control}" if known else each.control
         lines += [each.verdict.ljust(width) + each.claim, " " * width + figures.removeprefix("untested: ")]
     counts = ", ".join(f"{sum(v.verdict == word for v in assay.verdicts)} {word}" for word in VERDICTS)
     spent = sum(assay.seconds.values())

@@ -6,7 +6,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from circuits import flags
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             "Features are checked, in graphs that `circuits trace` made."
         )
     names = [_made_with(made, what, getattr(arguments, what)) for what in ("model", "transcoders")]
-    with Bars(quiet=arguments.quiet) as bars:
+    with _saying_what_is_kept(folder / UNFINISHED), Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {names[0]}")
         model = load_model(names[0], device=arguments.device, dtype=arguments.dtype or made.get("dtype", "float32"))
         bars.note(f"loading transcoders {names[1]}")
@@ -82,10 +84,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(json.loads(kept.read_bytes()), indent=1))
     elif not arguments.quiet:
-        print(*wording.assay_in_words(result), *missing, f"wrote {folder}: assay.json, {', '.join(written)}", sep="\n")
+        left = f"{len(result.skipped)} experiments are left: the same command goes on with them"
+        said = [*wording.assay_in_words(result), *([left] if result.skipped else []), *missing]
+        print(*said, f"wrote {folder}: assay.json, {', '.join(written)}", sep="\n")
     if missing and (arguments.quiet or arguments.json):
         print(*missing, sep="\n", file=sys.stderr)
     return 0
+
+
+@contextmanager
+def _saying_what_is_kept(unfinished: Path) -> Iterator[None]:
+    """On Ctrl-C, whether the next check has something to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if unfinished.exists():
+            print("circuits: finished experiments are kept; the same command goes on with the rest", file=sys.stderr)
+        raise
 
 
 def _read_budget(text: str) -> float:

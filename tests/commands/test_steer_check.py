@@ -7,6 +7,7 @@ import pytest
 
 from circuits.__main__ import main
 from graphs.store import Store
+from tests.worlds import graph_of
 
 SHOWCASE = "the capital of the state containing dallas is"
 
@@ -47,14 +48,38 @@ def test_a_budget_that_is_no_time_is_told_before_the_work(budget: str, capsys: p
     assert "--budget is a time like 30s" in capsys.readouterr().err
 
 
-def test_what_a_budget_cuts_off_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_a_budget_cuts_off_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("circuits.keeping.keep_pictures", lambda *_: ([], []))  # they take most of the time
     assert main(["trace", SHOWCASE, "--store", str(tmp_path), "--no-assay", "--quiet"]) == 0
     (entry,) = Store(tmp_path).list()
     capsys.readouterr()
 
     assert main(["check", entry.id, "--store", str(tmp_path), "--controls", "1", "--budget", "0.001s"]) == 0
 
-    assert "not run within the budget of 0.001 s" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not run within the budget of 0.001 s" in said
+    assert "experiments are left: the same command goes on with them" in said
     assay = Store(tmp_path).assay(entry.id)
     assert assay is not None and "controls" in assay.skipped
     assert all(each.verdict == "untested" for each in assay.verdicts if "budget" in each.control)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_ctrl_c_says_what_is_kept(
+    finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupt(*_: object, unfinished: Path, **__: object) -> None:
+        if finished:
+            unfinished.write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("circuits.model.load_model", lambda *_, **__: None)
+    monkeypatch.setattr("circuits.transcoders.loading.load_transcoders", lambda *_, **__: None)
+    monkeypatch.setattr("circuits.assaying.assay", interrupt)
+    made = {"model": "world", "transcoders": "world"}
+    id = Store(tmp_path).save(graph_of([(0, 1, 1.0)], "token logit", provenance=made))
+
+    assert main(["check", id, "--store", str(tmp_path)]) == 130
+    assert ("finished experiments are kept" in capsys.readouterr().err) == finished

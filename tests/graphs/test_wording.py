@@ -113,6 +113,7 @@ def test_what_was_not_expanded_is_bounded_in_words():
 def test_an_assay_fits_a_terminal_and_says_first_what_was_measured():
     verdicts = [
         Verdict("what goes in comes out", "supported", 0.5, "at most 1", "a law"),
+        Verdict("it is needed", "not supported", 0.42, "≤ 20% survives", "chance: 98%"),
         Verdict("it is enough", "untested", float("nan"), "at least 1", "untested: no time"),
     ]
     registration = {"metric": "explained: logit of 'austin'", "hash": "f00"}
@@ -122,7 +123,9 @@ def test_an_assay_fits_a_terminal_and_says_first_what_was_measured():
         "explained: logit of 'austin'",
         "supported      what goes in comes out",
         "               0.5 (wanted: at most 1); a law",
+        "not supported  it is needed",
+        "               42% (wanted: ≤ 20% survives); chance: 98%",
         "untested       it is enough",
         "               no time",
-        "1 supported, 0 not supported, 1 untested, on this prompt; registered as f00, 3.5 s",
+        "1 supported, 1 not supported, 1 untested, on this prompt; registered as f00, 3.5 s",
     ]
