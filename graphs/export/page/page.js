@@ -1044,7 +1044,7 @@ function showAssay() {
     return;
   }
   const registered = assay.registration;
-  const about = [registered.metric ? `Target: ${registered.metric}.` : "", registered.hash ? `Registered as ${registered.hash} before the experiments ran.` : "", "One prompt: nothing here says what happens on others."];
+  const about = [registered.metric ? `${registered.metric[0].toUpperCase()}${registered.metric.slice(1)}.` : "", registered.hash ? `Registered as ${registered.hash} before the experiments ran.` : "", "One prompt: nothing here says what happens on others."];
   section.replaceChildren(
     name,
     make("p", { class: "quiet" }, about.filter(Boolean).join(" ")),
@@ -1056,10 +1056,13 @@ function showAssay() {
 
 const MARKS = { supported: ["✓", ""], "not supported": ["✗", "failed"], untested: ["–", "quiet"] };
 
+// In percent where the bar is, "≥ 80% of …"; else plain.
+const asItsBar = (verdict) => (/^[≤≥] \S*%/.test(verdict.threshold) ? percent(verdict.number) : number(verdict.number));
+
 function verdictTable() {
   const rows = assay.verdicts.map((each) => {
     const [mark, kind] = MARKS[each.verdict] ?? ["", ""];
-    return make("tr", {}, make("td", { class: kind }, `${mark} ${each.verdict}`), make("td", {}, each.claim), figure(each.number === null ? "" : number(each.number)), make("td", {}, each.threshold), make("td", { class: "quiet" }, each.control));
+    return make("tr", {}, make("td", { class: kind }, `${mark} ${each.verdict}`), make("td", {}, each.claim), figure(each.number === null ? "" : asItsBar(each)), make("td", {}, each.threshold), make("td", { class: "quiet" }, each.control));
   });
   return make("div", { class: "scroll" }, make("table", { class: "verdicts" }, head(["verdict"], ["claim"], ["measured", "figure"], ["wanted"], ["against"]), ...rows));
 }
