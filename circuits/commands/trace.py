@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graphs.graph import AttributionGraph
 
 SHOWN = 5  # logits and paths on the terminal
+MOST = 8192  # features traced unless asked otherwise: 100 tokens of a small model have ten times as many neurons
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--logit-mass", metavar="P", type=float, help="as many as reach this probability (default: 0.95)")
     size = parser.add_argument_group("how much of it")
     size.add_argument(
-        "--max-features", metavar="N", type=flags.count, help="trace the inputs of the N most influential features"
+        "--max-features",
+        metavar="N",
+        type=flags.count,
+        help=f"trace the inputs of the N most influential features (default: {MOST:,})",
     )
     size.add_argument(
         "--min-influence",
@@ -125,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
             prompt,
             targets,
             **{name: value for name, value in chosen.items() if value is not None},
-            max_features=arguments.max_features,
+            max_features=arguments.max_features or (None if arguments.min_influence is not None else MOST),
             min_influence=arguments.min_influence,
             progress=lambda done, total: bars("tracing targets", done, total),
         )
