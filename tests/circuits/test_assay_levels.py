@@ -161,13 +161,13 @@ def test_an_effect_that_turns_round_is_not_monotone():
 
 @pytest.fixture
 def small_worlds_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random model's answers differ by little, and twenty controls take time."""
+    """A random model's answers differ by little, and twenty controls take time: here two are as many as are wanted."""
     monkeypatch.setattr(thresholds, "SMALLEST", 1e-6)
     monkeypatch.setattr(thresholds, "PROMPTS", 4)
     monkeypatch.setattr(thresholds, "POINTS", 4)
-    monkeypatch.setattr(thresholds, "CURVES", 20)
-    monkeypatch.setattr(thresholds, "OTHERS", 3)
-    monkeypatch.setattr(thresholds, "SIGNIFICANT", 0.3)
+    monkeypatch.setattr(thresholds, "CURVES", 4)
+    monkeypatch.setattr(thresholds, "OTHERS", 2)
+    monkeypatch.setattr(thresholds, "SIGNIFICANT", 0.4)
 
 
 def test_a_curve_begins_with_nothing_and_ends_with_all_of_it(small_worlds_count: None):
