@@ -78,11 +78,11 @@ def assay(
     began = time.perf_counter()
     names = _choose_experiments(experiments, deep)
     plan = {"experiments": names, "controls": controls, "seed": seed}
+    run = trace(model, transcoders, graph.token_ids)
     why = why_untestable(graph)
     if why:
-        nothing = np.empty(0, dtype=np.int64)
-        return _leave_untested(graph, register(model, transcoders, graph, why, nothing, **plan), names, why)
-    run = trace(model, transcoders, graph.token_ids)
+        registration = register(model, transcoders, graph, why, np.empty(0, dtype=np.int64), **plan)
+        return _leave_untested(graph, registration, names, why, missed_share(transcoders, run))
     metric = choose_metric(model, transcoders, graph, run)
     ablated = _choose_ablated(graph, metric, deep, top)
     registration = register(model, transcoders, graph, metric, ablated, **plan)
@@ -122,12 +122,14 @@ def assay(
     )
 
 
-def _leave_untested(graph: AttributionGraph, registration: dict[str, Any], names: Sequence[str], why: str) -> Assay:
-    """The assay of a graph whose goal cannot be measured: its edges' law, and every other claim untested."""
+def _leave_untested(
+    graph: AttributionGraph, registration: dict[str, Any], names: Sequence[str], why: str, missed: float
+) -> Assay:
+    """The assay of a graph whose goal cannot be measured: its errors and its edges' law, all other claims untested."""
     conservation = float(graph.provenance.get("conservation", float("nan")))
     skipped = dict.fromkeys(names, why)
     records: dict[str, Any] = {name: [] for name in EXPERIMENTS}
-    statistics = summarise([], math.nan, int(registration["seed"]))
+    statistics = summarise([], math.nan, int(registration["seed"])) | {"missed": missed}
     return Assay(
         registration=registration,
         conservation=conservation,
