@@ -32,7 +32,7 @@ ASKED = tuple(name for name in ATTRIBUTES if name in ("capital", "code", "hero",
 
 SHAPE = Shape(layers=3, width=64, heads=4, hidden=192)
 SCHEDULE = Schedule(steps=800, warm_up=50, decay_from=0.3)
-PLAN = transcoding.Plan(features=256, active=5.0, steps=400)
+PLAN = transcoding.Plan(features=256, active=6.0, steps=1000)
 ROWS = {"hinted": 88, "facts": 40}
 _HINT = 2
 """The position of the hint, after `<bos>` and "hint"."""
