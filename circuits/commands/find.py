@@ -100,7 +100,7 @@ def in_words(found: Found) -> list[str]:
 
     made = found.graph.provenance
     lines = [
-        f"{made['method']} on {made['pairs']} pairs: {int(found.chosen.sum()):,} of "
+        f"{made['method']} on {made['pairs']} pair{'s' * (made['pairs'] != 1)}: {int(found.chosen.sum()):,} of "
         f"{int(found.components.edges.sum()):,} edges kept, {len(found.graph.nodes)} of "
         f"{len(found.components.sources) + 1} components",
         f"{made['options']['metric']}: {found.clean:.3f} clean, {found.corrupted:.3f} corrupted, {found.kept:.3f} with "
