@@ -296,6 +296,8 @@ def transformer_of(model: Model) -> Transformer:
     network = model.network
     if not hasattr(network, "get_input_embeddings"):
         raise UnsupportedModel(f"{model.name} is no model of transformers: components are found in those only.")
+    if model.family.mlp == "experts":
+        raise UnsupportedModel(f"{model.name} has experts for MLPs: components are found in models without.")
     config = network.config
     if model.activation not in ACTIVATIONS:
         raise UnsupportedModel(
@@ -309,8 +311,6 @@ def transformer_of(model: Model) -> Transformer:
 
     def layer(at: int, block: Block) -> Layer:
         attention = model.attention_scores(at)
-        if block.W_in is None or block.W_out is None:
-            raise UnsupportedModel(f"{model.name} has experts for MLPs: components are found in models without.")
         d_head = attention.W_Q.shape[-1]
         if attention.query_norm is not None and len(attention.query_norm) != d_head:
             raise UnsupportedModel(
