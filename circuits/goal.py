@@ -92,12 +92,8 @@ def _join(parts: Sequence[Goal]) -> Goal:
         return [each for part in parts for each in getattr(part, name)]
 
     others = [part.others for part in parts if part.others is not None]
-    return Goal(
-        **{
-            each.name: every(each.name) if each.name != "others" else join_readings(others) if others else None
-            for each in fields(Goal)
-        }
-    )
+    columns = {each.name: every(each.name) for each in fields(Goal) if each.name != "others"}
+    return Goal(**columns, others=join_readings(others) if others else None)
 
 
 def _likeliest(model: Model, run: Trace, max_logits: int, logit_mass: float) -> Goal:

@@ -296,7 +296,7 @@ class Model:
         if getattr(config, "attention_layers", None):
             window = config.window_size if config.attention_layers[layer] == "local" else None
         rotation = getattr(self.network.base_model, "rotary_emb", None)
-        if getattr(rotation, "layer_types", None):  # one table for each kind of layer
+        if rotation is not None and getattr(rotation, "layer_types", None):  # one table for each kind of layer
             rotation = partial(rotation, layer_type=module.layer_type)
         unscaled = self.network.config.model_type == "gpt_neo"
         return AttentionScores(
