@@ -116,7 +116,7 @@ def kept_in_words(graph: AttributionGraph) -> str:
 def expansion_in_words(graph: AttributionGraph) -> list[str]:
     """What is known of the features whose inputs were not traced; nothing where all were."""
     said = graph.provenance.get("expansion") or {}
-    if said.get("order", "all") == "all" or graph.provenance["traced"] == graph.provenance.get("active"):
+    if said.get("order", "all") == "all" or not said["left"]:
         return []
     return [
         f"expanded {graph.provenance['traced']:,} features; of the others none carries more than "

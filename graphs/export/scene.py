@@ -332,6 +332,20 @@ def label_of(graph: AttributionGraph, row: int) -> str:
     return shorten(words, 30) or f"L{nodes.layer[row]}/{nodes.feature[row]}"
 
 
+def _asked(graph: AttributionGraph, row: int) -> str:
+    """A target in the heading: a logit with its probability, anything else by its place."""
+    nodes = graph.nodes
+    if nodes.kind[row] == "logit":
+        return f"{_logit_name(graph, row)} {_percent(float(nodes.activation[row]))}"
+    place = (
+        f"L{nodes.layer[row]}/{nodes.feature[row]}"
+        if nodes.kind[row] in ("feature", "neuron")
+        else str(nodes.kind[row])
+    )
+    at = f" @{readable(graph.tokens[nodes.position[row]]).strip()}" if nodes.position[row] >= 0 else ""
+    return f"{shorten(readable(str(nodes.label[row])), 24) or place}{at}"
+
+
 def _percent(probability: float) -> str:
     return "<1%" if 0 < probability < 0.01 else f"{probability:.0%}"
 
@@ -624,12 +638,10 @@ def _layer_names(graph: AttributionGraph, layout: Layout, top: float, colours: d
 
 def heading(graph: AttributionGraph, title: str | None, most: int, colours: dict[str, str]) -> list[Text]:
     words = title if title is not None else prompt_of(graph)
-    logits = graph.nodes.where("logit")
-    logits = logits[np.argsort(-graph.goal[logits], kind="stable")].tolist()
-    answer = ", ".join(
-        f"{_logit_name(graph, row)} {_percent(float(graph.nodes.activation[row]))}" for row in logits[:3]
-    )
-    more = f" and {len(logits) - 3} more" if len(logits) > 3 else ""
+    asked = np.flatnonzero((graph.goal != 0) | (graph.nodes.kind == "logit"))
+    asked = asked[np.argsort(-graph.goal[asked], kind="stable")].tolist()
+    answer = ", ".join(_asked(graph, row) for row in asked[:3])
+    more = f" and {len(asked) - 3} more" if len(asked) > 3 else ""
     # A picture is shown around: of a folder on someone's disk it says the last name only.
     sources = {name: str(graph.provenance[name]) for name in ("model", "transcoders") if name in graph.provenance}
     made = [f"{name} {os.path.basename(at.rstrip('/')) if os.path.isabs(at) else at}" for name, at in sources.items()]

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from circuits import attribute
-from circuits.errors import NotConserved, UnfitTranscoders
+from circuits.attribution.direct import attribute_directly
+from circuits.errors import BadOption, NotConserved, UnfitTranscoders
 from circuits.model import Model
 from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
@@ -14,6 +15,7 @@ from tests.circuits.oracle import effect, frozen_forward
 from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, KINDS, NATIVE, dictionary_of, model_of, native_of
 
 PROMPT = "a red fox runs"
+LONG = "a red fox runs here now there a blue dog sleeps here"
 WORDLESS = [1, 2, 3, 5, 7]
 SITES = [("mlp_input", "mlp_output"), ("mlp_normalised", "mlp_raw"), ("residual_mid", "mlp_raw")]
 
@@ -40,6 +42,21 @@ def test_experts_are_replaced_as_a_whole(family: str):
 def test_every_edge_is_what_autograd_gives_at_other_sites(family: str, kind: str, reads: str, writes: str):
     model = model_of(family)
     check_against_autograd(model, dictionary_of(model, kind, reads=reads, writes=writes, silent=2))
+
+
+@pytest.mark.parametrize("kind", ["per-layer", "skip"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gpt_neo"])
+def test_every_edge_is_what_autograd_gives_with_more_tokens_than_heads(family: str, kind: str):
+    model = model_of(family)
+    check_against_autograd(model, dictionary_of(model, kind), LONG)
+
+
+def test_no_edge_is_zero():
+    model = model_of("gpt_neo")  # one layer looks back three tokens and no further
+
+    graph = attribute(model, dictionary_of(model, "per-layer"), LONG)
+
+    assert (graph.weight != 0).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -110,6 +127,20 @@ def test_what_a_budget_leaves_untraced_keeps_its_mass_in_unselected_nodes():
     np.testing.assert_allclose(total[-1], whole.nodes.value[-1], rtol=1e-9)
     logit = len(small.nodes) - 1
     np.testing.assert_allclose(small.nodes.gross[logit], whole.nodes.gross[-1], rtol=1e-9)
+
+
+def test_smaller_rounds_are_asked_for_at_the_front_door():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+
+    graph = attribute(model, dictionary, PROMPT, max_features=15, round_size=1)
+
+    expected = attribute_directly(model, dictionary, PROMPT, max_features=15, round_size=1)
+    at_once = attribute_directly(model, dictionary, PROMPT, max_features=15, round_size=15)
+    assert graph.nodes.label.tolist() == expected.nodes.label.tolist() != at_once.nodes.label.tolist()
+    assert graph.provenance["options"]["round_size"] == 1
+    with pytest.raises(BadOption, match="round_size"):
+        attribute(model, dictionary, PROMPT, round_size=0)
 
 
 def check_against_autograd(model: Model, dictionary: Dictionary, prompt: str | list[int] = PROMPT) -> None:
