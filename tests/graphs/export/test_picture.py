@@ -380,7 +380,9 @@ def test_a_notebook_shows_a_graph_and_says_of_a_large_one_what_to_do(monkeypatch
 def test_the_heading_names_the_feature_that_a_graph_explains():
     graph = graph_of([(0, 2, 1), (1, 2, 3)], "token token feature", goal=[0, 0, 1])
     nodes = graph.nodes.with_columns(
-        position=np.array([0, 1, 1]), layer=np.array([-1, -1, 0]), label=np.array(["a", "dallas", "texas"], dtype=object)
+        position=np.array([0, 1, 1]),
+        layer=np.array([-1, -1, 0]),
+        label=np.array(["a", "dallas", "texas"], dtype=object),
     )
 
     svg = to_svg(compose(replace(graph, nodes=nodes, token_ids=(1, 2), tokens=("a", "dallas"))))
