@@ -1,13 +1,13 @@
 """How the tests run everywhere: shapes are checked (pyproject's --jaxtyping-packages), draws by lot are repeatable."""
 
 import os
-from tempfile import mkdtemp
 
 from hypothesis import settings
 
+from benchmarks.peers.scratch import scratch_folder
 from tests import checker  # noqa: F401  by now, so that the shape checker's hook finds it
 
-os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="cache-")  # not the user's: see circuits.soundness
+os.environ["XDG_CACHE_HOME"] = str(scratch_folder("cache-"))  # not the user's: see circuits.soundness
 # The worlds are small: more threads would only wait for each other. Before anything loads torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is fetched

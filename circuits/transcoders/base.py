@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Active:
-    """The units of one layer that are active on a prompt, by position, then by unit.
-
-    position, unit, activation: [active].
-    value: what the unit's read vector and its constant give: the pre-activation, or the activation of a gated neuron.
-    """
-
-    position: Int[Tensor, "active"]
-    unit: Int[Tensor, "active"]
-    activation: Float[Tensor, "active"]
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ import torch
 
 from circuits import attribute, trace
 from circuits.interventions import hold_attention
+from circuits.targets import Direction
 from tests.circuits.worlds import FAMILIES, dictionary_of, model_of
 
 PROMPT = "a red fox runs"
@@ -29,26 +30,68 @@ def test_taking_a_source_away_moves_each_target_by_its_edge(family: str, kind: s
     sources = np.concatenate([nodes.where(name)[::13] for name in ("token", "error", "feature", "neuron")])
     clean = read_targets(model, dictionary, run, graph, targets, {}, None)
     for source in sources:
-        layer, position, unit = int(nodes.layer[source]), int(nodes.position[source]), int(nodes.feature[source])
-        taken, token = {}, None
-        if nodes.kind[source] == "token":
-            token = position
-        elif nodes.kind[source] == "error":
-            taken[layer] = run.errors[layer, position]
-        else:
-            activation = float(nodes.activation[source])
-            for to in dictionary.written_layers(layer):
-                vector = activation * dictionary.writing(layer, torch.tensor([unit]), to)
-                taken[to] = run.frozen.written(vector, to, torch.tensor([position]), dictionary.writes)[0]
-        left = read_targets(
-            model, dictionary, run, graph, targets, {to: (position, v) for to, v in taken.items()}, token
-        )
+        left = read_targets(model, dictionary, run, graph, targets, *what_it_writes(dictionary, run, graph, source))
 
         np.testing.assert_array_less(np.abs((clean - left) - dense[targets, source]), 1e-5 * scale + 1e-9)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_taking_a_source_away_moves_a_direction_by_its_edge(family: str):
+    model = model_of(family)
+    dictionary = dictionary_of(model, "per-layer")
+    run = trace(model, dictionary, PROMPT)
+    generator = torch.Generator().manual_seed(5)
+    vector = torch.randn(len(model.W_U), generator=generator).to(model.W_U.dtype)
+    inside = attribute(model, dictionary, PROMPT, targets=[Direction(vector, "residual_mid", model.layers - 1, -1)])
+    last = attribute(model, dictionary, PROMPT, targets=[Direction(model.W_U[:, 3] - model.W_U[:, 7])])
+
+    def read(graph, taken, token) -> float:
+        logits, seen = run_clamped(model, run, taken, token, [("residual_mid", model.layers - 1)])
+        if graph is last:
+            return float(logits[0, -1, 3] - logits[0, -1, 7])
+        return float(seen[("residual_mid", model.layers - 1)][0, -1] @ vector)
+
+    for graph in (inside, last):
+        (target,) = np.flatnonzero(graph.goal)
+        weights = graph.to_dense()[target]
+        clean = read(graph, {}, None)
+        for source in np.concatenate([graph.nodes.where(name)[::5] for name in ("token", "error", "feature")])[::3]:
+            left = read(graph, *what_it_writes(dictionary, run, graph, source))
+
+            assert clean - left == pytest.approx(weights[source], abs=1e-5 * np.abs(weights).max() + 1e-9)
+
+
+def what_it_writes(dictionary, run, graph, source) -> tuple[dict, int | None]:
+    """What a source adds to MLP outputs, layer -> (position, vector); or the position of the token that it is."""
+    nodes = graph.nodes
+    layer, position, unit = int(nodes.layer[source]), int(nodes.position[source]), int(nodes.feature[source])
+    if nodes.kind[source] == "token":
+        return {}, position
+    if nodes.kind[source] == "error":
+        return {layer: (position, run.errors[layer, position])}, None
+    taken = {}
+    for to in dictionary.written_layers(layer):
+        vector = float(nodes.activation[source]) * dictionary.writing(layer, torch.tensor([unit]), to)
+        taken[to] = position, run.frozen.written(vector, to, torch.tensor([position]), dictionary.writes)[0]
+    return taken, None
+
+
 def read_targets(model, dictionary, run, graph, targets, taken, token) -> np.ndarray:
     """The value of every target in the real model when some vectors, or one token's embedding, are left out."""
+    logits, read = run_clamped(model, run, taken, token, [(dictionary.reads, layer) for layer in range(model.layers)])
+    nodes, values = graph.nodes, []
+    for row in targets:
+        layer, position, unit = int(nodes.layer[row]), int(nodes.position[row]), int(nodes.feature[row])
+        if nodes.kind[row] == "logit":
+            values.append(float(logits[0, -1, unit] - logits[0, -1].mean()))
+        else:
+            vector, constant = dictionary.reading(layer, run.inputs[layer][position, None], torch.tensor([unit]))
+            values.append(float((read[(dictionary.reads, layer)][0, position] * vector[0]).sum() + constant[0]))
+    return np.array(values)
+
+
+def run_clamped(model, run, taken, token, wanted) -> tuple[torch.Tensor, dict]:
+    """Logits, and what stands at the sites wanted; patterns, scales and MLP outputs held, some vectors left out."""
     layers = range(model.layers)
     scales = ["attention_scale", "mlp_scale"]
     scales += ["attention_post_scale", "mlp_post_scale"] if model.family.post_norms else []
@@ -63,14 +106,4 @@ def read_targets(model, dictionary, run, graph, targets, taken, token) -> np.nda
         edits[("mlp_output", layer)] = lambda _, output=output: output
     if token is not None:
         edits[("token_embedding", 0)] = lambda x: torch.where(torch.arange(x.shape[1])[:, None] == token, 0 * x, x)
-    logits, read = model.run(run.tokens[None], edit=edits, read=[(dictionary.reads, layer) for layer in layers])
-
-    nodes, values = graph.nodes, []
-    for row in targets:
-        layer, position, unit = int(nodes.layer[row]), int(nodes.position[row]), int(nodes.feature[row])
-        if nodes.kind[row] == "logit":
-            values.append(float(logits[0, -1, unit] - logits[0, -1].mean()))
-        else:
-            vector, constant = dictionary.reading(layer, run.inputs[layer][position, None], torch.tensor([unit]))
-            values.append(float((read[(dictionary.reads, layer)][0, position] * vector[0]).sum() + constant[0]))
-    return np.array(values)
+    return model.run(run.tokens[None], edit=edits, read=wanted)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.peers.scratch import scratch_folder
 from circuits.model import Model, load_model
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.neurons import Neurons
@@ -71,7 +71,7 @@ def folder_of(family: str) -> Path:
     for name, parameter in model.named_parameters():
         # Everything random, biases and gains too: a forgotten one must show.
         torch.nn.init.normal_(parameter, mean=float("norm" in name or "ln_" in name) * 0.5, std=0.3)
-    folder = Path(mkdtemp(prefix=f"{family}-"))
+    folder = scratch_folder(f"{family}-")
     model.save_pretrained(folder)
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -85,7 +85,7 @@ def native_of(kind: str, dtype: str = "float64") -> Model:
     """A random TransformerLens-native model, one of NATIVE, loaded from its configuration and state dict."""
     settings = {"n_layers": 2, "d_model": 16, "n_ctx": 32, "d_head": 4, "n_heads": 4, "d_vocab": len(WORDS)}
     settings |= {"d_mlp": 24, "act_fn": "relu", "attn_only": False, "normalization_type": "LN", **NATIVE[kind]}
-    folder = Path(mkdtemp(prefix=f"{kind}-"))
+    folder = scratch_folder(f"{kind}-")
     (folder / "config.json").write_text(json.dumps(settings))
     numbers = torch.Generator().manual_seed(3)
     shapes: dict[str, tuple[int, ...]] = {}
