@@ -321,22 +321,22 @@ def _tried(graph: AttributionGraph, curve: Curve, assay: Assay | None, colours: 
 
 
 def label_of(graph: AttributionGraph, row: int) -> str:
-    """What stands beside a node: its label, a logit's probability with it; `L2/544` for a unit without a label."""
+    """What stands beside a node: its label, a logit's probability or lead with it; `L2/544` for an unlabelled unit."""
     nodes = graph.nodes
     kind = str(nodes.kind[row])
     words = readable(str(nodes.label[row])).strip()
     if kind == "logit":
-        return f"{_logit_name(graph, row)} {_percent(nodes.activation[row])}"
+        return f"{_logit_name(graph, row)} {_likely(graph, row)}"
     if kind in ("token", "error", "unselected"):
         return ""
     return shorten(words, 30) or f"L{nodes.layer[row]}/{nodes.feature[row]}"
 
 
 def _asked(graph: AttributionGraph, row: int) -> str:
-    """A target in the heading: a logit with its probability, anything else by its place."""
+    """A target in the heading: a logit as in `label_of`, anything else by its place."""
     nodes = graph.nodes
     if nodes.kind[row] == "logit":
-        return f"{_logit_name(graph, row)} {_percent(float(nodes.activation[row]))}"
+        return label_of(graph, row)
     place = (
         f"L{nodes.layer[row]}/{nodes.feature[row]}"
         if nodes.kind[row] in ("feature", "neuron")
@@ -344,6 +344,14 @@ def _asked(graph: AttributionGraph, row: int) -> str:
     )
     at = f" @{readable(graph.tokens[nodes.position[row]]).strip()}" if nodes.position[row] >= 0 else ""
     return f"{shorten(readable(str(nodes.label[row])), 24) or place}{at}"
+
+
+def _likely(graph: AttributionGraph, row: int) -> str:
+    """How likely a token is; of a contrast, by how many logits it leads."""
+    against = dict(zip(graph.nodes.where("logit").tolist(), graph.provenance.get("against") or (), strict=False))
+    if against.get(row, -1) >= 0:
+        return f"{graph.nodes.value[row]:+.1f} logits"
+    return _percent(float(graph.nodes.activation[row]))
 
 
 def _percent(probability: float) -> str:

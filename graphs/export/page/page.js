@@ -26,6 +26,8 @@ const inputs = range(count).map(() => []); // edges by target, and by source
 const outputs = range(count).map(() => []);
 edges.target.forEach((t, e) => inputs[t].push(e));
 edges.source.forEach((s, e) => outputs[s].push(e));
+// Of a contrast, the token that it is held against; of any other logit, -1.
+const against = new Map(range(count).filter((row) => nodes.kind[row] === "logit").map((row, i) => [row, (graph.made.against ?? [])[i] ?? -1]));
 const isBias = (e) => nodes.kind[edges.source[e]] === "bias";
 
 // What stands in the address after "#": node, least (influence), share (of input), dense, find, live or held, zoom, groups.
@@ -37,6 +39,7 @@ let spot = null; // rows that are lit together: a group's, or what two graphs sh
 
 const percent = (x, digits = 1) => (x === null ? "undefined" : `${(100 * x).toFixed(digits)}%`);
 const signed = (words) => (words.startsWith("-") ? `−${words.slice(1)}` : `+${words}`);
+const likely = (row, digits) => (against.get(row) >= 0 ? `${signed(nodes.value[row].toFixed(1))} logits` : percent(nodes.activation[row], digits));
 const signedPercent = (x) => (x === null ? "" : signed(percent(x)));
 
 function number(x) {
@@ -430,7 +433,7 @@ function about(row) {
   if (nodes.layer[row] >= 0 && kind !== "logit") facts.push(["layer", String(nodes.layer[row])]);
   if (at >= 0 && kind !== "token" && kind !== "logit") facts.push(["token", `${graph.tokens[at]}  (position ${at})`]);
   if (kind === "token") facts.push(["position", String(at)], ["token id", String(nodes.feature[row])]);
-  if (kind === "logit") facts.push(["probability", percent(nodes.activation[row], 2)], ["token id", String(nodes.feature[row])]);
+  if (kind === "logit") facts.push(against.get(row) >= 0 ? ["leads by", likely(row)] : ["probability", likely(row, 2)], ["token id", String(nodes.feature[row])]);
   if (note || kind === "feature" || kind === "neuron") facts.push(["activation", number(nodes.activation[row])]);
   if (nodes.value[row] !== null && nodes.gross[row] > 0)
     facts.push([kind === "logit" ? "logit, less the mean" : "value before activation", number(nodes.value[row])]);
@@ -570,8 +573,8 @@ function showFacts() {
     return before === undefined ? `${name} ${said(scores[name])}` : `${name} ${said(before)} → ${said(scores[name])} after pruning`;
   };
   const whole = (words) => words.toLocaleString("en");
-  const logits = range(count).filter((row) => nodes.kind[row] === "logit").sort((a, b) => nodes.activation[b] - nodes.activation[a]);
-  const answers = logits.slice(0, 5).map((row) => make("span", {}, goTo(row, answer(row)), ` ${percent(nodes.activation[row])}`));
+  const logits = range(count).filter((row) => nodes.kind[row] === "logit" || graph.goal[row]).sort((a, b) => nodes.activation[b] - nodes.activation[a]);
+  const answers = logits.slice(0, 5).map((row) => make("span", {}, goTo(row, answer(row)), nodes.kind[row] === "logit" ? ` ${likely(row)}` : ""));
   if (logits.length > 5) answers.push(make("span", { class: "quiet" }, `and ${logits.length - 5} more`));
   const ends = [["tokens", scores.replacement], ["errors", scores.error], ["untraced", scores.unselected], ["pruned", scores.pruned]];
   const called = { tokens: "tokens", errors: "errors of the features", untraced: "features not traced", pruned: "what was pruned away" };
@@ -807,7 +810,7 @@ function diagram() {
   const middle = (i) => boxes[i].rows.reduce((total, row) => total + (place[row]?.x ?? 0), 0) / boxes[i].rows.length;
   const cards = new Map(order.map((i) => {
     const rows = boxes[i].rows;
-    const name = clip(isAnswer(i) ? `${answer(rows[0])} ${percent(nodes.activation[rows[0]], 0)}` : boxes[i].name, 26);
+    const name = clip(isAnswer(i) ? `${answer(rows[0])} ${likely(rows[0], 0)}` : boxes[i].name, 26);
     const low = Math.min(...rows.map((row) => nodes.layer[row]));
     const high = Math.max(...rows.map((row) => nodes.layer[row]));
     const note = sort(rows[0]) === "unit" ? `${rows.length > 1 ? `${rows.length} nodes · ` : ""}L${low}${high > low ? `–L${high}` : ""}` : rows.length > 1 ? `${rows.length} ${nodes.kind[rows[0]]}s` : "";

@@ -388,3 +388,12 @@ def test_the_heading_names_the_feature_that_a_graph_explains():
     svg = to_svg(compose(replace(graph, nodes=nodes, token_ids=(1, 2), tokens=("a", "dallas"))))
 
     assert "→ texas @dallas" in svg
+
+
+def test_a_contrast_is_told_by_its_lead_and_not_by_a_probability():
+    graph = small(provenance={"against": [9]})
+
+    svg = to_svg(compose(graph))
+
+    assert f"austin {graph.nodes.value[5]:+.1f} logits" in svg
+    assert "austin 100%" not in svg and "austin 100%" in to_svg(compose(small()))
