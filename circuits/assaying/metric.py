@@ -27,7 +27,8 @@ class Metric:
     rows: the nodes of the goal that are measured.
     explained: what the graph explains: a logit less the mean of all, or less that of another token for a contrast; over
         a span its mean; a feature's value.
-    kept: what must survive in the whole graph's test: the logit less that of the likeliest other token, else the same.
+    kept: what must survive in the whole graph's test: by how much the token leads every other in the same run, so that
+        an answer that is overtaken is lost, whatever overtakes it; of a contrast and a feature the same as `explained`.
     moved: how far a run is from the clean one: KL(clean || run) of what the model would say, in nats; of a feature the
         size of the change. moved_by: the name of that.
     worth: the clean value of what is explained, by target: zero for what is not measured. [node]
@@ -92,11 +93,7 @@ def _measure_logits(
     wrong = torch.tensor([int(against[each]) for each in np.searchsorted(all_logits, rows)])
     at, right = (torch.from_numpy(column[rows].astype(np.int64)) for column in (nodes.position, nodes.feature))
     share = torch.from_numpy(graph.goal[rows] / graph.goal[rows].sum()).to(run.logits)
-    clean = run.logits[at]
-    others = clean.clone()
-    others[torch.arange(len(at)), right] = -torch.inf
-    foil = torch.where(wrong >= 0, wrong, others.argmax(-1).cpu())
-    said = model.probabilities(clean.double())
+    said = model.probabilities(run.logits[at].double())
     each = torch.arange(len(at))
 
     def read(logits: Tensor) -> Float[Tensor, "*run target"]:
@@ -106,7 +103,10 @@ def _measure_logits(
 
     def keep(logits: Tensor) -> Float[Tensor, "*run"]:
         here = logits[..., at, :]
-        return (here[..., each, right] - here[..., each, foil]) @ share
+        others = here.clone()
+        others[..., each, right] = -torch.inf
+        foil = torch.where((wrong >= 0).to(here.device), here[..., each, wrong], others.amax(-1))
+        return (here[..., each, right] - foil) @ share
 
     def diverge(logits: Tensor) -> Float[Tensor, "*run"]:
         other = model.probabilities(logits[..., at, :].double())
@@ -128,19 +128,21 @@ def _measure_logits(
         clean_kept=float(keep(run.logits)),
         smallest=thresholds.SMALLEST,
         unit=" logits",
-        words=_logits_in_words(model, run, at.tolist(), right.tolist(), wrong.tolist(), foil.tolist(), which),
+        words=_logits_in_words(model, run, at.tolist(), right.tolist(), wrong.tolist(), which),
     )
 
 
-def _logits_in_words(
-    model: Model, run: Trace, at: list[int], right: list[int], wrong: list[int], foil: list[int], which: str
-) -> str:
+def _logits_in_words(model: Model, run: Trace, at: list[int], right: list[int], wrong: list[int], which: str) -> str:
     if at[0] < len(run.tokens) - 1:
         explained = f"mean logit of the prompt's own {len(at)} tokens after positions {at[0]} to {at[-1]}, each less "
-        return f"explained: {explained}the mean of all{which}; kept or lost: each less that of the likeliest other"
-    name, other = (text.strip() for text in model.texts([right[0], foil[0]]))
-    explained = f"logit of {name!r} less " + (f"that of {other!r}" if wrong[0] >= 0 else "the mean of all")
-    return f"explained: {explained}{which}; kept or lost: logit of {name!r} less that of {other!r}"
+        return (
+            f"explained: {explained}the mean of all{which}; kept or lost: each less that of the run's likeliest other"
+        )
+    name, other = (text.strip() for text in model.texts([right[0], max(wrong[0], 0)]))
+    if wrong[0] >= 0:
+        return f"explained, kept or lost: logit of {name!r} less that of {other!r}{which}"
+    explained = f"explained: logit of {name!r} less the mean of all{which}"
+    return f"{explained}; kept or lost: logit of {name!r} less that of the run's likeliest other"
 
 
 def _measure_unit(transcoders: Dictionary, graph: AttributionGraph, run: Trace, row: int, which: str) -> Metric:

@@ -284,3 +284,16 @@ def test_a_stored_graph_has_the_same_hash_in_another_process(tmp_path: Path):
     ]
 
     assert said == [content_of(graph)] * 2
+
+
+def test_an_answer_that_any_other_token_overtakes_is_lost():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    run = trace(model, dictionary, "a red fox runs")
+    metric = choose_metric(model, dictionary, attribute(model, dictionary, "a red fox runs"), run)
+    ordered = run.logits[-1].argsort(descending=True)
+    overtaken = run.logits.clone()
+    overtaken[-1, ordered[-1]] = run.logits[-1, ordered[0]] + 3
+
+    assert metric.clean_kept == pytest.approx(float(run.logits[-1, ordered[0]] - run.logits[-1, ordered[1]]))
+    assert float(metric.kept(overtaken)) == pytest.approx(-3)
