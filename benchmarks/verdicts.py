@@ -255,8 +255,8 @@ def report(world: World, done: dict[str, Any]) -> str:
         "",
         *(f"- {claim}" for claim in NEEDED),
         "",
-        "What must survive was changed once after all these prompts had been seen: before, it was the lead over the clean "
-        "run's runner-up.",
+        "What must survive was changed once after all these prompts had been seen: before, it was the lead over the "
+        "runner-up of the clean run.",
         "",
         "| graph | called supported | right |",
         "|---|---|---|",

@@ -76,18 +76,24 @@ def logits_in_words(graph: AttributionGraph) -> list[str]:
     """
     nodes, last = graph.nodes, len(graph.tokens) - 1
     rows = np.flatnonzero((nodes.kind == "logit") | (graph.goal != 0))
-    against = dict(zip(nodes.where("logit").tolist(), graph.provenance.get("against") or (), strict=False))
+    against = held_against(graph)
     lines = []
     for row in rows[np.argsort(-graph.goal[rows], kind="stable")].tolist():
         label, value, position = str(nodes.label[row]), float(nodes.value[row]), int(nodes.position[row])
         if nodes.kind[row] != "logit":
             lines.append(f"{name_node(graph, row)}: {value:+.2f}")
-        elif against.get(row, -1) >= 0:
+        elif row in against:
             lines.append(f"{label}: {value:+.2f} logits")
         else:
             after = "" if position == last else f" after {visible(graph.tokens[position])}{_which(graph, position)}"
             lines.append(token_in_words(label, float(nodes.activation[row])) + after)
     return lines
+
+
+def held_against(graph: AttributionGraph) -> dict[int, int]:
+    """The rows of contrasts, each with the id of the token that it is held against."""
+    rows, against = graph.nodes.where("logit").tolist(), graph.provenance.get("against") or ()
+    return {row: token for row, token in zip(rows, against, strict=False) if token >= 0}
 
 
 def token_in_words(text: str, probability: float) -> str:

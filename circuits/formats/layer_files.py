@@ -36,54 +36,33 @@ def read_circuit_tracer_layer(stored: Stored, number: int, reads: str, writes: s
 
 def read_gemma_scope_layer(stored: Stored, number: int, reads: str, writes: str) -> Layer:
     """W_enc [d_in unit], W_dec [unit d_out], b_enc, b_dec, threshold."""
-    width, units = stored.matrix("W_enc", "d_in unit")
-    _, out = stored.matrix("W_dec", "unit d_out")
-    stored.expect(
-        {
-            "W_enc": (width, units),
-            "W_dec": (units, out),
-            "b_enc": (units,),
-            "b_dec": (out,),
-            "threshold": (units,),
-        }
-    )
-    return Layer(
-        path=stored.path,
-        number=number,
-        reads=reads,
-        writes=writes,
-        W_enc=stored.large("W_enc", turned=True),
-        b_enc=stored.small("b_enc"),
-        W_dec=stored.large("W_dec"),
-        b_dec=stored.small("b_dec"),
-        threshold=stored.small("threshold"),
-    )
+    return _read_turned(stored, number, reads, writes, "W_enc", "W_dec")
 
 
 def read_gemma_scope_2_layer(stored: Stored, number: int, reads: str, writes: str) -> Layer:
     """Lower case: w_enc [d_in unit], w_dec [unit d_out], b_enc, b_dec, threshold, the skip [d_in d_out]."""
-    width, units = stored.matrix("w_enc", "d_in unit")
-    _, out = stored.matrix("w_dec", "unit d_out")
-    affine = "affine_skip_connection"
+    return _read_turned(stored, number, reads, writes, "w_enc", "w_dec", skip="affine_skip_connection")
+
+
+def _read_turned(
+    stored: Stored, number: int, reads: str, writes: str, encoder: str, decoder: str, *, skip: str | None = None
+) -> Layer:
+    """Matrices by these names, each with its input first; the skip may be missing."""
+    width, units = stored.matrix(encoder, "d_in unit")
+    _, out = stored.matrix(decoder, "unit d_out")
     stored.expect(
-        {
-            "w_enc": (width, units),
-            "w_dec": (units, out),
-            "b_enc": (units,),
-            "b_dec": (out,),
-            "threshold": (units,),
-        },
-        {affine: (width, out)},
+        {encoder: (width, units), decoder: (units, out), "b_enc": (units,), "b_dec": (out,), "threshold": (units,)},
+        {skip: (width, out)} if skip else {},
     )
     return Layer(
         path=stored.path,
         number=number,
         reads=reads,
         writes=writes,
-        W_enc=stored.large("w_enc", turned=True),
+        W_enc=stored.large(encoder, turned=True),
         b_enc=stored.small("b_enc"),
-        W_dec=stored.large("w_dec"),
+        W_dec=stored.large(decoder),
         b_dec=stored.small("b_dec"),
         threshold=stored.small("threshold"),
-        W_skip=stored.large(affine, turned=True) if affine in stored.shapes else None,
+        W_skip=stored.large(skip, turned=True) if skip and skip in stored.shapes else None,
     )

@@ -16,6 +16,7 @@ from graphs.errors import BadOption
 from graphs.export.layout import Layout, place_nodes
 from graphs.export.lettering import readable, shorten, width_of, wrap
 from graphs.graph import AttributionGraph
+from graphs.wording import held_against
 
 # Raising is blue and lowering vermilion: the pair stays two colours to every kind of colour-blind eye, and in grey the
 # tee still tells them apart. Red is kept for claims that failed. For print, raising is also the darker of the two, so
@@ -348,8 +349,7 @@ def _asked(graph: AttributionGraph, row: int) -> str:
 
 def _likely(graph: AttributionGraph, row: int) -> str:
     """How likely a token is; of a contrast, by how many logits it leads."""
-    against = dict(zip(graph.nodes.where("logit").tolist(), graph.provenance.get("against") or (), strict=False))
-    if against.get(row, -1) >= 0:
+    if row in held_against(graph):
         return f"{graph.nodes.value[row]:+.1f} logits"
     return _percent(float(graph.nodes.activation[row]))
 

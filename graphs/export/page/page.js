@@ -609,7 +609,7 @@ function verdictsInShort() {
   if (!assay) return ["; ", below("not tested by ablation", "quiet")];
   const many = (verdict) => assay.verdicts.filter((each) => each.verdict === verdict).length;
   const failed = many("not supported");
-  return [`; assay on this prompt: ${many("supported")} supported, `, below(`${failed} not supported`, failed ? "failed" : ""), `, ${many("untested")} untested`];
+  return [`; assay on this prompt: ${many("supported")} supported, `, failed ? below(`${failed} not supported`, "failed") : "0 not supported", `, ${many("untested")} untested`];
 }
 
 // --- groups ---
