@@ -88,13 +88,9 @@ class Transcoders:
         return sum(torch.Size(weight.shape).numel() for weights in large if weights is not None for weight in weights)
 
     def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
-        before = self._encode(layer, x)
-        live = before > self.threshold[layer]
-        if self.k is not None:
-            ranked = before if self.rank is None else before * self.rank[layer]
-            chosen = ranked.topk(self.k[layer], dim=-1, sorted=False).indices
-            live = torch.zeros_like(live).scatter_(-1, chosen, True).logical_and_(live)
-        return torch.where(live, before, 0)
+        k = None if self.k is None else self.k[layer]
+        rank = None if self.rank is None else self.rank[layer]
+        return activate(self._encode(layer, x), self.threshold[layer], k, rank)
 
     def _encode(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
         if self.centre is not None:
@@ -185,6 +181,18 @@ class Transcoders:
 
     def _rows(self, weight: Float[Tensor, "unit d"], unit: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
         return weight[unit.to(weight.device)].to(self.b_dec[0])
+
+
+def activate(
+    before: Float[Tensor, "... unit"], threshold: Float[Tensor, "unit"], k: int | None, rank: Tensor | None
+) -> Float[Tensor, "... unit"]:
+    """What is above its threshold, and with `k` among the k largest of its token, times `rank` where there is one."""
+    live = before > threshold
+    if k is not None:
+        ranked = before if rank is None else before * rank
+        chosen = ranked.topk(k, dim=-1, sorted=False).indices
+        live = torch.zeros_like(live).scatter_(-1, chosen, True).logical_and_(live)
+    return torch.where(live, before, 0)
 
 
 def _not_finite(name: str, weight: str, layer: int) -> DamagedTranscoders:
