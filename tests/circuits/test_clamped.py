@@ -6,7 +6,8 @@ import torch
 
 from circuits import attribute, trace
 from circuits.interventions import hold_attention
-from circuits.targets import Direction
+from circuits.targets import Direction, Error
+from tests.circuits.oracle import norms_in_float64
 from tests.circuits.worlds import FAMILIES, dictionary_of, model_of
 
 PROMPT = "a red fox runs"
@@ -59,6 +60,39 @@ def test_taking_a_source_away_moves_a_direction_by_its_edge(family: str):
             left = read(graph, *what_it_writes(dictionary, run, graph, source))
 
             assert clean - left == pytest.approx(weights[source], abs=1e-5 * np.abs(weights).max() + 1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_taking_a_source_away_moves_an_error_by_its_edge(family: str):
+    """What the MLP puts out along the error, its neurons' slopes held, less what the units of that place write."""
+    model = model_of(family)
+    dictionary, neurons = dictionary_of(model, "per-layer"), dictionary_of(model, "neurons")
+    layer, position = 1, 3
+    with norms_in_float64():
+        run, whole = trace(model, dictionary, PROMPT), trace(model, neurons, PROMPT)
+        graph = attribute(model, dictionary, PROMPT, targets=[Error(layer, position)])
+    (target,) = np.flatnonzero(graph.goal)
+    weights = graph.to_dense()[target]
+    along = run.errors[layer, position] / run.errors[layer, position].norm()
+    here = (whole.layer == layer) & (whole.position == position)
+    units, inputs = whole.unit[here], whole.inputs[layer][position, None]
+    vectors, constants = neurons.reading(layer, inputs.expand(len(units), -1), units)
+    slopes = whole.activation[here] / (vectors @ inputs[0] + constants)
+    written = run.frozen.written(neurons.writing(layer, units, layer), layer, torch.tensor([position]), neurons.writes)
+
+    def read(taken, token) -> float:
+        with norms_in_float64():
+            _, seen = run_clamped(model, run, taken, token, [(neurons.reads, layer)])
+        return float((slopes * (vectors @ seen[(neurons.reads, layer)][0, position])) @ (written @ along))
+
+    clean, found = read({}, None), []
+    below = np.isin(graph.nodes.kind, ("token", "error", "feature")) & (graph.nodes.layer < layer)
+    for source in np.flatnonzero(below)[::2]:
+        left = read(*what_it_writes(dictionary, run, graph, source))
+
+        found.append(clean - left)
+        assert clean - left == pytest.approx(weights[source], abs=1e-6 * np.abs(weights).max())
+    assert np.abs(found).max() > 0
 
 
 def what_it_writes(dictionary, run, graph, source) -> tuple[dict, int | None]:
