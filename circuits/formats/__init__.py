@@ -1,4 +1,7 @@
-"""FORMATS: published layouts of feature dictionaries, one file each: `recognises(folder)`, `load(folder)`."""
+"""FORMATS: published layouts of feature dictionaries, one file each: `recognises(folder)`, `load(folder)`.
+
+ATTENTION: the same for layouts of sets that stand in for attention.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,12 @@ from circuits.formats import (
     goodfire,
     llama_scope_1,
     llama_scope_2,
+    llama_scope_2_lorsa,
     qwen_scope,
     saelens,
     sparsify,
 )
+from circuits.transcoders.lorsa import Lorsa
 from circuits.transcoders.transcoders import Transcoders
 
 FORMATS = {
@@ -47,6 +52,8 @@ FORMATS = {
     "Qwen Scope": qwen_scope,
     "dictionary_learning": dictionary_learning,
 }
+
+ATTENTION = {"Lorsa": llama_scope_2_lorsa}
 
 IN_MEMORY = 2**29  # numbers; a set of more stays in its files
 
@@ -83,3 +90,23 @@ def load(folder: str | Path) -> Transcoders:
     folder = Path(folder)
     found = FORMATS[recognise(folder)].load(folder)
     return found.to(torch.device("cpu"), torch.float32, whole=found.size <= IN_MEMORY)
+
+
+def load_attention(folder: str | Path) -> Lorsa:
+    """The set for attention in a folder of a layout in ATTENTION; otherwise as `load`.
+
+    Raises:
+        UnknownTranscoders: no such folder, or it holds no such set.
+        DamagedTranscoders: a file is not what it should be.
+    """
+    folder = Path(folder)
+    for layout in ATTENTION.values():
+        if layout.recognises(folder):
+            found = layout.load(folder)
+            return found.to(torch.device("cpu"), torch.float32, whole=found.size <= IN_MEMORY)
+    if not folder.is_dir():
+        raise UnknownTranscoders(f"there is no folder {folder}: give one that holds a set for attention.")
+    raise UnknownTranscoders(
+        f"{folder} holds no set for attention ({', '.join(ATTENTION)}): give the `lorsa` folder of Llama Scope 2, say, "
+        "or leave attention as it is."
+    )

@@ -196,15 +196,17 @@ class Stored:
     """The tensors of one file. Small ones are read at once; large ones are opened, as memory maps, when they are used.
 
     inert: classes that a pickle may name. Each is replaced by an empty one; any other name is refused. Nothing runs.
-    within: where the tensors are in a pickle that holds other things too.
+    within: where the tensors are in a pickle that holds other things too. masks: tensors that hold truth values.
     """
 
-    def __init__(self, path: Path, folder: Path, *, inert: Sequence[str] = (), within: str = "") -> None:
+    def __init__(
+        self, path: Path, folder: Path, *, inert: Sequence[str] = (), within: str = "", masks: Sequence[str] = ()
+    ) -> None:
         self.path = check_inside(path, folder)
         self._inert, self._within = inert, within
         tensors = self._open()
         for name, tensor in tensors.items():
-            if tensor.ndim and not tensor.is_floating_point():
+            if tensor.ndim and not tensor.is_floating_point() and name not in masks:
                 raise DamagedTranscoders(f"{path}: {name} should hold floating point numbers, found {tensor.dtype}.")
         self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 

@@ -1,4 +1,4 @@
-"""OpenMOSS Llama Scope 2: a folder a layer with config.json and sae_weights.safetensors (W_E, W_D). Lorsa is named."""
+"""OpenMOSS Llama Scope 2: a folder a layer with config.json and sae_weights.safetensors (W_E, W_D). Not its Lorsa."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _read(folder: Path) -> Layer:
     config = read_config(path)
     if config.get("sae_type") == "lorsa":
         raise DamagedTranscoders(
-            f"{folder} holds Lorsa heads: they replace attention, and only MLPs are replaced here so far. Give the "
-            "`transcoder` folder of the same set."
+            f"{folder} holds Lorsa heads: they replace attention, and MLPs are wanted here. Give the `transcoder` "
+            "folder of the same set, and this one for attention (--attention)."
         )
     check_arithmetic(
         path,
