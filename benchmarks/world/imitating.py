@@ -7,7 +7,7 @@ import torch
 from benchmarks.world.batches import sampler
 from benchmarks.world.language import BOS, PAD, Language
 from benchmarks.world.prompts import Prompt
-from circuits.transcoders.train import Batch
+from circuits.transcoders.scaling import Batch
 
 
 def imitator(

@@ -15,7 +15,8 @@ from benchmarks.world import language as lexicon
 from benchmarks.world.language import PAD, Language
 from benchmarks.world.prompts import Prompt, induction
 from benchmarks.world.running import mlps, questions
-from circuits.transcoders.train import Trained, recorded
+from circuits.transcoders.teachers import recorded
+from circuits.transcoders.trained import Trained
 
 LONGEST = 30
 SHOWN = 5

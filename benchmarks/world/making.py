@@ -23,6 +23,7 @@ from benchmarks.world.swaps import LAYERS, swap_loss, swapper
 from benchmarks.world.training import Schedule, Shape, make_model, train, watch
 from circuits.transcoders import train as transcoding
 from circuits.transcoders.saving import save_cross_layer, save_per_layer
+from circuits.transcoders.teachers import Modules
 
 STAGES = ("model", "transcoders", "proof", "card")
 SETS = ("per-layer", "cross-layer")
@@ -155,8 +156,8 @@ def make_transcoders(
 
     draw = imitator(language, prompts, seed=seed + 3000, scale=recipe.transcoder_scale)
     trained = transcoding.train(
-        model, mlps(model), draw, plan,
-        cross_layer=name == "cross-layer", seed=seed, report=report, every=min(50, plan.steps),
+        Modules(model, mlps(model)), draw, plan,
+        kind="clt" if name == "cross-layer" else "plt", seed=seed, report=report, every=min(50, plan.steps),
     )  # fmt: skip
     save = save_cross_layer if name == "cross-layer" else save_per_layer
     save(trained.map(lambda tensor: tensor.detach().half()), folder / name, model_name="world")

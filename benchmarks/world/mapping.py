@@ -12,7 +12,8 @@ from benchmarks.world.judging import right
 from benchmarks.world.language import PAD, Language
 from benchmarks.world.prompts import Prompt
 from benchmarks.world.running import answer_logits, changed, mlps, questions
-from circuits.transcoders.train import Trained, recorded
+from circuits.transcoders.teachers import recorded
+from circuits.transcoders.trained import Trained
 
 
 @dataclass(frozen=True)

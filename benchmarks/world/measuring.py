@@ -23,7 +23,7 @@ from benchmarks.world.proof import (
 )
 from benchmarks.world.replacing import loss_of
 from benchmarks.world.states import best_f1, find, last_activations
-from circuits.transcoders.train import Trained
+from circuits.transcoders.trained import Trained
 
 ONE_TO_ONE = ("capital", "code", "river", "hero", "song")
 """Attributes of which every state has its own, so that an answer names the state."""

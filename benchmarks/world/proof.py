@@ -18,7 +18,7 @@ from benchmarks.world.language import Language
 from benchmarks.world.prompts import Prompt
 from benchmarks.world.running import answer_logits, changed, questions
 from benchmarks.world.states import StateFeatures
-from circuits.transcoders.train import Trained
+from circuits.transcoders.trained import Trained
 
 DOSE = 1.5
 """Fixed before any held-out city was asked about; the card shows other doses beside it."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from circuits.transcoders.train import Trained
+from circuits.transcoders.trained import Trained
 
 
 def load_transcoders(folder: Path) -> Trained:

@@ -11,7 +11,8 @@ from benchmarks.world.judging import right
 from benchmarks.world.language import PAD, Language
 from benchmarks.world.prompts import Prompt
 from benchmarks.world.running import answer_logits, mlps, questions
-from circuits.transcoders.train import Trained, recorded, replaced
+from circuits.transcoders.teachers import recorded, replaced
+from circuits.transcoders.trained import Trained
 
 ONE_ANSWER = ("one-hop", "two-hop city", "two-hop combo", "antonyms", "addition", "agreement", "indirect", "induction")
 """Parts whose questions have one right answer: `greater` has many."""

@@ -12,7 +12,8 @@ from transformers import LlamaForCausalLM
 from benchmarks.world.language import Language
 from benchmarks.world.prompts import Prompt
 from benchmarks.world.running import mlps, questions
-from circuits.transcoders.train import Trained, recorded
+from circuits.transcoders.teachers import recorded
+from circuits.transcoders.trained import Trained
 
 FIRES, ELSEWHERE = 0.5, 0.1
 """A state's feature fires on at least half of its prompts, and on at most a tenth of the others."""

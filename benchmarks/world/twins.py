@@ -25,6 +25,8 @@ from benchmarks.world.saving import load_model, save_model
 from benchmarks.world.training import Schedule, Shape, make_model, train, watch
 from circuits.transcoders import train as transcoding
 from circuits.transcoders.saving import save_cross_layer, save_per_layer
+from circuits.transcoders.scaling import Batch
+from circuits.transcoders.teachers import Modules, replaced
 
 KINDS = ("learned", "cheated")
 ASKED = tuple(name for name in ATTRIBUTES if name in ("capital", "code", "hero", "song"))
@@ -130,7 +132,7 @@ def measure(folder: Path, *, seed: int) -> dict[str, dict[str, float]]:
             "wrong hints": float(right(model, language, wrong).mean()),
         }
         for name in ("per-layer", "cross-layer"):
-            with transcoding.replaced(mlps(model), load_transcoders(place / name)):
+            with replaced(mlps(model), load_transcoders(place / name)):
                 found[kind][f"right hints, {name}"] = float(right(model, language, test).mean())
                 found[kind][f"wrong hints, {name}"] = float(right(model, language, wrong).mean())
     return found
@@ -143,7 +145,7 @@ def _make_set(
     draws = [sampler(language, hinted, facts, cheated=cheated, seed=seed + 2 + cheated) for cheated in (False, True)]
     turn = iter(range(10**9))
 
-    def batches() -> list[transcoding.Batch]:
+    def batches() -> list[Batch]:
         # Right hints and wrong ones in turn: what is imitated must hold for both.
         made = []
         for block in draws[next(turn) % 2]():
@@ -151,12 +153,12 @@ def _make_set(
             real = tokens != PAD
             real[:, 0] = False
             before_answer = torch.from_numpy(block.weight[:, 1:] == 1)
-            made.append(transcoding.Batch(tokens, real * (1.0 + before_answer), real * (0.2 + 0.8 * before_answer)))
+            made.append(Batch(tokens, real * (1.0 + before_answer), real * (0.2 + 0.8 * before_answer)))
         return made
 
     cross = place.name == "cross-layer"
     trained = transcoding.train(
-        model, mlps(model), batches, PLAN, cross_layer=cross, seed=seed,
+        Modules(model, mlps(model)), batches, PLAN, kind="clt" if cross else "plt", seed=seed,
         report=lambda step, numbers: say(f"{kind}: {place.name}, step {step}, divergence {numbers['divergence']:.4f}"),
     )  # fmt: skip
     save = save_cross_layer if cross else save_per_layer

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from circuits.transcoders.train import Trained
+from circuits.transcoders.trained import Trained
 
 
 def save_per_layer(transcoders: Trained, folder: Path, *, model_name: str) -> None:

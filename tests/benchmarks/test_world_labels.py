@@ -8,7 +8,8 @@ from benchmarks.world.language import make_language
 from benchmarks.world.prompts import all_prompts
 from benchmarks.world.running import mlps, questions
 from benchmarks.world.training import Shape, make_model
-from circuits.transcoders.train import Trained, recorded
+from circuits.transcoders.teachers import recorded
+from circuits.transcoders.trained import Trained
 
 LANGUAGE = make_language()
 PROMPTS = [p for p in all_prompts(LANGUAGE)["two-hop"] if p.attribute in ("capital", "hero")]

@@ -12,7 +12,7 @@ from benchmarks.world.proof import Edit, swap
 from benchmarks.world.running import answer_logits, mlps, questions
 from benchmarks.world.saving import load_model, save_model
 from benchmarks.world.training import Muon, Schedule, Shape, make_model
-from circuits.transcoders.train import Trained
+from circuits.transcoders.trained import Trained
 
 LANGUAGE = make_language()
 PROMPTS = all_prompts(LANGUAGE)

@@ -11,7 +11,8 @@ from benchmarks.world.reading import load_transcoders
 from benchmarks.world.running import mlps
 from benchmarks.world.training import Shape, make_model
 from circuits.transcoders.saving import save_cross_layer, save_per_layer
-from circuits.transcoders.train import Plan, recorded, replaced, train
+from circuits.transcoders.teachers import Modules, recorded, replaced
+from circuits.transcoders.train import Plan, train
 
 LANGUAGE = make_language()
 PROMPTS = {
@@ -34,8 +35,8 @@ def trained(cross_layer, run=0):
     model = toy()
     draw = imitator(LANGUAGE, PROMPTS, seed=0, scale=0.1)
     found = train(
-        model, mlps(model), draw, PLAN,
-        cross_layer=cross_layer, seed=0, every=20, report=lambda step, numbers: seen.append(numbers),
+        Modules(model, mlps(model)), draw, PLAN,
+        kind="clt" if cross_layer else "plt", seed=0, every=20, report=lambda step, numbers: seen.append(numbers),
     )  # fmt: skip
     return model, found.map(lambda tensor: tensor.detach()), seen
 
