@@ -193,12 +193,14 @@ class Model:
         read: Iterable[Site] = (),
         edit: Mapping[Site, Edit] | None = None,
         past: Any = None,
+        gradient: bool = False,
     ) -> tuple[Float[Tensor, "batch pos vocab"], dict[Site, Tensor]]:
         """The logits before any soft cap, and what passed through the sites asked for.
 
         read: sites whose tensors are wanted, each [batch pos ...]; see SITES.
         edit: for a site, a function from the tensor passing there to a new one. An edited site is read after its edit.
         past: keys and values of what came before these tokens, from `remember`; these tokens' own are added to it.
+        gradient: keep what autograd needs to come back from the logits to what the edits put in.
         """
         found: dict[Site, Tensor] = {}
         edit = edit or {}
@@ -223,8 +225,9 @@ class Model:
             past.append(tokens)
             tokens = torch.cat(past, dim=1)
         before = {} if past is None or isinstance(past, list) else {"past_key_values": past, "use_cache": True}
-        self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, **before)
-        found[("logits", 0)] = found[("logits", 0)][:, -new:]
+        with torch.set_grad_enabled(gradient):
+            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, **before)
+            found[("logits", 0)] = found[("logits", 0)][:, -new:]
         for site in wanted:
             if site not in found:  # an MLP that is not there reads and adds nothing
                 found[site] = edit.get(site, _same)(self.W_U.new_zeros(*tokens.shape, self.d_model))
