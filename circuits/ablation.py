@@ -48,17 +48,20 @@ def ablate_sets(
     """
     layers = range(run.frozen.layers)
     length = len(run.tokens)
-    marks = length * dictionary.units * len(layers)
-    active = torch.zeros(len(layers), length, dictionary.units, dtype=torch.bool, device=run.tokens.device)
-    active[run.layer, run.position, run.unit] = True
+    units_of = [dictionary.at(layer).units for layer in layers]
+    marks = length * sum(units_of)
+    active = [torch.zeros(length, units, dtype=torch.bool, device=run.tokens.device) for units in units_of]
+    for layer in layers:
+        here = run.layer == layer
+        active[layer][run.position[here], run.unit[here]] = True
     for some in batches(sets, run, per_row=marks * ROWS // BOOLS):
-        kept = [torch.full((len(some), length, dictionary.units), not keep) for _ in layers]
+        kept = [torch.full((len(some), length, units), not keep) for units in units_of]
         for row, units in enumerate(some):
             for layer in layers:
                 here = units[units[:, 0] == layer].cpu()
                 kept[layer][row, here[:, 1], here[:, 2]] = keep
         for layer in layers:
-            kept[layer][:, : dictionary.silent_positions] = True
+            kept[layer][:, : dictionary.at(layer).silent_positions] = True
         edits = _edits(dictionary, run, active, [marks.to(run.tokens.device) for marks in kept], fill, errors)
         _, seen = model.run(run.tokens.expand(len(some), -1), edit=edits, read=[read])
         if progress is not None:
@@ -69,7 +72,7 @@ def ablate_sets(
 def _edits(
     dictionary: Dictionary,
     run: Trace,
-    active: Bool[Tensor, "layer pos unit"],
+    active: Sequence[Bool[Tensor, "pos _"]],
     kept: list[Tensor],
     fill: Sequence[Tensor] | None,
     errors: bool,
@@ -78,13 +81,16 @@ def _edits(
     acts: list[Tensor] = []  # the activations after ablation
     changes: list[Tensor] = []  # what ablation took from them
     cross_layer = any(len(dictionary.written_layers(layer)) > 1 for layer in range(run.frozen.layers))
-    covered = torch.arange(len(run.tokens), device=run.tokens.device) >= dictionary.silent_positions
+
+    def covered(layer: int) -> Bool[Tensor, "pos 1"]:
+        positions = torch.arange(len(run.tokens), device=run.tokens.device)[:, None]
+        return positions >= dictionary.at(layer).silent_positions
 
     def encode(layer: int) -> Edit:
         def edit(x: Tensor) -> Tensor:
             live = dictionary.activations(layer, x)
             if cross_layer or not errors:
-                live = live * covered[:, None]
+                live = live * covered(layer)
             left = kept[layer] | ~(active[layer] | (live != 0))
             after = torch.where(left, live, 0 if fill is None else fill[layer])
             inputs[layer:], acts[layer:], changes[layer:] = [x], [after], [after - live]
@@ -107,12 +113,13 @@ def _edits(
             skip = dictionary.skip(layer)
             out = decoded(acts) + dictionary.bias(layer)
             out = out if skip is None else out + inputs[layer] @ skip.T
-            return torch.where(covered[:, None], out, live)
+            return torch.where(covered(layer), out, live)
 
         return rebuild if not errors else replace if cross_layer else add_change
 
     edits: dict[Site, Edit] = {}
     for layer in range(run.frozen.layers):
-        edits[(dictionary.reads, layer)] = encode(layer)
-        edits[(dictionary.writes, layer)] = write(layer)
+        here = dictionary.at(layer)
+        edits[(here.reads, layer)] = encode(layer)
+        edits[(here.writes, layer)] = write(layer)
     return edits

@@ -141,7 +141,7 @@ def _written(
             here = torch.tensor([position], device=run.tokens.device)
             for to in dictionary.written_layers(layer):
                 vector = float(nodes.activation[source]) * dictionary.writing(layer, unit, to)
-                at(to)[i, position] = run.frozen.written(vector, to, here, dictionary.writes)[0]
+                at(to)[i, position] = run.frozen.written(vector, to, here, dictionary.at(to).writes)[0]
     return found
 
 
@@ -171,10 +171,10 @@ def _skip(run: Trace, dictionary: Dictionary, layer: int, x: Tensor) -> Float[Te
     skip = dictionary.skip(layer)
     if skip is None:
         return torch.zeros_like(x)
-    norm = run.frozen.mlp_norm[layer]
+    norm, here = run.frozen.mlp_norm[layer], dictionary.at(layer)
     everywhere = torch.arange(x.shape[1], device=x.device)
-    read = {"residual_mid": lambda y: y, "mlp_input": norm.apply, "mlp_normalised": norm.normalise}[dictionary.reads]
-    return torch.stack([run.frozen.written(read(each) @ skip.T, layer, everywhere, dictionary.writes) for each in x])
+    read = {"residual_mid": lambda y: y, "mlp_input": norm.apply, "mlp_normalised": norm.normalise}[here.reads]
+    return torch.stack([run.frozen.written(read(each) @ skip.T, layer, everywhere, here.writes) for each in x])
 
 
 def _dense(gradient: Gradient, length: int) -> Float[Tensor, "live pos d_model"]:

@@ -72,6 +72,21 @@ def intervene(
     Source: METHODS section 6.1, constrained patching.
     """
     run = prompt if isinstance(prompt, Trace) else trace(model, transcoders, prompt)
+    return read_under(model, transcoders, run, runs, [read], attention=attention, window=window, past=past)[read]
+
+
+def read_under(
+    model: Model,
+    transcoders: Dictionary,
+    run: Trace,
+    runs: Sequence[Sequence[Intervention]],
+    read: Sequence[Site],
+    *,
+    attention: str = "live",
+    window: int | None = None,
+    past: Any = None,
+) -> dict[Site, Float[Tensor, "run pos _"]]:
+    """What stands at several sites under each set of interventions; for all else see `intervene`."""
     if attention not in ATTENTION:
         raise BadOption(f"attention must be one of {', '.join(ATTENTION)}, found {attention!r}.")
     window = default_window(transcoders) if window is None else window
@@ -82,14 +97,16 @@ def intervene(
         for intervention in chosen:
             _check(intervention, run, transcoders, active)
         _check_twice(chosen)
-    parts = []
+    parts: dict[Site, list[Tensor]] = {site: [] for site in read}
     for some in batches(runs, run):
         edits = _edits(transcoders, run, some, active, window)
         if attention == "frozen":
             edits |= hold_attention(run)
-        _, seen = model.run(run.tokens.expand(len(some), -1), edit=edits, read=[read], past=past)
-        parts.append(seen[read])
-    return torch.cat(parts) if parts else run.logits.new_zeros(0, *run.logits.shape)
+        _, seen = model.run(run.tokens.expand(len(some), -1), edit=edits, read=list(read), past=past)
+        for site, found in parts.items():
+            found.append(seen[site])
+    nothing = run.logits.new_zeros(0, *run.logits.shape)
+    return {site: torch.cat(found) if found else nothing for site, found in parts.items()}
 
 
 def default_window(transcoders: Dictionary) -> int:
@@ -103,7 +120,7 @@ def missed(transcoders: Dictionary, run: Trace, layer: int) -> Float[Tensor, "po
     skip = transcoders.skip(layer)
     rebuilt = written_by_units(transcoders, run, layer) + transcoders.bias(layer)
     rebuilt = rebuilt if skip is None else rebuilt + run.inputs[layer] @ skip.T
-    covered = torch.arange(len(run.tokens), device=run.tokens.device) >= transcoders.silent_positions
+    covered = torch.arange(len(run.tokens), device=run.tokens.device) >= transcoders.at(layer).silent_positions
     return (run.written[layer] - rebuilt) * covered[:, None]
 
 
@@ -173,7 +190,8 @@ def _edits(
                 holds[row] = True
                 delta[row, each.position] += change
     return {
-        (transcoders.writes, layer): _hold(run.written[layer], delta, holds) for layer, (delta, holds) in held.items()
+        (transcoders.at(layer).writes, layer): _hold(run.written[layer], delta, holds)
+        for layer, (delta, holds) in held.items()
     }
 
 
@@ -211,14 +229,15 @@ def _check(wanted: Intervention, run: Trace, transcoders: Dictionary, active: di
         if run.errors is None or not run.errors[wanted.layer, wanted.position].any():
             raise BadIntervention(f"{wanted}: there is no error there: the dictionary is exact, or leaves it alone.")
     elif wanted.value is not None:
-        if not 0 <= wanted.unit < transcoders.units or wanted.position < transcoders.silent_positions:
+        here = transcoders.at(wanted.layer)
+        if not 0 <= wanted.unit < here.units or wanted.position < here.silent_positions:
             raise BadIntervention(
-                f"{wanted}: {transcoders.name} has units 0 to {transcoders.units - 1}, from position "
-                f"{transcoders.silent_positions} on."
+                f"{wanted}: {transcoders.name} has units 0 to {here.units - 1} in that layer, from position "
+                f"{here.silent_positions} on."
             )
     elif (wanted.layer, wanted.position, wanted.unit) not in active:
-        here = [unit for layer, position, unit in active if (layer, position) == (wanted.layer, wanted.position)]
-        known = ", ".join(map(str, here[:8])) + (" …" if len(here) > 8 else "") or "none"
+        others = [unit for layer, position, unit in active if (layer, position) == (wanted.layer, wanted.position)]
+        known = ", ".join(map(str, others[:8])) + (" …" if len(others) > 8 else "") or "none"
         raise BadIntervention(f"{wanted}: that unit is not active there; active at this place: {known}.")
 
 

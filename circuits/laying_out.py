@@ -48,7 +48,8 @@ def lay_out(
     front = [*tokens, *biases]
 
     unit_layer, position, unit = (column.cpu().numpy() for column in (run.layer, run.position, run.unit))
-    kinds = np.full(len(unit), dictionary.kind, dtype=object)
+    stands_in = [dictionary.at(layer) for layer in range(layers)]
+    kinds = np.array([here.kind for here in stands_in], dtype=object)[unit_layer]
     names = [f"{at}/{number}" for at, number in zip(unit_layer.tolist(), unit.tolist(), strict=True)]
     notes = dictionary.notes
     labels = [(name in notes and notes[name].get("label")) or f"L{name}" for name in names]
@@ -56,7 +57,8 @@ def lay_out(
     errors = np.full((layers, length), -1)
     if run.errors is not None:
         covered = np.arange(length)[None] <= reach[:, None]
-        covered[:, : dictionary.silent_positions] = False
+        for layer, here in enumerate(stands_in):
+            covered[layer, : length if here.exact else here.silent_positions] = False
         places = np.stack(np.nonzero(covered))
         count = places.shape[1]
         names = np.array([f"error L{layer}" for layer in places[0]], dtype=object)

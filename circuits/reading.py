@@ -84,7 +84,7 @@ def read_units(run: Trace, dictionary: Dictionary) -> Reading:
         position = run.position[here]
         x = run.inputs[layer][position]
         read, constant = dictionary.reading(layer, x, run.unit[here])
-        vector, norm = run.frozen.read_residual(read, layer, position, dictionary.reads)
+        vector, norm = run.frozen.read_residual(read, layer, position, dictionary.at(layer).reads)
         products = read * x
         vectors.append(vector)
         values.append(products.sum(-1) + constant)
@@ -147,15 +147,16 @@ def read_error(model: Model, run: Trace, dictionary: Dictionary, layer: int, pos
     products = written[:, None] * read * x
     sizes = products.abs().sum()
 
-    taken = raw if dictionary.writes == "mlp_raw" else along
+    stands_in = dictionary.at(layer)
+    taken = raw if stands_in.writes == "mlp_raw" else along
     encoder = written @ constant + neurons.bias(layer) @ raw - dictionary.bias(layer) @ taken
-    if dictionary.writes != "mlp_raw" and post_norm is not None and post_norm.bias is not None:
+    if stands_in.writes != "mlp_raw" and post_norm is not None and post_norm.bias is not None:
         encoder = encoder + post_norm.bias @ along
     value = products.sum() + encoder
     skip = dictionary.skip(layer)
     if skip is not None:
         passed = -(taken @ skip)
-        beside, beside_norm = frozen.read_residual(passed[None], layer, here, dictionary.reads)
+        beside, beside_norm = frozen.read_residual(passed[None], layer, here, stands_in.reads)
         vector, norm = vector + beside, norm + beside_norm
         value = value + passed @ run.inputs[layer][position]
         sizes = sizes + (passed * run.inputs[layer][position]).abs().sum()
@@ -176,7 +177,7 @@ def written_at(
             here = torch.nonzero((run.layer == source) & (run.position == position))[:, 0]
             written = run.activation[here, None] * dictionary.writing(source, run.unit[here], layer)
             rows.append(here)
-            vectors.append(run.frozen.written(written, layer, run.position[here], dictionary.writes))
+            vectors.append(run.frozen.written(written, layer, run.position[here], dictionary.at(layer).writes))
     return torch.cat(rows), torch.cat(vectors)
 
 
@@ -227,12 +228,12 @@ def _stream(
             attended = attended + vectors
         if at == layer:
             return x, x if frozen.parallel else x + attended
-        raw = run.written[at]
-        if dictionary.exact:  # as `trace` has it: the real outputs come from norms that compute in float32
+        raw, stands_in = run.written[at], dictionary.at(at)
+        if stands_in.exact:  # as `trace` has it: the real outputs come from norms that compute in float32
             raw = dictionary.decode(at, dictionary.activations(at, run.inputs[at]), at) + dictionary.bias(at)
-        out = frozen.written(raw, at, everywhere, dictionary.writes)
+        out = frozen.written(raw, at, everywhere, stands_in.writes)
         post_norm = frozen.mlp_post_norm[at]
-        if dictionary.writes == "mlp_raw" and post_norm is not None and post_norm.bias is not None:
+        if stands_in.writes == "mlp_raw" and post_norm is not None and post_norm.bias is not None:
             out = out + post_norm.bias
         x = x + attended + out
     return x, None

@@ -49,12 +49,13 @@ def mean_activations(
     model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]
 ) -> list[Float[Tensor, "unit"]]:
     """Each unit's mean activation over all positions of these prompts that its dictionary covers, per layer."""
+    silent = [dictionary.at(layer).silent_positions for layer in range(model.layers)]
     sums: list[Tensor] = []
     for acts in _activations(model, dictionary, prompts):
-        here = [each[:, dictionary.silent_positions :].flatten(0, 1).sum(0) for each in acts]
+        here = [each[:, first:].flatten(0, 1).sum(0) for each, first in zip(acts, silent, strict=True)]
         sums = [old + new for old, new in zip(sums, here, strict=True)] if sums else here
-    covered = len(prompts) * max(prompts.shape[1] - dictionary.silent_positions, 0)
-    return [each / max(covered, 1) for each in sums]
+    covered = [len(prompts) * max(prompts.shape[1] - first, 0) for first in silent]
+    return [each / max(count, 1) for each, count in zip(sums, covered, strict=True)]
 
 
 def activations_on(model: Model, dictionary: Dictionary, prompt: Int[Tensor, "pos"]) -> list[Float[Tensor, "pos unit"]]:
@@ -67,11 +68,12 @@ def _activations(
     model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]
 ) -> Iterator[list[Float[Tensor, "prompt pos unit"]]]:
     """Every unit's activation on some of the prompts at a time, per layer."""
-    layers = range(model.layers)
-    length = prompts.shape[1]
-    for some in prompts.split(_at_once(model, length, length * max(model.vocabulary, dictionary.units * model.layers))):
-        _, seen = model.run(some, read=[(dictionary.reads, layer) for layer in layers])
-        yield [dictionary.activations(layer, seen[(dictionary.reads, layer)]) for layer in layers]
+    stands_in = [dictionary.at(layer) for layer in range(model.layers)]
+    units, length = sum(here.units for here in stands_in), prompts.shape[1]
+    sites = [(here.reads, layer) for layer, here in enumerate(stands_in)]
+    for some in prompts.split(_at_once(model, length, length * max(model.vocabulary, units))):
+        _, seen = model.run(some, read=sites)
+        yield [dictionary.activations(layer, seen[(site, layer)]) for site, layer in sites]
 
 
 def _at_once(model: Model, length: int, numbers: int) -> int:

@@ -146,7 +146,7 @@ class Sources:
     def _write(self, source: int, here: slice, layer: int) -> Float[Tensor, "source d_model"]:
         run, dictionary = self._run, self._dictionary
         vectors = run.activation[here, None] * dictionary.writing(source, run.unit[here], layer)
-        return run.frozen.written(vectors, layer, run.position[here], dictionary.writes)
+        return run.frozen.written(vectors, layer, run.position[here], dictionary.at(layer).writes)
 
     def _carried(self) -> Iterator[Entry]:
         """Embeddings carried through the first attention: at each position what every token to its left has become.

@@ -234,13 +234,13 @@ def _through_skip(
     skip = dictionary.skip(layer)
     if skip is None:
         return None
-    post_norm = frozen.mlp_post_norm[layer]
-    if dictionary.writes == "mlp_raw" and post_norm is not None:
+    post_norm, here = frozen.mlp_post_norm[layer], dictionary.at(layer)
+    if here.writes == "mlp_raw" and post_norm is not None:
         g = post_norm.transpose(g, position)
     g = g @ skip
-    if dictionary.reads == "residual_mid":
+    if here.reads == "residual_mid":
         return g
-    return frozen.mlp_norm[layer].transpose(g, position, gained=dictionary.reads == "mlp_input")
+    return frozen.mlp_norm[layer].transpose(g, position, gained=here.reads == "mlp_input")
 
 
 def _positions(length: np.ndarray, like: Tensor) -> Tensor:

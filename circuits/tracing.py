@@ -42,7 +42,8 @@ class Trace:
     layer, position, unit, activation: the active units, in reading order. [active]
     inputs: what the dictionary read, per layer. [pos d_in]
     written: the real MLP outputs at the site where the dictionary writes. [layer pos d_out]
-    errors: what the dictionary misses of them; None for an exact dictionary. [layer pos d_model]
+    errors: what the dictionary misses of them, zero where it is exact; None where it is so in all layers.
+        [layer pos d_model]
     constants: every bias and sink. residual: the last residual stream. [pos d_model]
     """
 
@@ -73,24 +74,25 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
     """
     check_given(model, dictionary)
     tokens = model.tokenize(prompt)
-    outputs = [(site, layer) for layer in range(model.layers) for site in ("mlp_output", dictionary.writes)]
+    stands_in = [dictionary.at(layer) for layer in range(model.layers)]
+    outputs = [(site, layer) for layer, here in enumerate(stands_in) for site in ("mlp_output", here.writes)]
     read = [*sites_to_freeze(model), *outputs]
     logits, seen = model.run(tokens[None], read=read)
     frozen = freeze(model, seen)
     length = len(tokens)
     everywhere = torch.arange(length, device=tokens.device)
-    alive = everywhere >= dictionary.silent_positions
 
     x = frozen.embedding if frozen.positions is None else frozen.embedding + frozen.positions
     constants = [] if frozen.positions is None else [Constant("position embedding", -1, "embedding", frozen.positions)]
     inputs, acts, found, values, errors = [], [], [], [], []
-    for layer, attention in enumerate(frozen.attention):
+    for layer, (attention, here) in enumerate(zip(frozen.attention, stands_in, strict=True)):
+        alive = everywhere >= here.silent_positions
         attended = attention.forward(x)
         for name, vectors in attention.constant.items():
             attended = attended + vectors
             constants.append(Constant(f"{name} bias", layer, "attention", vectors))
         residual = x if frozen.parallel else x + attended
-        inputs.append(frozen.mlp_input(residual, layer, dictionary.reads))
+        inputs.append(frozen.mlp_input(residual, layer, here.reads))
         acts.append(dictionary.activations(layer, inputs[layer]) * alive[:, None])
         found.append(torch.nonzero(acts[layer]))
         values.append(acts[layer][found[layer][:, 0], found[layer][:, 1]])
@@ -103,25 +105,25 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         skip = dictionary.skip(layer)
         skipped = torch.zeros_like(units) if skip is None else inputs[layer] @ skip.T
 
-        def reached(vectors: Tensor, layer: int = layer) -> Tensor:
-            return frozen.written(vectors, layer, everywhere, dictionary.writes)
+        def reached(vectors: Tensor, layer: int = layer, writes: str = here.writes) -> Tensor:
+            return frozen.written(vectors, layer, everywhere, writes)
 
         linear = reached(units + skipped)
         bias = reached(dictionary.bias(layer).expand(length, -1))
         post_norm = frozen.mlp_post_norm[layer]
-        if dictionary.writes == "mlp_raw" and post_norm is not None and post_norm.bias is not None:
+        if here.writes == "mlp_raw" and post_norm is not None and post_norm.bias is not None:
             bias = bias + post_norm.bias
-        out = linear + bias if dictionary.exact else seen[("mlp_output", layer)][0]
+        out = linear + bias if here.exact else seen[("mlp_output", layer)][0]
 
         constants.append(Constant("decoder bias", layer, "mlp", bias * alive[:, None]))
-        for silent in range(min(dictionary.silent_positions, length)):
+        for silent in range(min(here.silent_positions, length)):
             sink = out - reached(skipped)
             constants.append(Constant("sink", layer, "mlp", sink * (everywhere == silent)[:, None], position=silent))
         norm_bias = frozen.mlp_norm[layer].bias
-        if skip is not None and norm_bias is not None and dictionary.reads == "mlp_input":
+        if skip is not None and norm_bias is not None and here.reads == "mlp_input":
             through = reached((norm_bias @ skip.T).expand(length, -1))
             constants.append(Constant("norm bias through skip", layer, "mlp", through))
-        errors.append((out - linear - bias) * alive[:, None])
+        errors.append(torch.zeros_like(out) if here.exact else (out - linear - bias) * alive[:, None])
         x = x + attended + out
 
     rebuilt = frozen.final_norm.apply(x) @ frozen.unembedding
@@ -145,8 +147,8 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         unit=torch.cat([each[:, 1] for each in found]),
         activation=torch.cat(values),
         inputs=inputs,
-        written=torch.stack([seen[(dictionary.writes, layer)][0] for layer in range(model.layers)]),
-        errors=None if dictionary.exact else torch.stack(errors),
+        written=torch.stack([seen[(here.writes, layer)][0] for layer, here in enumerate(stands_in)]),
+        errors=None if all(here.exact for here in stands_in) else torch.stack(errors),
         constants=[each for each in constants if bool(each.vectors.any())],
         residual=x,
     )
@@ -160,5 +162,5 @@ def check_given(model: object, dictionary: object) -> None:
     """
     if not isinstance(model, Model):
         raise BadOption(f"the model must be what `load_model` returns, found {model!r}.")
-    if not hasattr(dictionary, "reads"):
+    if not hasattr(dictionary, "reading"):
         raise BadOption(f"the transcoders must be what `load_transcoders` returns, found {dictionary!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,8 +17,7 @@ from circuits.assaying.survival import Survival, p_value
 from circuits.attribution.direct import attribute_directly
 from circuits.model import Model
 from circuits.sampling import sample_prompts
-from circuits.transcoders.base import Dictionary
-from circuits.transcoders.neurons import Neurons
+from circuits.transcoders.base import Dictionary, StandIn
 from graphs.assays import Control
 from graphs.graph import AttributionGraph
 
@@ -27,15 +27,17 @@ ROUNDS = 4  # a control's graph is traced in so many rounds, each choosing anew
 class ShuffledDecoders:
     """A dictionary whose units write what others of their layer should: it reads right and says the wrong thing."""
 
-    exact = False
-
     def __init__(self, dictionary: Dictionary, seed: int) -> None:
         numbers = np.random.default_rng(seed)
         self._dictionary = dictionary
-        self._order = [torch.from_numpy(numbers.permutation(dictionary.units)) for _ in range(dictionary.layers)]
+        units = [dictionary.at(layer).units for layer in range(dictionary.layers)]
+        self._order = [torch.from_numpy(numbers.permutation(each)) for each in units]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dictionary, name)
+
+    def at(self, layer: int) -> StandIn:
+        return replace(self._dictionary.at(layer), exact=False)
 
     def writing(self, layer: int, unit: Int[Tensor, "n"], to: int) -> Float[Tensor, "n d_out"]:
         return self._dictionary.writing(layer, self._order[layer].to(unit.device)[unit], to)
@@ -110,8 +112,7 @@ def _of_shuffled_decoders(bench: Bench, survival: Survival) -> Iterator[float]:
 def _of_shuffled_models(bench: Bench, survival: Survival) -> Iterator[float]:
     for each in range(thresholds.OTHERS):
         model = bench.model.shuffled(bench.seed + each)
-        dictionary = Neurons(model) if isinstance(bench.transcoders, Neurons) else bench.transcoders
-        graph = _trace(model, dictionary, bench.run.tokens, len(bench.units))
+        graph = _trace(model, bench.transcoders.for_model(model), bench.run.tokens, len(bench.units))
         yield float(survival.kept([_units(bench, graph)])[0])
 
 

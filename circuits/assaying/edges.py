@@ -78,7 +78,7 @@ def _written(bench: Bench, row: int) -> dict[Place, tuple[int | None, Tensor]]:
         return {
             ("mlp", to): (
                 position,
-                run.frozen.written(value * dictionary.writing(layer, unit, to), to, at, dictionary.writes)[0],
+                run.frozen.written(value * dictionary.writing(layer, unit, to), to, at, dictionary.at(to).writes)[0],
             )
             for to in dictionary.written_layers(layer)
         }
@@ -130,14 +130,15 @@ def _leave_out(
                 out = out - missing[("mlp", layer)]
             if skip is not None:
                 skipped = (live[layer] - run.inputs[layer]) @ skip.T
-                out = out + torch.stack([run.frozen.written(x, layer, everywhere, dictionary.writes) for x in skipped])
+                writes = dictionary.at(layer).writes
+                out = out + torch.stack([run.frozen.written(x, layer, everywhere, writes) for x in skipped])
             return out
 
         return edit
 
     everywhere = torch.arange(len(run.tokens), device=run.tokens.device)
     edits: dict[Site, Edit] = dict(hold_attention(run))
-    edits |= {(dictionary.reads, layer): notice(layer) for layer in range(bench.model.layers)}
+    edits |= {(dictionary.at(layer).reads, layer): notice(layer) for layer in range(bench.model.layers)}
     edits |= {site: hold(site, value) for site, value in held.items()}
     for (place, layer), lacking in missing.items():
         if place != "mlp":

@@ -161,7 +161,7 @@ def _measure_unit(transcoders: Dictionary, graph: AttributionGraph, run: Trace, 
     worth[row] = clean
     return Metric(
         rows=np.array([row]),
-        site=(transcoders.reads, layer),
+        site=(transcoders.at(layer).reads, layer),
         explained=read,
         kept=read,
         moved=lambda inputs: (read(inputs) - clean).abs().double(),

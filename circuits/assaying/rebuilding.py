@@ -14,6 +14,7 @@ def missed_share(transcoders: Dictionary, run: Trace) -> float:
     """
     if run.errors is None:
         return 0.0
-    written = run.written[:, transcoders.silent_positions :]
-    errors = [missed(transcoders, run, layer).square().sum() for layer in range(len(written))]
-    return float(sum(errors) / written.square().sum())
+    layers = range(len(run.written))
+    written = [run.written[layer, transcoders.at(layer).silent_positions :].square().sum() for layer in layers]
+    errors = [missed(transcoders, run, layer).square().sum() for layer in layers]
+    return float(sum(errors) / sum(written))

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from circuits.model import Model
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What stands in for the MLP of one layer.
+
+    kind: the node kind of a unit, "feature" or "neuron". units: how many there are.
+    reads: where they read: "mlp_input" (after the norm and gain), "mlp_normalised" (before the gain), "residual_mid".
+    writes: where the output belongs: "mlp_output" (as it joins the residual stream) or "mlp_raw" (before a post-norm).
+    exact: the reconstruction is the MLP itself, so that there is no error.
+    silent_positions: how many of the first positions it leaves alone; the MLP output there is a constant, the sink.
+    """
+
+    kind: str
+    units: int
+    reads: str
+    writes: str
+    exact: bool
+    silent_positions: int
 
 
 @runtime_checkable
 class Dictionary(Protocol):
     """A set of units replacing the MLPs of a model.
 
-    name, content_hash: which one it is. layers, d_model: the model it fits. units: how many each layer has.
-    kind: the node kind of a unit, "feature" or "neuron".
-    reads: where it reads: "mlp_input" (after the norm and gain), "mlp_normalised" (before the gain), "residual_mid".
-    writes: where its output belongs: "mlp_output" (as it joins the residual stream) or "mlp_raw" (before a post-norm).
-    exact: its reconstruction is the MLP itself, so that there is no error.
-    silent_positions: how many of the first positions it leaves alone; the MLP output there is a constant, the sink.
+    name, content_hash: which one it is. layers, d_model: the model it fits.
     notes: per unit "layer/unit", what is known about it: label, fires_on, context, promotes, density. May be empty.
     """
 
@@ -30,19 +47,15 @@ class Dictionary(Protocol):
     @property
     def d_model(self) -> int: ...
     @property
-    def units(self) -> int: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def reads(self) -> str: ...
-    @property
-    def writes(self) -> str: ...
-    @property
-    def exact(self) -> bool: ...
-    @property
-    def silent_positions(self) -> int: ...
-    @property
     def notes(self) -> dict[str, dict[str, Any]]: ...
+
+    def at(self, layer: int) -> StandIn:
+        """What stands in for the MLP of a layer."""
+        ...
+
+    def for_model(self, model: Model) -> Dictionary:
+        """The same dictionary for another model of the same sizes: what it takes from a model, it takes from that."""
+        ...
 
     def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
         """Every unit's activation on inputs x of a layer."""

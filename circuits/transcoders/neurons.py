@@ -8,6 +8,9 @@ where it stands, by one of three rules:
     frozen-gate   f(g) W_in: the gate is a constant, and gets no credit. The inputs sum to the activation.
     gradient      f(g) W_in + u f'(g) W_gate: what a small change would do. The rest of the activation is a constant.
 
+The whole output of an MLP is read by the same rules, neuron by neuron; an ungated neuron's activation f(u) then with
+φ(u) W_in, or by the gradient with f'(u) W_in.
+
 Source: METHODS section 2.7; RelP (Rezaei Jafari et al. 2025) for half and identity rule.
 """
 
@@ -24,6 +27,7 @@ from torch.nn import functional
 
 from circuits.errors import BadOption, UnfitTranscoders
 from circuits.model import Model
+from circuits.transcoders.base import StandIn
 
 
 def _tanh_ratio(g: Tensor) -> Tensor:
@@ -50,7 +54,7 @@ RULES = ("half", "frozen-gate", "gradient")
 
 
 class Neurons:
-    """Every MLP neuron of a model as a feature. See `Dictionary` for the fields.
+    """Every MLP neuron of a model as a feature. See `Dictionary` and `StandIn` for the fields.
 
     rule: one of RULES, how a gated neuron is made linear; without gates they are all the same.
     """
@@ -60,7 +64,6 @@ class Neurons:
     writes = "mlp_raw"
     exact = True
     silent_positions = 0
-    cross_layer = False
 
     def __init__(self, model: Model, *, rule: str = RULES[0]) -> None:
         if rule not in RULES:
@@ -88,6 +91,12 @@ class Neurons:
     @property
     def gated(self) -> bool:
         return self._blocks[0].W_gate is not None
+
+    def at(self, layer: int) -> StandIn:
+        return StandIn(self.kind, self.units, self.reads, self.writes, self.exact, self.silent_positions)
+
+    def for_model(self, model: Model) -> Neurons:
+        return Neurons(model, rule=self._rule)
 
     def _before(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The input branch u and the gate g of every neuron; g is None without a gate."""
@@ -118,18 +127,57 @@ class Neurons:
         b_gate = x.new_zeros(len(unit)) if block.b_gate is None else block.b_gate[unit]
         u = (x * W_in).sum(-1) + b_in
         g = (x * W_gate).sum(-1) + b_gate
-        if self._rule == "frozen-gate":
-            opened = self._function(g)
-            return opened[:, None] * W_in, opened * b_in
+        of_input, of_gate = self._credit(u, g)
+        vector = of_input[:, None] * W_in + of_gate[:, None] * W_gate
         if self._rule == "gradient":
-            opened, slope = self._function(g), self._slope(g)
-            vector = opened[:, None] * W_in + (u * slope)[:, None] * W_gate
-            return vector, opened * u - (x * vector).sum(-1)
-        of_input, of_gate = self._function(g) / 2, u * self._ratio(g) / 2
-        return of_input[:, None] * W_in + of_gate[:, None] * W_gate, of_input * b_in + of_gate * b_gate
+            return vector, self._function(g) * u - (x * vector).sum(-1)
+        return vector, of_input * b_in + of_gate * b_gate
+
+    def output(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
+        """What the MLP puts out, before a post-norm."""
+        return self.decode(layer, self.activations(layer, x), layer) + self.bias(layer)
+
+    def read_output(
+        self, layer: int, x: Float[Tensor, "n d_in"], along: Float[Tensor, "n d_out"]
+    ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
+        """For each direction at its input x, a read vector and a constant: `vector · x + constant` is `along · output`.
+
+        Every neuron is read by the rule. Rows with the same x do best to stand together.
+        """
+        block = self._blocks[layer]
+        places, which = torch.unique_consecutive(x, dim=0, return_inverse=True)
+        u, g = self._before(layer, places)
+        of_input, of_gate = self._credit(u, g)
+        share = along @ block.W_out.T
+        of_input = share * of_input[which]
+        vector = of_input @ block.W_in.T
+        constant = along @ self.bias(layer)
+        of_gate = share * of_gate[which]
+        if block.W_gate is not None:
+            vector = vector + of_gate @ block.W_gate.T
+        if self._rule == "gradient":
+            activation = self._function(u) if g is None else self._function(g) * u
+            return vector, constant + (share * activation[which]).sum(-1) - (x * vector).sum(-1)
+        if block.b_in is not None:
+            constant = constant + of_input @ block.b_in
+        if block.b_gate is not None:
+            constant = constant + of_gate @ block.b_gate
+        return vector, constant
+
+    def _credit(self, u: Float[Tensor, "... unit"], g: Float[Tensor, "... unit"] | None) -> tuple[Tensor, Tensor]:
+        """How much of the input branch u and of the gate g each neuron's activation is, by the rule."""
+        if g is None:
+            of_input = self._slope(u) if self._rule == "gradient" else self._ratio(u)
+            return of_input, torch.zeros_like(u)
+        opened = self._function(g)
+        if self._rule == "frozen-gate":
+            return opened, torch.zeros_like(u)
+        if self._rule == "gradient":
+            return opened, u * self._slope(g)
+        return opened / 2, u * self._ratio(g) / 2
 
     @torch.enable_grad()
-    def _slope(self, g: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def _slope(self, g: Float[Tensor, "... unit"]) -> Float[Tensor, "... unit"]:
         """The derivative of the activation function."""
         g = g.detach().requires_grad_()
         return torch.autograd.grad(self._function(g).sum(), g)[0]

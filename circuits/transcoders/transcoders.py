@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import DamagedTranscoders
-from circuits.transcoders.mapped import ByTarget
+from circuits.model import Model
+from circuits.transcoders.base import StandIn
+from circuits.transcoders.mapped import ByTarget, Mapped
 
 BLOCK = 2**25  # numbers of an encoder that are converted and multiplied at once
 FEW = 2**12  # with more units than this, decoding gathers the rows of the live ones
@@ -30,7 +32,7 @@ class Transcoders:
     Layer l is rebuilt as `Σ_{s <= l} (a_s scale[s][:, l - s]) @ W_dec[s][:, l - s] + b_dec[l] (+ W_skip[l] x)`.
 
     W_enc: per layer [unit d_in]. b_enc, threshold: per layer [unit]. W_dec: per layer [unit written_layer d_out].
-    b_dec: per layer [d_out]. W_skip: per layer [d_out d_in], or None. The other fields: see `Dictionary`.
+    b_dec: per layer [d_out]. W_skip: per layer [d_out d_in], or None. The other fields: see `Dictionary`, `StandIn`.
     zoom: per layer a number. centre: per layer [d_in]. rank: per layer [unit]. scale: per layer [unit written_layer].
     k: per layer how many. None, for these five: a layout that knows no such thing; they do nothing.
     numbers: the model's layers these are, None for all from 0 on.
@@ -82,10 +84,26 @@ class Transcoders:
         return any(decoder.shape[1] > 1 for decoder in self.W_dec)
 
     @property
+    def of_layers(self) -> tuple[int, ...]:
+        """The model's layers these are."""
+        return tuple(range(self.layers)) if self.numbers is None else self.numbers
+
+    @property
+    def autoencodes(self) -> bool:
+        """Whether it rebuilds a tensor from itself: see `circuits.transcoders.autoencoders`."""
+        return self.reads == self.writes
+
+    @property
     def size(self) -> int:
         """How many numbers it holds."""
         large = [getattr(self, name) for name in LARGE]
         return sum(torch.Size(weight.shape).numel() for weights in large if weights is not None for weight in weights)
+
+    def at(self, layer: int) -> StandIn:
+        return StandIn(self.kind, self.units, self.reads, self.writes, self.exact, self.silent_positions)
+
+    def for_model(self, model: Model) -> Transcoders:
+        return self
 
     def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
         k = None if self.k is None else self.k[layer]
@@ -159,6 +177,17 @@ class Transcoders:
                 rebuilt = rebuilt + x[to] @ skip.T
             out.append(rebuilt)
         return torch.stack(acts), torch.stack(out)
+
+    def only(self, numbers: Sequence[int]) -> Transcoders:
+        """Some of the layers of a per-layer set, by the model's numbers of them."""
+        places = [self.of_layers.index(number) for number in numbers]
+
+        def picked(weights: Sequence) -> Mapped:
+            return Mapped([lambda at=at: weights[at] for at in places])
+
+        per_layer = {name: getattr(self, name) for name in (*LARGE, *SMALL, "zoom", "k")}
+        found = {name: picked(weights) for name, weights in per_layer.items() if weights is not None}
+        return replace(self, **found, numbers=tuple(numbers))
 
     def to(self, device: torch.device, dtype: torch.dtype, *, whole: bool) -> Transcoders:
         """The same set, its small tensors moved; with `whole` the large ones too, read from their files and checked.
