@@ -37,6 +37,14 @@ class BadPairs(CircuitError, ValueError):
     """A file of clean and corrupted prompts cannot be read, is empty, or holds a line that is no pair."""
 
 
+class BadTexts(CircuitError, ValueError):
+    """A file of texts to train on cannot be read, is empty, too short, or not in the model's words."""
+
+
+class BadRun(CircuitError, ValueError):
+    """A training cannot begin or go on in that folder: something else is there, or a run of other settings."""
+
+
 class BadTarget(CircuitError, ValueError):
     """A target is no single token of the model."""
 
@@ -55,3 +63,7 @@ class NotConserved(CircuitError, ArithmeticError):
 
 class WrongGraph(CircuitError, ValueError):
     """The graph was made with another model or dictionary than the ones given."""
+
+
+class NotFetched(CircuitError, LookupError):
+    """The Hub does not give what was asked for: gated, unknown, switched off, out of reach, or no room for it here."""

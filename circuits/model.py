@@ -20,11 +20,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.errors import BadOption, BadPrompt, UnknownModel, UnsupportedModel
+from circuits.errors import BadOption, BadPrompt, NotFetched, UnknownModel, UnsupportedModel
 from circuits.families import FAMILIES, NO_MLP, NO_NORMS, Family
+from circuits.hub import Progress, fetch_model
+from circuits.published import SHIPPED, shipped_models
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
 
-SHIPPED = Path(__file__).parent / "shipped"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 # Our name for a place in the model -> the hook of TransformerLens 4 that fires there. Per layer unless it is in WHOLE.
@@ -374,8 +375,18 @@ class Model:
         return Norm(gain.to(self.dtype) + self.family.gain_offset, _maybe(norm, "b"))
 
 
-def load_model(name: Any, *, tokenizer: Any = None, device: str = "auto", dtype: str = "float32") -> Model:
+def load_model(
+    name: Any,
+    *,
+    tokenizer: Any = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    progress: Progress | None = None,
+) -> Model:
     """A model by shipped name ("world"), local folder, or Hub id; or one in memory, of which a copy is made.
+
+    A Hub id is ORG/NAME or ORG/NAME@REVISION. What is in the Hub's cache on this machine is taken as it is, and what is
+    not is fetched: see `circuits.hub`.
 
     A folder holds what transformers saves, or the config and state dict of a TransformerLens-native model. In memory: a
     model of transformers, or a bridge that `boot_native` made. Weights may be stored in bfloat16.
@@ -384,9 +395,10 @@ def load_model(name: Any, *, tokenizer: Any = None, device: str = "auto", dtype:
 
     tokenizer: instead of the model's own; a model in memory has none. device: "auto" (a GPU where there is one), or
     what torch calls it. dtype: of all that is computed, "float32" or "float64".
+    progress: told the bytes that are fetched.
 
     Raises:
-        UnknownModel: nothing by that name can be loaded.
+        UnknownModel: nothing by that name can be loaded, or fetched.
         UnsupportedModel: its architecture is not in `circuits.families.FAMILIES`.
         UnfaithfulModel: it would be traced wrongly.
     """
@@ -398,7 +410,7 @@ def load_model(name: Any, *, tokenizer: Any = None, device: str = "auto", dtype:
     if isinstance(name, torch.nn.Module):
         model = _adopt(name, tokenizer, place, DTYPES[dtype])
     elif isinstance(name, str | Path) and name != "":
-        model = _read(name, tokenizer, place, DTYPES[dtype])
+        model = _read(name, tokenizer, place, DTYPES[dtype], progress)
     else:
         raise UnknownModel(
             f"a model is named by a shipped name, a folder or a Hub id, or is one in memory; found {name!r}."
@@ -407,13 +419,14 @@ def load_model(name: Any, *, tokenizer: Any = None, device: str = "auto", dtype:
     return model
 
 
-def _read(name: str | Path, tokenizer: Any, place: torch.device, dtype: torch.dtype) -> Model:
+def _read(
+    name: str | Path, tokenizer: Any, place: torch.device, dtype: torch.dtype, progress: Progress | None
+) -> Model:
     """A model from files."""
     where = _folder(str(name))
-    if where is None and os.path.exists(name):
-        raise UnknownModel(f"{name} is no model: a folder with config.json and weights is wanted.")
     # A graph keeps the name: whoever reads it may stand in another folder.
     called = str(name) if where is None or str(name) in shipped_models() else os.path.abspath(where)
+    where = where or _fetched(name, progress)
     try:
         from transformers.utils import logging
 
@@ -421,24 +434,25 @@ def _read(name: str | Path, tokenizer: Any, place: torch.device, dtype: torch.dt
         logging.disable_progress_bar()
         from transformers import AutoConfig, AutoTokenizer
 
-        wordless = None if where is None or has_tokenizer(Path(where)) else stand_in()
-        if where is not None and (settings := _native_settings(Path(where))) is not None:
+        wordless = None if has_tokenizer(Path(where)) else stand_in()
+        if (settings := _native_settings(Path(where))) is not None:
             words = tokenizer or wordless or AutoTokenizer.from_pretrained(where)
             bridge, family = _boot_native(Path(where), settings, words, place, dtype)
             return _finish(called, bridge, family, dtype)
-        config = AutoConfig.from_pretrained(where or str(name))
+        config = AutoConfig.from_pretrained(where)
         architecture = (config.architectures or ["an unnamed architecture"])[0]
         family = _family(str(name), architecture)
 
         from transformer_lens.model_bridge import TransformerBridge
 
         bridge = TransformerBridge.boot_transformers(
-            str(where or name), device=str(place), dtype=dtype, tokenizer=tokenizer or wordless
+            where, device=str(place), dtype=dtype, tokenizer=tokenizer or wordless
         )
     except UnsupportedModel:
         raise
     except Exception as reason:
-        raise UnknownModel(_not_found(str(name), where, reason)) from reason
+        first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        raise UnknownModel(f"the model in {where} cannot be loaded: {first_line}") from reason
     return _finish(called, bridge, family, dtype)
 
 
@@ -529,11 +543,6 @@ def _boot_native(
     return bridge, family
 
 
-def shipped_models() -> list[str]:
-    """The names of the models that come with the package."""
-    return sorted(folder.parent.name for folder in SHIPPED.glob("*/model"))
-
-
 def find_device(name: str) -> torch.device:
     """The device called `name`; "auto" is a GPU where there is one, else the CPU.
 
@@ -558,35 +567,20 @@ def _folder(name: str) -> str | None:
     """Where a model's files are, None when it is to be looked up on the Hub."""
     if name in shipped_models():
         return str(SHIPPED / name / "model")
-    if os.path.isfile(os.path.join(name, "config.json")):
-        return name
-    return None
+    return name if os.path.isfile(os.path.join(name, "config.json")) else None
 
 
-def _not_found(name: str, where: str | None, reason: Exception) -> str:
-    first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-    if where is not None:
-        return f"the model in {where} cannot be loaded: {first_line}"
-    causes = set()
-    cause: BaseException | None = reason
-    while cause is not None:
-        causes.add(type(cause).__name__)
-        cause = cause.__cause__ or cause.__context__
-    if "GatedRepoError" in causes:
-        return (
-            f"{name} is gated: its owners ask for consent. Accept the terms on its page of the Hub, log in "
-            "(hf auth login, or HF_TOKEN in the environment), and try again."
-        )
-    offline = ""
-    if os.environ.get("HF_HUB_OFFLINE"):
-        offline = (
-            " The Hub is switched off (HF_HUB_OFFLINE) and the model is not in its cache on this machine: switch it "
-            "on, or give a folder."
-        )
-    return (
-        f"there is no model {name!r}: not among the shipped ({', '.join(shipped_models()) or 'none'}), "
-        f"not a folder with config.json, and the Hub did not give it ({first_line[:200]}).{offline}"
-    )
+def _fetched(name: str | Path, progress: Progress | None) -> str:
+    """The folder of a model on the Hub, in its cache on this machine."""
+    if os.path.exists(name):
+        raise UnknownModel(f"{name} is no model: a folder with config.json and weights is wanted.")
+    try:
+        return str(fetch_model(str(name), progress=progress).folder)
+    except NotFetched as reason:
+        raise UnknownModel(
+            f"there is no model {str(name)!r} here: not among the shipped ({', '.join(shipped_models()) or 'none'}), no "
+            f"folder with config.json. On the Hub: {reason}"
+        ) from reason
 
 
 def _whole_numbers(prompt: object) -> list[int]:

@@ -71,6 +71,7 @@ class Bars:
         from tqdm import tqdm
 
         form = "{desc} … {elapsed}" if self._total is None else None
-        bar = tqdm(desc=self._name, total=self._total, bar_format=form, leave=False, file=sys.stderr)
+        short = (self._total or 0) >= 10**6  # bytes, told as 1.51G/4.02G
+        bar = tqdm(desc=self._name, total=self._total, bar_format=form, unit_scale=short, leave=False, file=sys.stderr)
         bar.start_t -= time.monotonic() - self._since
         return bar

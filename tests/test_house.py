@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 BELOW = {"graphs": {"graphs"}, "circuits": {"graphs", "circuits"}, "benchmarks": {"graphs", "circuits", "benchmarks"}}
 DOORS = {
     "transformer_lens": {"circuits/model.py"},
+    "huggingface_hub": {"circuits/hub.py", "circuits/cached.py"},
     "graphviz": {"graphs/export/picture.py"},
     "networkx": {"graphs/export/network.py"},
     "pyarrow": {"graphs/store.py"},
@@ -31,7 +32,7 @@ SHARED = (
     "graphs.export.lettering",
     "graphs.export.scene",
 )
-HEAVY = ("torch", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz")
+HEAVY = ("torch", "huggingface_hub", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz")
 FILES = sorted(path for package in BELOW for path in (ROOT / package).rglob("*.py"))
 
 
@@ -80,7 +81,8 @@ def test_everything_a_package_offers_is_there_and_no_module_stands_in_its_place(
         ("import graphs, circuits, graphs.scores, graphs.export", HEAVY),
         ("from circuits.__main__ import read; read(['--help'])", (*HEAVY, "numpy")),
         ("import graphs.store, circuits.commands.draw, circuits.commands.list, circuits.commands.show", HEAVY),
-        ("from graphs import *", HEAVY[:3]),
+        ("import circuits.commands.models, circuits.commands.transcoders, circuits.hub, circuits.offers", HEAVY),
+        ("from graphs import *", HEAVY[:4]),
     ],
 )
 def test_doors_open_without_what_lies_behind_them(opening, missing):

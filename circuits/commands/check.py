@@ -62,9 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     names = [_made_with(made, what, getattr(arguments, what)) for what in ("model", "transcoders")]
     with _saying_what_is_kept(folder / UNFINISHED), Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {names[0]}")
-        model = load_model(names[0], device=arguments.device, dtype=arguments.dtype or made.get("dtype", "float32"))
+        dtype = arguments.dtype or made.get("dtype", "float32")
+        model = load_model(names[0], device=arguments.device, dtype=dtype, progress=bars)
         bars.note(f"loading transcoders {names[1]}")
-        transcoders = load_transcoders(names[1], model, force=arguments.force)
+        transcoders = load_transcoders(names[1], model, force=arguments.force, progress=bars)
         bars.note("testing the graph in the real model")
         result = assay(
             model,

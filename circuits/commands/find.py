@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in ("steps", "begin", "seed")}
     with Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
-        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         pairs = read_pairs(arguments.pairs, model)
         found = find(
             model,

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
-        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         pairs = _pair(model, arguments)
         transformer = transformer_of(model)
         check_faithful(transformer, model, pairs.clean)

@@ -41,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     with Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
-        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         model.tokenize(arguments.prompt)  # a bad prompt is told before anything else is loaded
-        transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force)
+        transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force, progress=bars)
         run = trace(model, transcoders, arguments.prompt)
         chosen = [each for text in arguments.settings for each in read_setting(text, run, transcoders)]
         steered = steer(model, transcoders, run, chosen, attention=arguments.attention, length=arguments.length)

@@ -114,12 +114,12 @@ def run(arguments: argparse.Namespace) -> int:
                 print(*lines, sep="\n", flush=True)
 
         bars.note(f"loading {arguments.model}")
-        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         if arguments.chat:
             prompt = model.chat(_turns(arguments.prompt))
         likeliest = _likeliest(model, prompt)  # a bad prompt is told before anything else is loaded
         bars.note("loading transcoders")
-        transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force)
+        transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force, progress=bars)
         bars.note("tracing")
         began = time.perf_counter()
         chosen = {"max_logits": arguments.max_logits, "logit_mass": arguments.logit_mass}

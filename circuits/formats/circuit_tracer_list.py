@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from urllib.parse import parse_qs, urlsplit
+from pathlib import Path
 
+from circuits.choosing import split_address
 from circuits.errors import DamagedTranscoders, UnknownTranscoders
 from circuits.formats.files import READS, WRITES, Stored, find_site, read_config
 from circuits.formats.layer_files import (
@@ -15,6 +15,7 @@ from circuits.formats.layer_files import (
     read_gemma_scope_layer,
 )
 from circuits.formats.layers import Layer, join_layers
+from circuits.hub import cached_file
 from circuits.transcoders.transcoders import Transcoders
 
 
@@ -34,17 +35,29 @@ def load(folder: Path) -> Transcoders:
     config = read_config(path)
     reads = find_site(config, "feature_input_hook", READS, path)
     writes = find_site(config, "feature_output_hook", WRITES, path)
-    listed = config["transcoders"]
+    layers = []
+    for number, address in _listed(path, config):
+        stored = _find(address, folder)
+        layers.append(replace(_reader(stored)(stored, number, reads, writes), path=stored.path))
+    return join_layers(folder, layers)
+
+
+def read_addresses(folder: Path) -> list[tuple[str, str, str | None]]:
+    """What a folder's config.yaml lists on the Hub: repository, file and revision of each, None for the newest."""
+    path = folder / "config.yaml"
+    return [_split(address, folder) for _, address in _listed(path, read_config(path))]
+
+
+def _listed(path: Path, config: dict) -> Iterator[tuple[int, str]]:
+    """Layer and address of every entry."""
+    listed = config.get("transcoders")
     if not isinstance(listed, list) or not listed:
         raise DamagedTranscoders(f"{path}: transcoders should be a list of addresses, found {type(listed).__name__}.")
-    layers = []
     for place, entry in enumerate(listed):
         number, address = (entry.get("layer"), entry.get("filepath")) if isinstance(entry, dict) else (place, entry)
         if not isinstance(number, int) or not isinstance(address, str):
             raise DamagedTranscoders(f"{path}: transcoders[{place}] should be an address or hold layer and filepath.")
-        stored = _find(address, folder)
-        layers.append(replace(_reader(stored)(stored, number, reads, writes), path=stored.path))
-    return join_layers(folder, layers)
+        yield number, address
 
 
 def _reader(stored: Stored) -> Callable[[Stored, int, str, str], Layer]:
@@ -53,25 +66,25 @@ def _reader(stored: Stored) -> Callable[[Stored, int, str, str], Layer]:
     return read_gemma_scope_layer if stored.path.suffix == ".npz" else read_circuit_tracer_layer
 
 
-def _find(address: str, folder: Path) -> Stored:
-    url = urlsplit(address)
-    parts = PurePosixPath(url.netloc + url.path).parts
-    if url.scheme != "hf" or len(parts) < 3 or ".." in parts:
+def _split(address: str, folder: Path) -> tuple[str, str, str | None]:
+    found = split_address(address)
+    if found is None:
         raise DamagedTranscoders(f"{folder}: an address should be hf://ORG/REPO/FILE, found {address!r}.")
-    repository, file = "/".join(parts[:2]), "/".join(parts[2:])
+    return found
+
+
+def _find(address: str, folder: Path) -> Stored:
+    repository, file, revision = _split(address, folder)
     for place in folder.resolve().parents:
         if (place / repository / file).exists():
             return Stored(place / repository / file, place / repository)
-    from huggingface_hub import try_to_load_from_cache
-
-    revision = parse_qs(url.query).get("revision", [None])[0]
     try:
-        cached = try_to_load_from_cache(repository, file, revision=revision)
+        cached = cached_file(repository, file, revision)
     except ValueError as reason:
         raise DamagedTranscoders(f"{folder}: {address!r} is no address of the Hub: {reason}") from reason
-    if isinstance(cached, str):
-        return Stored(Path(cached), Path(cached).parents[len(parts) - 3])
+    if cached is not None:
+        return Stored(*cached)
     raise UnknownTranscoders(
         f"{folder} lists {address}, which is neither beside it ({repository}/{file}) nor in the Hub's cache: fetch it "
-        f"with `hf download {repository} {file}`."
+        f"with `hf download {repository} {file}`, or all of the list with `circuits transcoders get`."
     )

@@ -1,4 +1,4 @@
-"""From a name to a dictionary that fits the model: shipped, a folder, or the model's own neurons."""
+"""From a name to a dictionary that fits the model: shipped, a folder, on the Hub, or the model's own neurons."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
-from circuits.errors import BadOption, UnfitTranscoders, UnknownTranscoders
+from circuits.errors import BadOption, NotFetched, UnfitTranscoders, UnknownTranscoders
 from circuits.formats import IN_MEMORY, load
 from circuits.formats.files import UNSTATED
-from circuits.model import SHIPPED, Model
+from circuits.hub import Progress, fetch_transcoders, read_address
+from circuits.model import Model
+from circuits.published import shipped_folder, shipped_transcoders
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.fit import READS, WRITES, check_fit, find_sites
 from circuits.transcoders.neurons import RULES, Neurons
@@ -19,18 +21,23 @@ from circuits.transcoders.stepped import SteppedTranscoders
 from circuits.transcoders.transcoders import Transcoders
 
 
-def load_transcoders(name: str | Path, model: Model, *, force: bool = False) -> Dictionary:
+def load_transcoders(
+    name: str | Path, model: Model, *, force: bool = False, progress: Progress | None = None
+) -> Dictionary:
     """The dictionary called `name`, on the model's device and in its dtype, measured on some text.
 
-    name: "neurons" or "neurons/RULE" (see `Neurons`), a shipped set ("world", "world/cross-layer"), or a folder in a
-        published layout. "@SITE" behind it says where the set reads or writes, whatever its files say: mlp_input,
-        mlp_normalised or residual_mid, mlp_output or mlp_raw.
-    force: use it though it does not fit.
+    name: "neurons" or "neurons/RULE" (see `Neurons`), a shipped set ("world", "world/cross-layer"), a folder in a
+        published layout, or an address on the Hub: ORG/NAME, /FOLDER and @REVISION behind it where it needs them. What
+        is in the Hub's cache is taken as it is, what is not is fetched: see `circuits.hub`. "@SITE" behind a name says
+        where the set reads or writes, whatever its files say: mlp_input, mlp_normalised or residual_mid, mlp_output or
+        mlp_raw.
+    force: use it though it does not fit. progress: told the bytes that are fetched.
 
     A set of more than 2^29 numbers stays in its files; what is needed of it is read when it is needed.
 
     Raises:
-        UnknownTranscoders: nothing by that name. DamagedTranscoders: a file is not what it should be.
+        UnknownTranscoders: nothing by that name, or it cannot be fetched.
+        DamagedTranscoders: a file is not what it should be.
         UnfitTranscoders: the set has other layers or another width than the model, is no transcoder of MLPs, or misses
             what its MLPs put out (see `check_fit`).
     """
@@ -42,14 +49,10 @@ def load_transcoders(name: str | Path, model: Model, *, force: bool = False) -> 
         return Neurons(model, rule=str(name).partition("/")[2] or RULES[0])
     plain, reads, writes = _sites(str(name))
     folder = _folder(plain)
-    if folder is None:
-        raise UnknownTranscoders(
-            f"there are no transcoders {plain!r}: give a shipped set ({', '.join(shipped_transcoders())}), "
-            "a folder that holds a set, or 'neurons' for the model's own neurons."
-        )
-    found = load(folder)
     # A graph keeps the name: whoever reads it may stand in another folder.
-    called = str(name) if plain in shipped_transcoders() else f"{os.path.abspath(folder)}{str(name)[len(plain) :]}"
+    local = folder is not None and plain not in shipped_transcoders()
+    called = f"{os.path.abspath(plain)}{str(name)[len(plain) :]}" if local else str(name)
+    found = load(folder or _fetched(plain, progress))
     found = replace(found, name=called, reads=reads or found.reads, writes=writes or found.writes)
     _check_kind(found)
     _check_sizes(found, model)
@@ -63,23 +66,29 @@ def load_transcoders(name: str | Path, model: Model, *, force: bool = False) -> 
     return found
 
 
-def shipped_transcoders() -> list[str]:
-    """The names of the sets that come with the package."""
-    names = []
-    for config in sorted(SHIPPED.glob("*/*/config.yaml")):
-        owner, kind = config.parent.parent.name, config.parent.name
-        names.append(owner if kind == "per-layer" else f"{owner}/{kind}")
-    return names
-
-
 def _folder(name: str) -> Path | None:
     if name in shipped_transcoders():
-        return SHIPPED / (name if "/" in name else f"{name}/per-layer")
+        return shipped_folder(name)
     if not name:
         return None
     folder = Path(name)
     # transcoder_all/width_16k_l0_small: a part of a folder's name, one folder a layer.
     return folder if folder.is_dir() or any(folder.parent.glob(f"layer_*_{folder.name}")) else None
+
+
+def _fetched(name: str, progress: Progress | None) -> Path:
+    """The folder of a set on the Hub, in its cache on this machine."""
+    wanted = (
+        f"there are no transcoders {name!r}: give a shipped set ({', '.join(shipped_transcoders())}), a folder that "
+        "holds a set, one on the Hub (`circuits transcoders` lists some), or 'neurons' for the model's own neurons."
+    )
+    address = read_address(name)
+    if address is None or "/" not in address.repository or os.path.exists(name):
+        raise UnknownTranscoders(wanted)
+    try:
+        return fetch_transcoders(name, progress=progress).folder
+    except NotFetched as reason:
+        raise UnknownTranscoders(f"{wanted} On the Hub: {reason}") from reason
 
 
 def _sites(name: str) -> tuple[str, str | None, str | None]:

@@ -3,12 +3,9 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuits import attribute, load_model
@@ -199,20 +196,6 @@ def test_a_native_model_samples_without_keys_and_values():
     past = model.remember()
     parts = [model.run(each, past=past)[0] for each in prompts.split(1, dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
-
-
-def test_a_gated_model_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
-    answer: Any = SimpleNamespace(headers={}, request=None)
-
-    def gated(*_, **__):
-        try:
-            raise GatedRepoError("403 Client Error", response=answer)
-        except GatedRepoError as reason:
-            raise OSError("You are trying to access a gated repo.") from reason
-
-    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", gated)
-    with pytest.raises(UnknownModel, match=r"is gated: .* log in"):
-        load_model("somebody/secret")
 
 
 def test_a_chat_keeps_its_roles_and_marks(tmp_path: Path):
