@@ -57,7 +57,7 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL, *, t
             "--transcoders",
             metavar="SET",
             type=filled,
-            help=f"shipped name, folder, or 'neurons': each MLP neuron a feature (default: {own})",
+            help=f"shipped name, folder, Hub id, or 'neurons': each MLP neuron a feature (default: {own})",
         )
     parser.add_argument(
         "--device", type=filled, default="auto", help="where to compute: auto, cpu, cuda (default: auto)"

@@ -48,7 +48,7 @@ def describe(store: Store, folder: Path, paths: int) -> list[str]:
     graph, record, assay = store.load(folder), store.record(folder), store.assay(folder)
     made = {key: record["provenance"].get(key) for key in ("model", "transcoders", "method")}
     lines = [f"{folder.name}, in {folder}", f"prompt: {record['prompt']}"]
-    lines += [f"{key}: {value}" for key, value in made.items() if isinstance(value, str)]
+    lines += [f"{key}: {value}" for key, value in made.items() if isinstance(value, str) and value]
     lines += ["targets:", *(f"  {line}" for line in logits_in_words(graph))]
     lines += [*expansion_in_words(graph), kept_in_words(graph), *scores_in_words(record["scores"], record["kept"])]
     lines += paths_in_words(graph, strongest_paths(graph, paths)) if paths > 0 else []

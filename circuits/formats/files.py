@@ -139,15 +139,18 @@ def folders_with(folder: Path, *names: str) -> list[Path]:
 
 
 def check_inside(path: Path, folder: Path) -> Path:
-    """The path, if it leads to a file within the folder, or to a Hub cache's own store of that repository.
+    """The path, if it leads to a file within the folder, or to a Hub cache's own stores.
 
     Raises:
         DamagedTranscoders: a link that leads elsewhere, or nowhere.
     """
     allowed = [folder.resolve()]
-    if "snapshots" in allowed[0].parts:  # the Hub cache: snapshots/<commit>/name -> ../../blobs/<hash>
+    # The Hub's cache: models--org--name/snapshots/<commit>/name -> models--org--name/blobs/<hash>, which may be a link
+    # itself, to blobs/ beside all models, where files are that several of them share.
+    if "snapshots" in allowed[0].parts:
         at = len(allowed[0].parts) - 1 - allowed[0].parts[::-1].index("snapshots")
-        allowed.append(Path(*allowed[0].parts[:at], "blobs"))
+        own = Path(*allowed[0].parts[:at])
+        allowed += [own / "blobs", *([own.parent / "blobs"] if own.name.startswith("models--") else [])]
     real = path.resolve()
     if not any(real.is_relative_to(place) for place in allowed):
         raise DamagedTranscoders(

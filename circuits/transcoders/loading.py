@@ -118,6 +118,11 @@ def _check_kind(found: Transcoders) -> None:
 
 
 def _check_sizes(found: Transcoders, model: Model) -> None:
+    if model.family.mlp == "none":
+        raise UnfitTranscoders(
+            f"{model.name} is attention alone: there are no MLPs that {found.name} could stand in for. Give 'neurons': "
+            "there are none, and tokens, heads and biases remain."
+        )
     if found.numbers is not None:
         missing = sorted(set(range(model.layers)) - set(found.numbers))
         raise UnfitTranscoders(

@@ -96,6 +96,34 @@ def test_a_link_out_of_the_folder_is_refused_but_the_cache_of_the_hub_is_not(tmp
         (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
     assert load(snapshot).layers == LAYERS
 
+    shared = tmp_path / "blobs" / "ab"  # beside all models: what several of them hold
+    shared.mkdir(parents=True)
+    for path in [path for path in blobs.iterdir() if path.suffix == ".safetensors"]:
+        shutil.move(path, shared / path.name)
+        path.symlink_to(Path("../../blobs/ab") / path.name)
+    assert load(snapshot).layers == LAYERS
+    (snapshot / "layer_0.safetensors").unlink()
+    (snapshot / "layer_0.safetensors").symlink_to(elsewhere / "layer_0.safetensors")
+    with pytest.raises(DamagedTranscoders, match=r"is a link to .*outside the set's folder"):
+        load(snapshot)
+
+
+@pytest.mark.parametrize(("write", "place"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_leftovers_of_downloads_and_papers_beside_a_set_change_nothing(tmp_path: Path, write, place: str):
+    write(tmp_path)
+    before = load(tmp_path / place)
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        (path.parent / f"{path.name}.incomplete").write_bytes(path.read_bytes()[:20])
+        kept = path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.0a1b.incomplete"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(b"half")
+    for name in ("README.md", ".gitattributes", "wanb-config.yaml", ".DS_Store"):
+        (tmp_path / name).write_text("beside it")
+
+    after = load(tmp_path / place)
+
+    assert (after.content_hash, after.layers) == (before.content_hash, before.layers)
+
 
 def test_two_layouts_in_one_folder_are_refused(tmp_path: Path):
     layouts.circuit_tracer_clt(tmp_path)

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import config
 
 from circuits import attribute, load_model, load_transcoders, trace
-from circuits.errors import BadOption, BadPrompt, BadTarget, UnknownModel, UnknownTranscoders
+from circuits.errors import BadOption, BadPrompt, BadTarget, UnfitTranscoders, UnknownModel, UnknownTranscoders
 from circuits.model import SHIPPED
-from tests.circuits.worlds import dictionary_of, folder_of, model_of
+from tests.circuits.worlds import dictionary_of, folder_of, model_of, native_of
 
 
 @pytest.fixture
@@ -76,3 +76,8 @@ def test_a_set_is_called_by_where_it_is_however_it_was_named(monkeypatch: pytest
     monkeypatch.chdir(SHIPPED / "world")
     assert load_transcoders("per-layer@mlp_input", model, force=True).name == f"{SHIPPED}/world/per-layer@mlp_input"
     assert load_transcoders("world", model).name == "world"
+
+
+def test_transcoders_are_refused_where_there_are_no_mlps():
+    with pytest.raises(UnfitTranscoders, match=r"is attention alone: there are no MLPs that world could stand in for"):
+        load_transcoders("world", native_of("attention-only"), force=True)

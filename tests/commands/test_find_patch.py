@@ -53,7 +53,7 @@ def test_a_circuit_is_found_stored_drawn_and_told(pairs, tmp_path, capsys):
     assert kept > 0.8
     for command in ("show", "draw"):
         assert main([command, entry.id, "--store", str(store)]) == 0
-    capsys.readouterr()
+    assert "transcoders:" not in capsys.readouterr().out  # there are none
     assert main(["check", entry.id, "--store", str(store)]) == 2
     assert "heads and MLPs" in capsys.readouterr().err
 
