@@ -116,6 +116,51 @@ class Contributions:
 
 
 @dataclass(frozen=True)
+class Between:
+    """What ablating nodes does to units of the graph further on, pair by pair. All changes are shares of the value.
+
+    source, target: rows of the ablated node and of the unit that was read. [pair]
+    hops: edges on the shortest path of the graph from one to the other: 1 where an edge joins them. [pair]
+    influence: the graph's unsigned claim: the share of the target's gross input that comes from the source. [pair]
+    direct, predicted: its signed claims: the change by the edge alone, and by all paths. [pair]
+    measured, measured_frozen: what happened to the target's value, attention live and held. [pair]
+    left_out: pairs that a path joins and that were not recorded, those of least influence.
+    """
+
+    source: Sequence[int]
+    target: Sequence[int]
+    hops: Sequence[int]
+    influence: Sequence[float]
+    direct: Sequence[float]
+    predicted: Sequence[float]
+    measured: Sequence[float]
+    measured_frozen: Sequence[float]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """A small change of the stream in the real model, and in the one where the dictionary replaces the MLPs.
+
+    kind: what was added: more of "an upstream feature", "a reader's direction", or "a random direction".
+    attention: of the real model: "live", or "frozen" with its norms; the replacement model's are always frozen.
+    distance: layers since. count: changes of this kind that are so far from the last layer. [distance]
+    cosine, error, ratio: of what the layers since have written in answer, replacement against real, means over changes:
+        cosine; squared difference over the real one's square; length over the real one's. [distance]
+    stream: the cosine with what was added counted in. [distance]
+    """
+
+    kind: str
+    attention: str
+    distance: Sequence[int]
+    count: Sequence[int]
+    cosine: Sequence[float]
+    error: Sequence[float]
+    ratio: Sequence[float]
+    stream: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Control:
     """One figure of the graph beside the same figure of graphs that should do worse.
 
@@ -174,6 +219,7 @@ class Assay:
     edges: level 1, one record. doses: ablations at other doses than 1. curves: one record per kind of ablation, errors
         kept and ablated. contributions: one record. controls: one record per kind. All empty when not asked for.
     skipped: experiments that were registered and not run, and why.
+    between: level 3, one record. disturbances: level 4, one record for each kind and way of attention.
     """
 
     registration: Mapping[str, Any]
@@ -189,6 +235,8 @@ class Assay:
     contributions: Sequence[Contributions] = ()
     controls: Sequence[Control] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    between: Sequence[Between] = ()
+    disturbances: Sequence[Disturbance] = ()
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

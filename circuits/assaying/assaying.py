@@ -13,6 +13,7 @@ import torch
 
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench, strongest_units
+from circuits.assaying.between import summarise_between
 from circuits.assaying.ladder import EXPERIMENTS, QUICK
 from circuits.assaying.metric import Metric, choose_metric, why_untestable
 from circuits.assaying.rebuilding import missed_share
@@ -109,6 +110,8 @@ def assay(
     statistics["missed"] = missed_share(transcoders, run)
     if "doses" in found:
         statistics |= summarise_doses(found.get("ablations", []), found["doses"], metric.clean)
+    if found.get("between"):
+        statistics |= summarise_between(found["between"][0], seed)
     records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
     conservation = float(graph.provenance.get("conservation", float("nan")))
     return Assay(

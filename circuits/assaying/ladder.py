@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from circuits.assaying.bench import Bench
+from circuits.assaying.between import test_between
 from circuits.assaying.controls import test_controls
 from circuits.assaying.curves import test_curves
+from circuits.assaying.disturbing import test_disturbances
 from circuits.assaying.edges import test_edges
 from circuits.assaying.minimality import test_minimality
 from circuits.assaying.sets import test_sets
 from circuits.assaying.single import test_doses, test_singly
-from graphs.assays import Ablation, Contributions, Control, Curve, Edges, Subset
+from graphs.assays import Ablation, Between, Contributions, Control, Curve, Disturbance, Edges, Subset
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ EXPERIMENTS = {
     "subsets": Experiment("the whole graph against random sets", Subset, test_sets),
     "edges": Experiment("each edge by experiment", Edges, test_edges),
     "doses": Experiment("nodes halved and turned round", Ablation, test_doses),
+    "between": Experiment("nodes ablated, all others read", Between, test_between),
+    "disturbances": Experiment("a small change in both models", Disturbance, test_disturbances),
     "contributions": Experiment("what each feature adds to the graph", Contributions, test_minimality),
     "curves": Experiment("keeping more and more of the graph", Curve, test_curves),
     "controls": Experiment("graphs that should do worse", Control, test_controls),

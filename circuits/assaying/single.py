@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +11,7 @@ from scipy import stats
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench
 from circuits.assaying.metric import Metric
+from circuits.assaying.statistics import correlate, p_of_order, ratio, sign_agreement, slope_of
 from circuits.attribution.direct import effects_on
 from circuits.interventions import ATTENTION, Intervention, default_window, intervene
 from circuits.tracing import Trace
@@ -108,19 +108,18 @@ def summarise(ablations: Sequence[Ablation], clean: float, seed: int) -> dict[st
     }
     predicted = column["predicted"]
     found: dict[str, float] = {"count": float(len(ablations)), "clean": clean}
-    sizeable = np.abs(predicted) >= thresholds.SIZEABLE * abs(clean)
-    found["sizeable"] = float(sizeable.sum())
+    least = thresholds.SIZEABLE * abs(clean)
+    found["sizeable"] = float((np.abs(predicted) >= least).sum())
     for mode in ("", "_frozen"):
         measured, kl = column["measured" + mode], column["kl" + mode]
-        ranks = _correlation(stats.spearmanr, column["influence"], kl)
+        ranks = correlate(stats.spearmanr, column["influence"], kl)
         found["spearman_kl" + mode] = ranks
-        found["p_spearman_kl" + mode] = _shuffled(column["influence"], kl, ranks, seed)
-        found["pearson" + mode] = _correlation(stats.pearsonr, predicted, measured)
-        found["spearman" + mode] = _correlation(stats.spearmanr, predicted, measured)
-        found["slope" + mode] = _ratio(float(predicted @ measured), float(predicted @ predicted))
-        found["fit" + mode] = 1 - _ratio(float(((measured - predicted) ** 2).sum()), float(measured @ measured))
-        agree = np.sign(predicted[sizeable]) == np.sign(measured[sizeable])
-        found["sign_agreement" + mode] = float(agree.mean()) if len(agree) else float("nan")
+        found["p_spearman_kl" + mode] = p_of_order(column["influence"], kl, ranks, seed)
+        found["pearson" + mode] = correlate(stats.pearsonr, predicted, measured)
+        found["spearman" + mode] = correlate(stats.spearmanr, predicted, measured)
+        found["slope" + mode] = slope_of(predicted, measured)
+        found["fit" + mode] = 1 - ratio(float(((measured - predicted) ** 2).sum()), float(measured @ measured))
+        found["sign_agreement" + mode], _ = sign_agreement(predicted, measured, least)
     return found
 
 
@@ -147,30 +146,7 @@ def summarise_doses(ablations: Sequence[Ablation], doses: Sequence[Ablation], cl
             at = [each for each in doses if each.dose == dose]
             predicted = np.array([each.predicted for each in at])
             measured = np.array([getattr(each, "measured" + mode) for each in at])
-            sizeable = np.abs(predicted) >= thresholds.SIZEABLE * abs(clean)
-            agree = np.sign(predicted[sizeable]) == np.sign(measured[sizeable])
-            found[f"slope{mode}_at_{dose:g}"] = _ratio(float(predicted @ measured), float(predicted @ predicted))
-            found[f"sign_agreement{mode}_at_{dose:g}"] = float(agree.mean()) if len(agree) else float("nan")
+            found[f"slope{mode}_at_{dose:g}"] = slope_of(predicted, measured)
+            agreement, _ = sign_agreement(predicted, measured, thresholds.SIZEABLE * abs(clean))
+            found[f"sign_agreement{mode}_at_{dose:g}"] = agreement
     return found
-
-
-def _correlation(statistic: Any, x: np.ndarray, y: np.ndarray) -> float:
-    if len(x) < 3 or not np.isfinite([x, y]).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(statistic(x, y).statistic)
-
-
-def _shuffled(influence: np.ndarray, kl: np.ndarray, reached: float, seed: int) -> float:
-    """(1 + shuffles that do as well) / (1 + shuffles)."""
-    if np.isnan(reached):
-        return float("nan")
-    numbers = np.random.default_rng(seed)
-    x, y = stats.rankdata(influence), stats.rankdata(kl)
-    orders = np.array([numbers.permutation(x) for _ in range(thresholds.SHUFFLES)])
-    centred = y - y.mean()
-    scores = orders @ centred / (np.linalg.norm(x - x.mean()) * np.linalg.norm(centred))
-    return float((1 + (scores >= reached - 1e-12).sum()) / (1 + len(scores)))
-
-
-def _ratio(above: float, below: float) -> float:
-    return above / below if below > 0 else float("nan")

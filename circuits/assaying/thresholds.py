@@ -48,6 +48,17 @@ LONGEST = 64
 RANKS = 0.5
 SHUFFLES = 1000
 
+# Pairs of a node and a unit further on that are recorded at most, those of the most influence first.
+PAIRS = 20_000
+
+# Units that are disturbed in the real and in the replacement model, the most influential first; and by how much of
+# itself each one's value is to rise. METHODS 7.2, level 4, has 0.1.
+DISTURBED = 16
+RAISED = 0.1
+# Cosine of what the replacement model's next layer writes in answer with what the real one's does. Circuit Tracing
+# reports about 0.8 one layer on, there with the disturbance itself counted in, which makes it easier.
+COSINE = 0.8
+
 # Slope of measured on predicted change: METHODS 7.7, the interval for "predicts".
 SLOPE = (0.5, 1.5)
 # Share of ablations that move the target the way predicted, among those predicted to move it by 5 % of itself (7.4).

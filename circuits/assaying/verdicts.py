@@ -11,9 +11,13 @@ import numpy as np
 
 from circuits.assaying import thresholds as bar
 from circuits.assaying.curves import ABLATIONS
-from graphs.assays import Ablation, Contributions, Control, Curve, Edges, Subset, Verdict
+from circuits.assaying.disturbing import KINDS
+from graphs.assays import Ablation, Between, Contributions, Control, Curve, Disturbance, Edges, Subset, Verdict
 
 MODES = {"": "attention live", "_frozen": "attention held"}  # how figures and records name them -> in words
+# Figures of level 3, see `summarise_between`.
+RANKED = ("between_spearman", "between_p_spearman", "far_spearman")
+PREDICTED = ("beyond_slope", "beyond_sign_agreement", "between_slope")
 NOTHING = (math.nan, math.nan, [], [], math.nan, math.nan)  # the figures of a subset that was not tested
 
 
@@ -40,6 +44,12 @@ def judge(
     if "doses" in names:
         why = skipped.get("ablations", "") or skipped.get("doses", "")
         verdicts += [judge_doses(statistics, mode, held, why) for mode, held in MODES.items()]
+    if "between" in names:
+        why = skipped.get("between", "")
+        for mode, held in MODES.items():
+            verdicts += judge_between(records["between"], statistics, mode, held, why)
+    if "disturbances" in names:
+        verdicts += judge_disturbances(records["disturbances"], skipped.get("disturbances", ""))
     whole: list[tuple[str, Callable[[Any], list[Verdict]], list[Any]]] = [
         ("subsets", judge_subset, [Subset(each, *NOTHING) for each in ("mean", "zero")]),
         ("curves", judge_curve, [_no_curve(each) for each in ABLATIONS]),
@@ -143,6 +153,64 @@ def judge_doses(statistics: Mapping[str, float], mode: str, held: str, why: str 
         f"{answering:.0f} answer; slope at doses {doses}: {said}",
         why or (few if answering < bar.SEVERAL else ""),
     )
+
+
+def judge_between(
+    records: Sequence[Between], statistics: Mapping[str, float], mode: str, held: str, why: str = ""
+) -> list[Verdict]:
+    """Level 3. An edge confirms itself, so what the graph predicts is judged without the edge's own part."""
+    low, high = bar.SLOPE
+    figures = {name: statistics.get(name, math.nan) for name in ("between_pairs", "beyond_sizeable", "far_pairs")}
+    pairs, sizeable, far = (0.0 if math.isnan(each) else each for each in figures.values())
+    rank, p, apart = (statistics.get(f"{name}{mode}", math.nan) for name in RANKED)
+    slope, signs, near = (statistics.get(f"{name}{mode}", math.nan) for name in PREDICTED)
+    few = why or (f"{pairs:.0f} pairs of nodes, {bar.FEWEST} are wanted" if pairs < bar.FEWEST else "")
+    small = (
+        f"{sizeable:.0f} predicted to move by {bar.SIZEABLE:.0%} of themselves through other nodes, {bar.SEVERAL} are "
+        "wanted"
+        if sizeable < bar.SEVERAL
+        else ""
+    )
+    alone = "" if math.isnan(apart) else f" ({far:.0f} that no edge joins: {apart:.2f})"
+    return [
+        _verdict(
+            f"influence ranks what single ablations do to other features ({held})",
+            rank,
+            rank >= bar.RANKS and p <= bar.SIGNIFICANT,
+            f"Spearman with the size of the change ≥ {bar.RANKS}, p ≤ {bar.SIGNIFICANT}",
+            f"{pairs:.0f} pairs{alone}, {bar.SHUFFLES} shuffled orders: p = {p:.3f}",
+            few,
+        ),
+        _verdict(
+            f"the graph predicts what single ablations do to other features through those between ({held})",
+            slope,
+            low <= slope <= high and signs >= bar.SIGNS,
+            f"slope in {low}–{high}, {bar.SIGNS:.0%} of signs",
+            f"{signs:.0%} of {sizeable:.0f} sizeable signs right; slope with the edge's own part {near:.2g}",
+            few or small,
+        ),
+    ]
+
+
+def judge_disturbances(records: Sequence[Disturbance], why: str = "") -> list[Verdict]:
+    """Level 4: one layer on, by the change most like those that the model meets."""
+    found: dict[tuple[str, str], float] = {
+        (each.kind, each.attention): each.cosine[0] for each in records if len(each.cosine)
+    }
+    verdicts = []
+    for attention, held in (("live", MODES[""]), ("frozen", MODES["_frozen"])):
+        upstream, random = (found.get((kind, attention), math.nan) for kind in (KINDS[0], KINDS[-1]))
+        verdicts.append(
+            _verdict(
+                f"features answer a small change as the model's next layer does ({held})",
+                upstream,
+                upstream >= bar.COSINE,
+                f"cosine of the answers to more of an upstream feature ≥ {bar.COSINE}",
+                f"to a random change of that size {random:.2f}",
+                why or ("no feature of the graph feeds another" if math.isnan(upstream) else ""),
+            )
+        )
+    return verdicts
 
 
 def judge_curve(curve: Curve) -> list[Verdict]:
