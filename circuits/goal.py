@@ -119,7 +119,8 @@ def _resolve(
     if isinstance(target, Error):
         layer, position = _place(run, target.layer, target.position, target)
         if run.errors is None or not bool(run.errors[layer, position].any()):
-            why = "its units rebuild the MLPs exactly" if run.errors is None else "the set leaves that position alone"
+            exact = dictionary.at(layer).exact
+            why = "its units rebuild the MLPs exactly" if exact else "the set leaves that position alone"
             raise BadTarget(f"{target}: {dictionary.name} has no error there: {why}.")
         reading = read_error(model, run, dictionary, layer, position)
         return _other("error", f"error L{layer}", reading, share), [("error", layer, position)]

@@ -32,7 +32,7 @@ def effect(graph: AttributionGraph, source: int, run, dictionary: Dictionary, gr
     effect = 0.0
     for to in dictionary.written_layers(int(layer)):
         vector = dictionary.writing(int(layer), torch.tensor([int(unit)]), to)[0]
-        if dictionary.writes == "mlp_raw":  # through the post-norm by autograd of the norm itself
+        if dictionary.at(to).writes == "mlp_raw":  # through the post-norm by autograd of the norm itself
             norm = run.frozen.mlp_post_norm[to]
             if norm is not None:
                 centred = vector - vector.mean() if norm.centred else vector
@@ -76,7 +76,7 @@ def frozen_forward(
             x = read_at[("mlp_" + "x", layer)]
             through = x @ skip.T
             norm = model.blocks[layer].mlp_post_norm
-            if dictionary.writes == "mlp_raw" and norm is not None:
+            if dictionary.at(layer).writes == "mlp_raw" and norm is not None:
                 through = norm.gain * through / clean[("mlp_post_scale", layer)]
             added[layer] = outputs[layer] + through - through.detach()
             return added[layer]
@@ -94,9 +94,9 @@ def frozen_forward(
     for layer in layers:
         edits[("value", layer)] = keep_value(layer)
         edits[("mixed", layer)] = mix(layer)
-        edits[(dictionary.reads, layer)] = keep_input(layer)
+        edits[(dictionary.at(layer).reads, layer)] = keep_input(layer)
         edits[("mlp_output", layer)] = output(layer)
     with torch.enable_grad(), norms_in_float64():
-        logits, _ = Model.run.__wrapped__(model, tokens[None], edit=edits)
+        logits, _ = model.run(tokens[None], edit=edits, gradient=True)
     inputs = [read_at[("mlp_x", layer)] for layer in layers]
     return [embedding, *outputs], inputs, [added[layer] for layer in layers], logits

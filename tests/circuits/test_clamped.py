@@ -13,7 +13,7 @@ from tests.circuits.worlds import FAMILIES, dictionary_of, model_of
 PROMPT = "a red fox runs"
 
 
-@pytest.mark.parametrize("kind", ["neurons", "per-layer", "cross-layer"])
+@pytest.mark.parametrize("kind", ["neurons", "per-layer", "cross-layer", "autoencoder", "mixed"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_taking_a_source_away_moves_each_target_by_its_edge(family: str, kind: str):
     """Patterns, norm scales and MLP outputs are held at the clean run's; the source's own writes are left out.
@@ -106,13 +106,14 @@ def what_it_writes(dictionary, run, graph, source) -> tuple[dict, int | None]:
     taken = {}
     for to in dictionary.written_layers(layer):
         vector = float(nodes.activation[source]) * dictionary.writing(layer, torch.tensor([unit]), to)
-        taken[to] = position, run.frozen.written(vector, to, torch.tensor([position]), dictionary.writes)[0]
+        taken[to] = position, run.frozen.written(vector, to, torch.tensor([position]), dictionary.at(to).writes)[0]
     return taken, None
 
 
 def read_targets(model, dictionary, run, graph, targets, taken, token) -> np.ndarray:
     """The value of every target in the real model when some vectors, or one token's embedding, are left out."""
-    logits, read = run_clamped(model, run, taken, token, [(dictionary.reads, layer) for layer in range(model.layers)])
+    sites = [(dictionary.at(layer).reads, layer) for layer in range(model.layers)]
+    logits, read = run_clamped(model, run, taken, token, sites)
     nodes, values = graph.nodes, []
     for row in targets:
         layer, position, unit = int(nodes.layer[row]), int(nodes.position[row]), int(nodes.feature[row])
@@ -120,7 +121,7 @@ def read_targets(model, dictionary, run, graph, targets, taken, token) -> np.nda
             values.append(float(logits[0, -1, unit] - logits[0, -1].mean()))
         else:
             vector, constant = dictionary.reading(layer, run.inputs[layer][position, None], torch.tensor([unit]))
-            values.append(float((read[(dictionary.reads, layer)][0, position] * vector[0]).sum() + constant[0]))
+            values.append(float((read[sites[layer]][0, position] * vector[0]).sum() + constant[0]))
     return np.array(values)
 
 

@@ -34,7 +34,8 @@ def every_target(model: Model, dictionary: Dictionary, run: Trace) -> list[Targe
     found: list[Target] = [3, (5, 6), Span(2, 4)]
     found += [Feature(layer, int(run.unit[each]), position) for each, layer, position in (middle, highest)]
     if run.errors is not None:
-        found += [Error(1, 2), Error(top), Error(0, -1)]
+        wanted = ((1, 2), (top, last), (0, last))
+        found += [Error(layer, at) for layer, at in wanted if run.errors[layer, at].any()]
     found += [Direction(vector), Direction(vector, "residual_mid", 1, 2), Direction(vector, "residual_post", top)]
     return [*found, Direction(vector, "residual_pre", 1, last - 1), Direction(vector, "residual_post", 0)]
 
@@ -124,7 +125,7 @@ def test_a_features_own_graph_is_the_part_of_the_whole_one_below_it(family: str,
     np.testing.assert_allclose([ours[each] for each in ours], [expected[each] for each in ours], rtol=1e-9, atol=1e-12)
     (goal,) = goal_rows(graph)
     assert (graph.nodes.kind[goal], graph.nodes.layer[goal], graph.nodes.feature[goal]) == (
-        dictionary.kind,
+        dictionary.at(layer).kind,
         layer,
         unit,
     )

@@ -13,7 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from benchmarks.peers.scratch import scratch_folder
 from circuits.model import Model, load_model
+from circuits.transcoders.autoencoders import Autoencoders
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.mixed import Mixed, Part
 from circuits.transcoders.neurons import Neurons
 from circuits.transcoders.transcoders import Transcoders
 
@@ -59,7 +61,7 @@ NATIVE = {
     "no-gain": {"normalization_type": "LNPre"},
     "bare": {"attn_only": True, "normalization_type": None},
 }
-KINDS = ("neurons", "per-layer", "skip", "cross-layer")
+KINDS = ("neurons", "per-layer", "skip", "cross-layer", "autoencoder", "mixed")
 
 
 @cache
@@ -124,6 +126,12 @@ def dictionary_of(
     """A random dictionary of one of KINDS for a model. Thresholds are positive, biases are not small."""
     if kind == "neurons":
         return Neurons(model)
+    if kind == "autoencoder":
+        found = dictionary_of(model, "per-layer", reads=writes, writes=writes, silent=silent, units=units)
+        assert isinstance(found, Transcoders)
+        return Autoencoders(found, model)
+    if kind == "mixed":
+        return mixed_of(model, silent=silent)
     numbers = torch.Generator().manual_seed(11)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -143,3 +151,17 @@ def dictionary_of(
         writes=writes,
         silent_positions=silent,
     )
+
+
+def mixed_of(model: Model, first_kind: str = "per-layer", *, silent: int = 1) -> Mixed:
+    """Transcoders of the first layer, neurons in the next, and autoencoders in the last of three or more.
+
+    No two of them read, or write, at the same site or leave alone as many positions.
+    """
+    first = dictionary_of(model, first_kind, reads="residual_mid", writes="mlp_output", silent=silent + 1)
+    last = dictionary_of(model, "per-layer", reads="mlp_output", writes="mlp_output", silent=silent, units=7)
+    assert isinstance(first, Transcoders) and isinstance(last, Transcoders)
+    of_last = range(2, model.layers)
+    parts = [Part(first.only([0]), [0])]
+    parts += [Part(Autoencoders(last.only(of_last), model), of_last)] if of_last else []
+    return Mixed([*parts, Part(Neurons(model), range(model.layers))])
