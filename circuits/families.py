@@ -36,6 +36,7 @@ _SHARED = {
 # Attention and MLP read the residual stream as it is.
 _BARE = {
     "attention_scale": None,
+    "attention_normalised": "blocks.{}.attn.hook_in",
     "mlp_scale": None,
     "mlp_normalised": "blocks.{}.mlp.hook_in",
     "residual_mid": "blocks.{}.mlp.hook_in",

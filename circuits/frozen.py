@@ -8,7 +8,7 @@ Source: Ameisen et al. 2025, "Circuit Tracing", local replacement model; METHODS
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
@@ -48,7 +48,15 @@ class FrozenNorm:
 
         position: where the last but one axis of g stands in the prompt.
         """
-        return _centre(self.gain * g if gained else g, self.centred) / self.scale[position]
+        return self.pull(g, gained=gained) / self.scale[position]
+
+    def pull(self, g: Float[Tensor, "... d_model"], *, gained: bool = True) -> Float[Tensor, "... d_model"]:
+        """The same but for the scale, which is all that differs between positions."""
+        return _centre(self.gain * g if gained else g, self.centred)
+
+    def push(self, x: Float[Tensor, "n d_model"], position: Tensor) -> Float[Tensor, "n d_model"]:
+        """The linear part, of vectors at these positions."""
+        return self.gain * _centre(x, self.centred) / self.scale[position]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +111,10 @@ class Frozen:
     """The frozen model of one prompt, everything but its MLPs.
 
     embedding, positions: what tokens and learned positions put into the residual stream (None without learned ones).
-    attention, mlp_norm, mlp_post_norm: one per layer. unembedding: the demeaned unembedding matrix.
+    attention, mlp_norm, mlp_post_norm, attention_norm, attention_post_norm: one per layer.
+    unembedding: the demeaned unembedding matrix.
+    looks: of the layers whose attention is replaced, and of no others: where the patterns of what replaces it look,
+        over the scale of the norm that is read through. By layer, each [head query key]
     """
 
     embedding: Float[Tensor, "pos d_model"]
@@ -111,10 +122,13 @@ class Frozen:
     attention: list[FrozenAttention]
     mlp_norm: list[FrozenNorm]
     mlp_post_norm: list[FrozenNorm | None]
+    attention_norm: list[FrozenNorm]
+    attention_post_norm: list[FrozenNorm | None]
     final_norm: FrozenNorm
     unembedding: Float[Tensor, "d_model vocab"]
     unembedding_bias: Float[Tensor, "vocab"]
     parallel: bool
+    looks: dict[int, Float[Tensor, "head query key"]] = field(default_factory=dict)
 
     @property
     def layers(self) -> int:
@@ -144,9 +158,23 @@ class Frozen:
     def written(self, vectors: Float[Tensor, "n d_model"], layer: int, position: Tensor, site: str) -> Tensor:
         """Vectors written at a dictionary's output site, as they reach the residual stream."""
         norm = self.mlp_post_norm[layer]
-        if site == "mlp_output" or norm is None:
-            return vectors
-        return norm.gain * _centre(vectors, norm.centred) / norm.scale[position]
+        return vectors if site == "mlp_output" or norm is None else norm.push(vectors, position)
+
+    def attention_input(
+        self, residual: Float[Tensor, "pos d_model"], layer: int, site: str
+    ) -> Float[Tensor, "pos d_model"]:
+        """What is read at `site` of a layer's attention when the stream enters the layer as `residual`."""
+        norm = self.attention_norm[layer]
+        if site == "attention_normalised":
+            return norm.normalise(residual)
+        return norm.apply(residual) + (0 if norm.bias is None else norm.bias)
+
+    def attention_written(
+        self, vectors: Float[Tensor, "n d_model"], layer: int, position: Tensor, site: str
+    ) -> Float[Tensor, "n d_model"]:
+        """Vectors written at a site of a layer's attention, as they reach the residual stream."""
+        norm = self.attention_post_norm[layer]
+        return vectors if site == "attention_output" or norm is None else norm.push(vectors, position)
 
 
 def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
@@ -163,6 +191,10 @@ def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
         return None if norm is None else held(norm, site)
 
     blocks = list(enumerate(model.blocks))
+    attention_norm = [held(block.attention_norm, ("attention_scale", layer)) for layer, block in blocks]
+    attention_post_norm = [
+        held_post(block.attention_post_norm, ("attention_post_scale", layer)) for layer, block in blocks
+    ]
     return Frozen(
         embedding=seen[("token_embedding", 0)][0],
         positions=_batched(seen[("position_embedding", 0)])[0] if model.learned_positions else None,
@@ -171,13 +203,15 @@ def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
                 block,
                 _fold(model)[layer],
                 seen[("pattern", layer)][0].to(model.dtype),
-                held(block.attention_norm, ("attention_scale", layer)),
-                held_post(block.attention_post_norm, ("attention_post_scale", layer)),
+                attention_norm[layer],
+                attention_post_norm[layer],
             )
             for layer, block in blocks
         ],
         mlp_norm=[held(block.mlp_norm, ("mlp_scale", layer)) for layer, block in blocks],
         mlp_post_norm=[held_post(block.mlp_post_norm, ("mlp_post_scale", layer)) for layer, block in blocks],
+        attention_norm=attention_norm,
+        attention_post_norm=attention_post_norm,
         final_norm=held(model.final_norm, ("final_scale", 0)),
         unembedding=_demean(model),
         unembedding_bias=model.b_U - model.b_U.mean(),

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from circuits.attending import ATTENTION
 from circuits.goal import Goal
 from circuits.packing import Stretches
 from circuits.reading import Reading
 from circuits.sources import Columns
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
-from graphs.nodes import Nodes
+from graphs.nodes import OF_ATTENTION, Nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,20 +22,22 @@ class Table:
     """The nodes in reading order, and where the sources are among them.
 
     reading: the rows of biases that are read with a target (encoder, norm before the MLP, final norm, unembedding) and
-        so have no vector of their own; by name and layer.
+        so have no vector of their own; by name and layer, as in `Targets`.
     sources: how many nodes may be sources; those after them are targets only.
     """
 
     nodes: Nodes
     columns: Columns
-    reading: dict[tuple[str, int], int]
+    reading: dict[tuple[str, float], int]
     sources: int
 
 
 def lay_out(
-    run: Trace, dictionary: Dictionary, goal: Goal, read: Reading | None, reach: Int[np.ndarray, "layer"]
+    run: Trace, dictionary: Dictionary, goal: Goal, read: Reading | None, reach: Int[np.ndarray, "place layer"]
 ) -> Table:
     """Tokens and biases, then by layer and position the active units and the error, then what is a target only.
+
+    Where attention is replaced, its units and errors stand before those of its layer's MLP.
 
     run, reach: see `keep_upstream`. read: `goal.read(run)`.
     """
@@ -49,26 +52,35 @@ def lay_out(
 
     unit_layer, position, unit = (column.cpu().numpy() for column in (run.layer, run.position, run.unit))
     stands_in = [dictionary.at(layer) for layer in range(layers)]
-    kinds = np.array([here.kind for here in stands_in], dtype=object)[unit_layer]
-    names = [f"{at}/{number}" for at, number in zip(unit_layer.tolist(), unit.tolist(), strict=True)]
+    of_attention = unit >= ATTENTION
+    unit = np.where(of_attention, unit - ATTENTION, unit)
+    kinds = np.where(of_attention, "attention", np.array([here.kind for here in stands_in], dtype=object)[unit_layer])
+    names = [
+        f"{at}/attn/{number}" if attends else f"{at}/{number}"
+        for at, number, attends in zip(unit_layer.tolist(), unit.tolist(), of_attention.tolist(), strict=True)
+    ]
     notes = dictionary.notes
     labels = [(name in notes and notes[name].get("label")) or f"L{name}" for name in names]
     inner = [kinds, unit_layer, position, unit, run.activation.double().cpu().numpy(), np.array(labels, dtype=object)]
-    errors = np.full((layers, length), -1)
-    if run.errors is not None:
-        covered = np.arange(length)[None] <= reach[:, None]
-        for layer, here in enumerate(stands_in):
-            covered[layer, : length if here.exact else here.silent_positions] = False
-        places = np.stack(np.nonzero(covered))
-        count = places.shape[1]
-        names = np.array([f"error L{layer}" for layer in places[0]], dtype=object)
-        error = [np.full(count, "error", dtype=object), *places, np.full(count, -1), np.ones(count), names]
-        inner = [np.concatenate(pair) for pair in zip(inner, error, strict=True)]
-    order = np.lexsort((inner[0] == "error", inner[2], inner[1]))  # stable: units stay in their own order
+    covered = np.arange(length) <= reach[:, :, None]  # where there is an error: of attention, of MLPs
+    for layer, here in enumerate(stands_in):
+        covered[0, layer] &= layer in run.attended
+        covered[1, layer, : length if here.exact else here.silent_positions] = False
+    of_mlp, *places = np.nonzero(covered)
+    count = len(of_mlp)
+    names = np.array(
+        [f"{'' if mlp else 'attention '}error L{at}" for mlp, at in zip(of_mlp, places[0], strict=True)], dtype=object
+    )
+    error = [np.full(count, "error", dtype=object), *places, of_mlp + OF_ATTENTION, np.ones(count), names]
+    inner = [np.concatenate(pair) for pair in zip(inner, error, strict=True)]
+    stage = inner[1]
+    if run.attended:
+        stage = 2 * stage + np.concatenate([~of_attention, of_mlp])
+    order = np.lexsort((inner[0] == "error", inner[2], stage))  # stable: units stay in their own order
     place = np.empty(len(order), dtype=np.int64)
     place[order] = len(front) + np.arange(len(order))
-    if run.errors is not None:
-        errors[covered] = place[len(unit) :]
+    errors = np.full(covered.shape, -1)
+    errors[covered] = place[len(unit) :]
 
     others = len(goal.kind) - len(goal.right)
     where = [] if read is None else read.targets.position.tolist()
@@ -91,21 +103,26 @@ def lay_out(
     found = Columns(
         tokens=np.arange(length),
         units=place[: len(unit)],
-        errors=errors,
+        errors=errors[1],
+        attention_errors=errors[0],
         constants=length + np.arange(len(run.constants)),
-        stretches=_stretches(len(front), inner[1][order] * length + inner[2][order], layers, length),
+        stretches=_stretches(len(front), stage[order] * length + inner[2][order], layers, length, bool(run.attended)),
     )
     return Table(nodes, found, {name: length + at for name, at in reading.items()}, len(nodes) - len(aims))
 
 
-def _stretches(front: int, cell: Int[np.ndarray, "inner"], layers: int, length: int) -> Stretches:
-    """Where each group of columns begins and ends: tokens, biases, layers. cell: layer * length + position, sorted."""
-    ends = front + np.searchsorted(cell, np.arange(layers * length), side="right").reshape(layers, length)
+def _stretches(front: int, cell: Int[np.ndarray, "inner"], layers: int, length: int, halved: bool) -> Stretches:
+    """Where each group of columns begins and ends: tokens, biases, layers. cell: layer * length + position, sorted.
+
+    halved: there are two groups a layer; see `Stretches`.
+    """
+    groups = 2 * layers if halved else layers
+    ends = front + np.searchsorted(cell, np.arange(groups * length), side="right").reshape(groups, length)
     begin = np.concatenate([[0, length, front], ends[:-1, -1]])
-    return Stretches(begin, np.concatenate([[np.arange(1, length + 1)], np.full((1, length), front), ends]))
+    return Stretches(begin, np.concatenate([[np.arange(1, length + 1)], np.full((1, length), front), ends]), halved)
 
 
-def _biases(run: Trace, top: int) -> tuple[list[tuple], dict[tuple[str, int], int]]:
+def _biases(run: Trace, top: int) -> tuple[list[tuple], dict[tuple[str, float], int]]:
     """The bias nodes, those with vectors first; and where the others are among them, up to the top layer read."""
     found, reading = [], {}
     for each in run.constants:
@@ -113,12 +130,16 @@ def _biases(run: Trace, top: int) -> tuple[list[tuple], dict[tuple[str, int], in
         at = f" @{run.texts[each.position]}" if each.position >= 0 else ""
         found.append(("bias", each.layer, each.position, -1, 1.0, f"{each.name}{where}{at}"))
 
-    def add(name: str, layer: int, label: str) -> None:
-        reading[(name, layer)] = len(found)
+    def add(name: str, layer: int, label: str, before: float = 0) -> None:
+        reading[(name, layer - before)] = len(found)
         found.append(("bias", layer, -1, -1, 1.0, label))
 
     layers = run.frozen.layers
     for layer in range(min(layers, top + 1)):
+        if layer in run.attended:
+            add("encoder", layer, f"attention encoder bias L{layer}", before=0.5)
+            if run.frozen.attention_norm[layer].bias is not None:
+                add("norm", layer, f"norm bias before attention L{layer}", before=0.5)
         add("encoder", layer, f"encoder bias L{layer}")
         if run.frozen.mlp_norm[layer].bias is not None:
             add("norm", layer, f"norm bias before MLP L{layer}")

@@ -1,8 +1,9 @@
 """Rows of edges packed side by side: a row has room for what can reach its target, and for nothing else.
 
 Columns stand in groups: tokens, biases, then the sources of each layer by position. A target of layer l at position p
-can have the first l + 2 groups, of each of them what stands up to p. Scores are added on a `Sheet` of some rows;
-`pack` drops what is zero, and sums up each row on the way.
+can have the first l + 2 groups, of each of them what stands up to p. Where attention is replaced, what it writes is a
+group of its own before that of its layer's MLP, which a target of that layer can have too. Scores are added on a
+`Sheet` of some rows; `pack` drops what is zero, and sums up each row on the way.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ class Stretches:
     """Which columns a row can have.
 
     begin: where each group begins. [group] end: where what stands up to each position ends. [group pos]
+    halved: whether a layer has two groups, its attention's and its MLP's.
     """
 
     begin: Int[np.ndarray, "group"]
     end: Int[np.ndarray, "group pos"]
+    halved: bool = False
 
     @property
     def width(self) -> Int[np.ndarray, "group pos"]:
@@ -44,7 +47,8 @@ class Stretches:
 
     def groups(self, layer: Shaped[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
         """How many groups rows of targets in these layers have; one between two layers has the lower one's."""
-        return np.minimum(np.ceil(layer).astype(np.int64) + FIRST_LAYER, len(self.begin))
+        before = 2 * layer + 1 if self.halved else np.ceil(layer)
+        return np.minimum(before.astype(np.int64) + FIRST_LAYER, len(self.begin))
 
     def widths(self, layer: Shaped[np.ndarray, "row"], position: Int[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
         """How many columns rows of these targets have."""

@@ -22,11 +22,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.attending import ATTENTION
 from circuits.model import Model
-from circuits.sweep import Targets
+from circuits.sweep import Targets, join_targets
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.neurons import Neurons
+from circuits.transcoders.with_attention import attention_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +62,7 @@ class Reading:
 
 def join_readings(readings: Sequence[Reading]) -> Reading:
     """Several in one, in their order."""
-    targets = Targets(
-        np.concatenate([each.targets.layer for each in readings]),
-        np.concatenate([each.targets.position for each in readings]),
-        torch.cat([each.targets.vector for each in readings]),
-    )
+    targets = join_targets([each.targets for each in readings])
     value, gross, encoder, norm = (
         torch.cat([getattr(each, name) for each in readings]) for name in ("value", "gross", "encoder", "norm")
     )
@@ -78,9 +76,18 @@ def join_readings(readings: Sequence[Reading]) -> Reading:
 def read_units(run: Trace, dictionary: Dictionary) -> Reading:
     """Every active unit as a target, in reading order."""
     vectors, values, gross, encoder, norms = [], [], [], [], []
-    begin = torch.searchsorted(run.layer, torch.arange(run.frozen.layers + 1, device=run.layer.device)).tolist()
+    where = run.layer.cpu().numpy()
+    head = None
+    if run.attended:
+        of_attention = run.unit >= ATTENTION
+        where, head = where - 0.5 * of_attention.cpu().numpy(), np.full(len(where), -1)
     for layer in range(run.frozen.layers):
-        here = slice(begin[layer], begin[layer + 1])
+        here = run.units_at("attention", layer)
+        if here.start < here.stop and head is not None:
+            parts, head[here] = _read_attention(run, dictionary, layer, here)
+            for column, part in zip((vectors, values, gross, encoder, norms), parts, strict=True):
+                column.append(part)
+        here = run.units_at("mlp", layer)
         position = run.position[here]
         x = run.inputs[layer][position]
         read, constant = dictionary.reading(layer, x, run.unit[here])
@@ -91,8 +98,28 @@ def read_units(run: Trace, dictionary: Dictionary) -> Reading:
         gross.append(products.abs_().sum(-1) + constant.abs())
         encoder.append(constant)
         norms.append(norm)
-    targets = Targets(run.layer.cpu().numpy(), run.position.cpu().numpy(), torch.cat(vectors))
+    targets = Targets(where, run.position.cpu().numpy(), torch.cat(vectors), head)
     return Reading(targets, torch.cat(values), torch.cat(gross), torch.cat(encoder), torch.cat(norms))
+
+
+def _read_attention(
+    run: Trace, dictionary: Dictionary, layer: int, here: slice
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], np.ndarray]:
+    """The units of one layer's attention: vectors, values, gross, constants, norm biases; and each one's head.
+
+    The vectors are what is read at every key, but for the pattern and the scale of the norm: see `Frozen.looks`.
+    """
+    attention, attended, norm = attention_of(dictionary), run.attended[layer], run.frozen.attention_norm[layer]
+    assert attention is not None
+    unit = run.unit[here] - ATTENTION
+    read, constant = attention.reading(layer, unit)
+    head = attention.head_of(unit)
+    pattern = attended.patterns[head, run.position[here]]
+    value = (read * (pattern @ attended.inputs)).sum(-1) + constant
+    gross = (read.abs() * (pattern @ attended.inputs.abs())).sum(-1) + constant.abs()
+    gained = attention.reads == "attention_input"
+    bias = read @ norm.bias if gained and norm.bias is not None else torch.zeros_like(constant)
+    return (norm.pull(read, gained=gained), value, gross, constant, bias), head.cpu().numpy()
 
 
 def read_logits(run: Trace, right: Sequence[int], wrong: Sequence[int], position: Sequence[int]) -> Reading:
@@ -174,7 +201,8 @@ def written_at(
     rows, vectors = [], []
     for source in range(layer + 1):
         if layer in dictionary.written_layers(source):
-            here = torch.nonzero((run.layer == source) & (run.position == position))[:, 0]
+            units = run.units_at("mlp", source)
+            here = units.start + torch.nonzero(run.position[units] == position)[:, 0]
             written = run.activation[here, None] * dictionary.writing(source, run.unit[here], layer)
             rows.append(here)
             vectors.append(run.frozen.written(written, layer, run.position[here], dictionary.at(layer).writes))
@@ -222,10 +250,13 @@ def _stream(
     everywhere = torch.arange(len(run.tokens), device=run.tokens.device)
     x = frozen.embedding if frozen.positions is None else frozen.embedding + frozen.positions
     for at in range(frozen.layers):
-        attention = frozen.attention[at]
-        attended = attention.forward(x)
-        for vectors in attention.constant.values():
-            attended = attended + vectors
+        if at in run.attended:
+            attended = run.attended[at].outputs
+        else:
+            attention = frozen.attention[at]
+            attended = attention.forward(x)
+            for vectors in attention.constant.values():
+                attended = attended + vectors
         if at == layer:
             return x, x if frozen.parallel else x + attended
         raw, stands_in = run.written[at], dictionary.at(at)

@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.attending import ATTENTION
 from circuits.packing import Runs, Sheet, Stretches, runs_of
 from circuits.sweep import Gradient
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary, written_within
+from circuits.transcoders.with_attention import attention_of
 
 PUSHED = 2**25  # numbers in the embeddings carried through the first attention, at most
 KEPT = 2**25  # numbers in the vectors kept from one sweep to the next, at most; more are gathered anew each time
@@ -24,12 +26,13 @@ KEPT = 2**25  # numbers in the vectors kept from one sweep to the next, at most;
 class Columns:
     """Which column each source has, -1 for those that are not scored; and what rows of these columns look like.
 
-    tokens [pos], units [active], errors [layer pos], constants [constant].
+    tokens [pos], units [active], errors [layer pos], constants [constant]. attention_errors: of replaced attentions.
     """
 
     tokens: Int[np.ndarray, "pos"]
     units: Int[np.ndarray, "active"]
     errors: Int[np.ndarray, "layer pos"]
+    attention_errors: Int[np.ndarray, "layer pos"]
     constants: Int[np.ndarray, "constant"]
     stretches: Stretches
 
@@ -69,11 +72,11 @@ class Sources:
         self._window = window
         layers, length = run.frozen.layers, len(run.tokens)
         self._position = run.position.cpu().numpy()
-        # Units stand by layer: those of one are first[layer] up to first[layer + 1].
-        self._first = np.searchsorted(run.layer.cpu().numpy(), np.arange(layers + 1))
-        self.pushed = not run.frozen.parallel and length * length * run.residual.shape[1] <= PUSHED
+        passed = not run.frozen.parallel and 0 not in run.frozen.looks
+        self.pushed = passed and length * length * run.residual.shape[1] <= PUSHED
         writes = sum(
-            int(self._first[source + 1] - self._first[source]) * len(written_within(dictionary, source, window))
+            _count(run.units_at("mlp", source)) * len(written_within(dictionary, source, window))
+            + _count(run.units_at("attention", source))
             for source in range(layers)
         )
         self._room = writes * run.residual.shape[1] <= KEPT
@@ -120,6 +123,8 @@ class Sources:
                 yield Entry(
                     here, np.full(len(here), columns.constants[i]), lambda at=here, each=constant: each.vectors[at]
                 )
+        if place == "attention" and layer in run.attended:
+            yield from self._attended(layer)
         if place == "mlp":
             yield from self._units(layer)
             errors = run.errors
@@ -136,7 +141,7 @@ class Sources:
         """The units of every layer that writes here."""
         for source in range(layer + 1):
             if layer in written_within(self._dictionary, source, self._window):
-                here = slice(int(self._first[source]), int(self._first[source + 1]))
+                here = self._run.units_at("mlp", source)
                 yield Entry(
                     self._position[here],
                     self._columns.units[here],
@@ -147,6 +152,20 @@ class Sources:
         run, dictionary = self._run, self._dictionary
         vectors = run.activation[here, None] * dictionary.writing(source, run.unit[here], layer)
         return run.frozen.written(vectors, layer, run.position[here], dictionary.at(layer).writes)
+
+    def _attended(self, layer: int) -> Iterator[Entry]:
+        """What a replaced attention is made of, but for its bias."""
+        run, attention = self._run, attention_of(self._dictionary)
+        here = run.units_at("attention", layer)
+        assert attention is not None
+
+        def write() -> Tensor:
+            vectors = run.activation[here, None] * attention.writing(layer, run.unit[here] - ATTENTION)
+            return run.frozen.attention_written(vectors, layer, run.position[here], attention.writes)
+
+        yield Entry(self._position[here], self._columns.units[here], write)
+        errors = run.attended[layer].errors
+        yield Entry(np.arange(len(errors)), self._columns.attention_errors[layer], lambda: errors)
 
     def _carried(self) -> Iterator[Entry]:
         """Embeddings carried through the first attention: at each position what every token to its left has become.
@@ -170,6 +189,10 @@ class Sources:
                     np.full(len(everywhere), self._columns.constants[i]),
                     lambda each=constant: each.vectors + attention.forward(each.vectors),
                 )
+
+
+def _count(rows: slice) -> int:
+    return rows.stop - rows.start
 
 
 def _gather(entries: list[Entry], stream: Float[Tensor, "pos d_model"], stretches: Stretches) -> Written | None:

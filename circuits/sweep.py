@@ -14,7 +14,7 @@ Source: METHODS section 3.1; SPEED sections 3.1 to 3.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +37,14 @@ class Targets:
         the stream as it enters that layer. [target]
     position: where it reads. [target]
     vector: its read vector in the residual stream there. [target d_model]
+    head: of a unit of attention, which of `Frozen.looks` it reads through: its vector, times that, at every position up
+        to its own; -1 for what reads at one place. None where all do. A sweep takes targets of one sort. [target]
     """
 
     layer: Int[np.ndarray, "target"] | Float[np.ndarray, "target"]
     position: Int[np.ndarray, "target"]
     vector: Float[Tensor, "target d_model"]
+    head: Int[np.ndarray, "target"] | None = None
 
     def __len__(self) -> int:
         return len(self.layer)
@@ -49,7 +52,27 @@ class Targets:
     def take(self, rows: Int[np.ndarray, "_"] | slice) -> Targets:
         """Some of them, in this order."""
         at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.vector.device)
-        return Targets(self.layer[rows], self.position[rows], self.vector[at])
+        head = None if self.head is None else self.head[rows]
+        return Targets(self.layer[rows], self.position[rows], self.vector[at], head)
+
+    def sorts(self) -> list[Int[np.ndarray, "_"]]:
+        """Rows of those that read at one place, and of those that read along a pattern: what is there of the two."""
+        if self.head is None:
+            return [np.arange(len(self))]
+        return [rows for rows in (np.flatnonzero(self.head < 0), np.flatnonzero(self.head >= 0)) if len(rows)]
+
+
+def join_targets(parts: Sequence[Targets]) -> Targets:
+    """Several in one, in their order."""
+    head = None
+    if any(each.head is not None for each in parts):
+        head = np.concatenate([np.full(len(each), -1) if each.head is None else each.head for each in parts])
+    return Targets(
+        np.concatenate([each.layer for each in parts]),
+        np.concatenate([each.position for each in parts]),
+        torch.cat([each.vector for each in parts]),
+        head,
+    )
 
 
 class Reach:
@@ -130,6 +153,8 @@ def sweep_back(
 ) -> Iterator[tuple[str, int, Gradient]]:
     """Yield ("mlp" | "attention" | "embedding", layer, gradient there) from the last layer to the first.
 
+    An attention that is replaced (see `Frozen.looks`) is not passed.
+
     A gradient is changed in place between two yields: score it, do not keep it.
 
     stop_early: do not go through the first attention. Embeddings must then be scored before it, at ("attention", 0), as
@@ -159,16 +184,21 @@ def sweep_back(
         yield "attention", layer, Gradient(g, vector, reach, full, live, fresh=before)
         if layer == 0 and stop_early:
             return
-        _pass(frozen.attention[layer], g, start, length, full, fan)
-        fan = _open(frozen.attention[layer], g, vector, start, targets.position, full, live)
-        if frozen.parallel:
-            if skipped is not None and skipped_single is not None:
-                rows += skipped
+        opened = full if layer in frozen.looks else live
+        if layer not in frozen.looks:
+            _pass(frozen.attention[layer], g, start, length, full, fan)
+            fan = _open(frozen.attention[layer], g, vector, start, targets.position, full, live)
+        if frozen.parallel and skipped is not None and skipped_single is not None:
+            rows += skipped
+            if opened == live:
                 g.index_add_(0, _as_index((start[:-1] + targets.position)[full:live], g), skipped_single)
-                fan = None
-            full, live = live, int((targets.layer >= layer).sum())
-        else:
-            full, live = live, int((targets.layer > layer - 1).sum())
+            else:
+                single += skipped_single
+            fan = None
+        full, live = opened, int((targets.layer > layer - 1).sum())
+        if live > full and targets.head is not None and targets.head[full] >= 0:
+            _spread(frozen.looks[layer], targets.take(slice(full, live)), g[start[full] : start[live]])
+            full = live
     yield "embedding", -1, Gradient(g, vector, reach, full, live, fresh=0)
 
 
@@ -225,6 +255,16 @@ def _open(
     rows = g[start[full] : start[live]]
     unfold(attention.mixing, vectors, start[full:live] - start[full], position[full:live] + 1, rows)
     return Fan(full, vectors, attention.mixing)
+
+
+def _spread(looks: Float[Tensor, "head query key"], targets: Targets, g: Float[Tensor, "row d_model"]) -> None:
+    """Units of attention join: the rows of each are its vector, by how much it looks at every position."""
+    length = targets.position + 1
+    owner = np.repeat(np.arange(len(targets)), length)
+    key = np.concatenate([np.arange(n) for n in length]) if len(length) else owner
+    assert targets.head is not None
+    head, query, key = (_as_index(each, g) for each in (targets.head[owner], targets.position[owner], key))
+    torch.mul(looks[head, query, key][:, None], targets.vector[_as_index(owner, g)], out=g)
 
 
 def _through_skip(

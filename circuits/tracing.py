@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.attending import ATTENTION, Attended, attend
 from circuits.errors import BadOption, UnfaithfulModel
 from circuits.frozen import Frozen, freeze, sites_to_freeze
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.with_attention import attention_of
 
 # Largest difference between frozen and real logits, over the largest real logit. float32 runs give about 1e-6; a hook
 # that reads the wrong tensor gives 1e-2 or more.
@@ -39,12 +42,14 @@ class Trace:
     """One prompt, run once and frozen.
 
     tokens: ids [pos]; texts: what they say. logits: the real model's, before any soft cap. [pos vocab]
-    layer, position, unit, activation: the active units, in reading order. [active]
+    layer, position, unit, activation: the active units, in reading order; those of attention are numbered from
+        ATTENTION on, and stand before those of their layer's MLP. [active]
     inputs: what the dictionary read, per layer. [pos d_in]
     written: the real MLP outputs at the site where the dictionary writes. [layer pos d_out]
     errors: what the dictionary misses of them, zero where it is exact; None where it is so in all layers.
         [layer pos d_model]
     constants: every bias and sink. residual: the last residual stream. [pos d_model]
+    attended: by layer, what stands in for its attention; nothing for a layer that keeps its own.
     """
 
     tokens: Int[Tensor, "pos"]
@@ -60,6 +65,17 @@ class Trace:
     errors: Float[Tensor, "layer pos d_model"] | None
     constants: list[Constant]
     residual: Float[Tensor, "pos d_model"]
+    attended: dict[int, Attended] = field(default_factory=dict)
+
+    def units_at(self, place: str, layer: int) -> slice:
+        """The rows of the active units of a layer's "mlp" or "attention"."""
+        at = 2 * layer + (place == "mlp")
+        return slice(self._starts[at], self._starts[at + 1])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        place = 2 * self.layer + (self.unit < ATTENTION)
+        return torch.searchsorted(place, torch.arange(2 * self.frozen.layers + 1, device=place.device)).tolist()
 
 
 @torch.no_grad()
@@ -76,6 +92,10 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
     tokens = model.tokenize(prompt)
     stands_in = [dictionary.at(layer) for layer in range(model.layers)]
     outputs = [(site, layer) for layer, here in enumerate(stands_in) for site in ("mlp_output", here.writes)]
+    attention_set = attention_of(dictionary)
+    replaced = () if attention_set is None else attention_set.numbers
+    if attention_set is not None:
+        outputs += [(site, layer) for layer in replaced for site in ("attention_output", attention_set.writes)]
     read = [*sites_to_freeze(model), *outputs]
     logits, seen = model.run(tokens[None], read=read)
     frozen = freeze(model, seen)
@@ -84,18 +104,31 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
 
     x = frozen.embedding if frozen.positions is None else frozen.embedding + frozen.positions
     constants = [] if frozen.positions is None else [Constant("position embedding", -1, "embedding", frozen.positions)]
-    inputs, acts, found, values, errors = [], [], [], [], []
+    inputs, acts, errors = [], [], []
+    active: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # layer, position, unit and activation of some units
+    attended_by: dict[int, Attended] = {}
+
+    def keep(layer: int, activations: Tensor, first: int = 0) -> None:
+        position, unit = activations.nonzero(as_tuple=True)
+        active.append((torch.full_like(unit, layer), position, unit + first, activations[position, unit]))
+
     for layer, (attention, here) in enumerate(zip(frozen.attention, stands_in, strict=True)):
         alive = everywhere >= here.silent_positions
-        attended = attention.forward(x)
-        for name, vectors in attention.constant.items():
-            attended = attended + vectors
-            constants.append(Constant(f"{name} bias", layer, "attention", vectors))
+        if attention_set is not None and layer in replaced:
+            written, outs = (seen[(site, layer)][0] for site in (attention_set.writes, "attention_output"))
+            attended_by[layer], activations = attend(frozen, attention_set, layer, x, written, outs)
+            attended = outs
+            keep(layer, activations, ATTENTION)
+            constants.append(Constant("attention decoder bias", layer, "attention", attended_by[layer].bias))
+        else:
+            attended = attention.forward(x)
+            for name, vectors in attention.constant.items():
+                attended = attended + vectors
+                constants.append(Constant(f"{name} bias", layer, "attention", vectors))
         residual = x if frozen.parallel else x + attended
         inputs.append(frozen.mlp_input(residual, layer, here.reads))
         acts.append(dictionary.activations(layer, inputs[layer]) * alive[:, None])
-        found.append(torch.nonzero(acts[layer]))
-        values.append(acts[layer][found[layer][:, 0], found[layer][:, 1]])
+        keep(layer, acts[layer])
 
         sources = (source for source in range(layer + 1) if layer in dictionary.written_layers(source))
         units = torch.stack([dictionary.decode(source, acts[source], layer) for source in sources]).sum(0)
@@ -137,20 +170,22 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
             f"the frozen copy of {model.name} misses its logits by {deviation:.1e} of the largest, {FAITHFUL:.0e} is "
             "allowed: this architecture (or this checkpoint) would be traced wrongly. Please report it."
         )
+    layers, position, unit, activation = (torch.cat(column) for column in zip(*active, strict=True))
     return Trace(
         tokens=tokens,
         texts=model.texts(tokens.tolist()),
         logits=logits[0],
-        frozen=frozen,
-        layer=torch.cat([torch.full_like(each[:, 0], layer) for layer, each in enumerate(found)]),
-        position=torch.cat([each[:, 0] for each in found]),
-        unit=torch.cat([each[:, 1] for each in found]),
-        activation=torch.cat(values),
+        frozen=replace(frozen, looks={layer: each.looks(frozen, layer) for layer, each in attended_by.items()}),
+        layer=layers,
+        position=position,
+        unit=unit,
+        activation=activation,
         inputs=inputs,
         written=torch.stack([seen[(here.writes, layer)][0] for layer, here in enumerate(stands_in)]),
         errors=None if all(here.exact for here in stands_in) else torch.stack(errors),
         constants=[each for each in constants if bool(each.vectors.any())],
         residual=x,
+        attended=attended_by,
     )
 
 

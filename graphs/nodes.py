@@ -10,7 +10,11 @@ from jaxtyping import Float, Int, Shaped
 
 from graphs.errors import BadGraph
 
-KINDS = ("token", "feature", "error", "bias", "unselected", "neuron", "head", "mlp", "supernode", "direction", "logit")
+KINDS = (
+    *("token", "feature", "attention", "error", "bias", "unselected"),
+    *("neuron", "head", "mlp", "supernode", "direction", "logit"),
+)
+OF_ATTENTION = -2  # in the column `feature`: an error of what stands in for attention
 TERMINAL = ("token", "error", "bias", "unselected")  # sources only: nothing flows into them
 
 
@@ -18,12 +22,13 @@ TERMINAL = ("token", "error", "bias", "unselected")  # sources only: nothing flo
 class Nodes:
     """Columns of equal length, frozen. Rows stand in reading order: every edge points to a later row.
 
-    kind: one of KINDS. A sink (the MLP output at a position its dictionary leaves out) is a bias, a supernode several
-        units made one by `group`. [node]
+    kind: one of KINDS. A "feature" stands in for an MLP, an "attention" is a feature that stands in for attention. A
+        sink (the MLP output at a position its dictionary leaves out) is a bias, a supernode several units made one by
+        `group`. [node]
     layer: -1 for tokens and what is added beside them, the number of layers for logits. [node]
     position: index into the prompt, -1 for a bias that belongs to no single position. [node]
-    feature: the unit of a feature or neuron, the head of a head, the token id of a token or logit, the place of a
-        supernode in `provenance["groups"]`, else -1. [node]
+    feature: the unit of a feature, attention or neuron, OF_ATTENTION of an error of attention, the head of a head, the
+        token id of a token or logit, the place of a supernode in `provenance["groups"]`, else -1. [node]
     activation: a feature's activation, a logit's probability, 1 for the others. [node]
     value: what a target's inputs sum to, constants included: pre-activation, or demeaned logit; nan for sources. [node]
     gross: the sum of the sizes of a target's inputs in the whole trace, biases left out; 0 for sources.

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.attending import places_of
 from circuits.errors import NotConserved
 from circuits.expansion import ROUND, Expansion, carried_by, expand
 from circuits.goal import Goal, choose_goal
@@ -24,7 +25,7 @@ from circuits.model import Model
 from circuits.packing import BIASES, IN_MEMORY, Rows, Runs, Sheet, Stretches, pack, runs_of, stack
 from circuits.reading import Reading, read_logits, read_units, written_at
 from circuits.sources import Columns, Sources
-from circuits.sweep import Targets, sweep_back
+from circuits.sweep import Targets, join_targets, sweep_back
 from circuits.targets import Target
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
@@ -37,7 +38,7 @@ CONSERVED = {torch.float32: 1e-5, torch.float64: 1e-12}  # |residual| / gross of
 ROOM = {"cpu": (2**22, 2**26), "cuda": (2**29, 2**29)}
 TOGETHER = 128
 
-UNITS = ("feature", "neuron")
+UNITS = ("feature", "attention", "neuron")
 OTHERS = ("direction", "error")  # what a goal may hold that is neither a unit nor a logit
 
 Progress = Callable[[int, int], None]
@@ -100,11 +101,12 @@ def attribute_trace(
     parts = expand(wanted, units, table.columns.units, goal.units, others, at_others, goal_of, found)
     for reading, at in parts:
         value[at] = reading.value.double().cpu().numpy()
-        for rows, missing in _score(run, dictionary, table, sources, reading, at, found):
-            found.append(rows)
-            worst, done = max(worst, missing), done + len(rows.target)
-            if progress is not None:
-                progress(done, total)
+        for sort in reading.targets.sorts():
+            for rows, missing in _score(run, dictionary, table, sources, reading.take(sort), at[sort], found):
+                found.append(rows)
+                worst, done = max(worst, missing), done + len(rows.target)
+                if progress is not None:
+                    progress(done, total)
     if progress is not None and done < total:
         progress(done, done)
     provenance = {
@@ -227,14 +229,16 @@ def effects_on(
     nowhere = np.full(len(run.tokens), -1)
     errors = np.full((run.frozen.layers, len(run.tokens)), -1)
     whole = Stretches(np.zeros(1, dtype=np.int64), np.full((1, len(run.tokens)), len(sources)))
-    scored = Columns(nowhere, units, errors, np.full(len(run.constants), -1), whole)
+    scored = Columns(nowhere, units, errors, errors, np.full(len(run.constants), -1), whole)
     written = Sources(run, dictionary, scored, window=window)
-    chunk, order = read_targets(run, dictionary, graph, targets)
-    sheet = Sheet(whole, chunk.layer, chunk.position, chunk.vector)
-    for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=written.pushed):
-        written.score(sheet, place, layer, gradient)
+    every, order = read_targets(run, dictionary, graph, targets)
     found = np.empty((len(targets), len(sources)))
-    found[order] = sheet.weight.view(len(targets), len(sources)).double().cpu().numpy()
+    for sort in every.sorts():
+        chunk = every.take(sort)
+        sheet = Sheet(whole, chunk.layer, chunk.position, chunk.vector)
+        for place, layer, gradient in sweep_back(run.frozen, dictionary, chunk, stop_early=written.pushed):
+            written.score(sheet, place, layer, gradient)
+        found[order[sort]] = sheet.weight.view(len(chunk), len(sources)).double().cpu().numpy()
     return found
 
 
@@ -257,11 +261,7 @@ def read_targets(
     ]
     if is_other.any():
         read.append(_kept(graph, run).take(np.searchsorted(others, rows[is_other])))
-    targets = Targets(
-        np.concatenate([each.layer for each in read]),
-        np.concatenate([each.position for each in read]),
-        torch.cat([each.vector for each in read]),
-    )
+    targets = join_targets(read)
     order = np.lexsort((-targets.position, -targets.layer))
     return targets.take(order), np.concatenate([np.flatnonzero(each) for each in (is_unit, is_logit, is_other)])[order]
 
@@ -285,8 +285,7 @@ def _find_units(run: Trace, graph: AttributionGraph, rows: Int[np.ndarray, "unit
     """Where the units of a graph stand among a trace's active ones."""
     places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
     at = {place: i for i, place in enumerate(places)}
-    columns = (getattr(graph.nodes, name)[rows].tolist() for name in ("layer", "position", "feature"))
-    return np.array([at[place] for place in zip(*columns, strict=True)], dtype=np.int64)
+    return np.array([at[place] for place in map(tuple, places_of(graph.nodes, rows).tolist())], dtype=np.int64)
 
 
 # -- the graph --------------------------------------------------------------------------------------------------------
@@ -309,7 +308,7 @@ def _assemble(
     carried = carried_by(rows, goal)
     carried[nodes.kind == "bias"] = 0
     nodes = nodes.with_columns(value=value, gross=gross, influence=carried)
-    untraced = np.isnan(value) & np.isin(nodes.kind, ("feature", "neuron"))
+    untraced = np.isnan(value) & np.isin(nodes.kind, UNITS)
     left = carried[untraced] / goal.sum()
     expansion = {
         "order": wanted.order,

@@ -1,0 +1,34 @@
+"""A dictionary of MLPs with one of attention beside it, as one dictionary."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from circuits.model import Model
+from circuits.transcoders.base import Dictionary
+from circuits.transcoders.lorsa import Lorsa
+
+
+class WithAttention:
+    """What `mlps` is, for MLPs; and in the layers that it has, `attention` in place of the model's own."""
+
+    def __init__(self, mlps: Dictionary, attention: Lorsa) -> None:
+        self.mlps = mlps
+        self.attention = attention
+        self.notes: dict[str, dict[str, Any]] = {**mlps.notes, **attention.notes}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.mlps, name)
+
+    def for_model(self, model: Model) -> Dictionary:
+        return put_beside(self.mlps.for_model(model), self.attention)
+
+
+def put_beside(mlps: Dictionary, attention: Lorsa) -> Dictionary:
+    """The two as one dictionary."""
+    return cast(Dictionary, WithAttention(mlps, attention))
+
+
+def attention_of(dictionary: Dictionary) -> Lorsa | None:
+    """What a dictionary has in place of attention, None where the model's own is left."""
+    return getattr(dictionary, "attention", None)
