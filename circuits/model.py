@@ -124,14 +124,14 @@ class Model:
     device, dtype: where and in what it computes.
     """
 
-    def __init__(self, name: str, bridge: Any, family: Family, dtype: torch.dtype) -> None:
+    def __init__(self, name: str, bridge: Any, family: Family, dtype: torch.dtype, tokenizer: Any) -> None:
         config = bridge.cfg
         self.name = name
         self.family = family
         self.layers: int = config.n_layers
         self.d_model: int = config.d_model
         self.heads: int = config.n_heads
-        self.vocabulary: int = config.d_vocab
+        self.vocabulary: int = bridge.W_U.shape[1]
         self.context: int = config.n_ctx
         self.neurons: int = config.d_mlp if family.mlp == "dense" else 0
         self.activation: str = config.act_fn
@@ -139,8 +139,9 @@ class Model:
         self.learned_positions = config.positional_embedding_type == "standard"
         self.dtype = dtype
         self.device = bridge.W_U.device
-        words = bridge.tokenizer
-        self.words = Vocabulary(name, self.vocabulary, words if words is not None and has_words(words) else None)
+        # Its own: a bridge's has a BOS in any case, its EOS perhaps, or one that no embedding stands for.
+        words = tokenizer if tokenizer is not None and has_words(tokenizer) else None
+        self.words = Vocabulary(name, self.vocabulary, words)
         self._bridge = bridge
 
     def __repr__(self) -> str:
@@ -337,7 +338,7 @@ class Model:
                 done.add(weight.data_ptr())
                 order = torch.randperm(weight.numel(), generator=numbers).to(weight.device)
                 weight.data.copy_(weight.data.flatten()[order].view_as(weight))
-        return Model(f"{self.name}, shuffled", bridge, self.family, self.dtype)
+        return Model(f"{self.name}, shuffled", bridge, self.family, self.dtype, self.words.tokenizer)
 
     def _block(self, layer: int, block: Any) -> Block:
         attention, mlp = block.attn, block.mlp if self.family.mlp == "dense" else None
@@ -437,26 +438,23 @@ def _read(
         logging.disable_progress_bar()
         from transformers import AutoConfig, AutoTokenizer
 
-        wordless = None if has_tokenizer(Path(where)) else stand_in()
+        words = tokenizer or (AutoTokenizer.from_pretrained(where) if has_tokenizer(Path(where)) else None)
         if (settings := _native_settings(Path(where))) is not None:
-            words = tokenizer or wordless or AutoTokenizer.from_pretrained(where)
-            bridge, family = _boot_native(Path(where), settings, words, place, dtype)
-            return _finish(called, bridge, family, dtype)
+            bridge, family = _boot_native(Path(where), settings, place, dtype)
+            return _finish(called, bridge, family, dtype, words)
         config = AutoConfig.from_pretrained(where)
         architecture = (config.architectures or ["an unnamed architecture"])[0]
         family = _family(str(name), architecture)
 
         from transformer_lens.model_bridge import TransformerBridge
 
-        bridge = TransformerBridge.boot_transformers(
-            where, device=str(place), dtype=dtype, tokenizer=tokenizer or wordless
-        )
+        bridge = TransformerBridge.boot_transformers(where, device=str(place), dtype=dtype, tokenizer=stand_in())
     except UnsupportedModel:
         raise
     except Exception as reason:
         first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         raise UnknownModel(f"the model in {where} cannot be loaded: {first_line}") from reason
-    return _finish(called, bridge, family, dtype)
+    return _finish(called, bridge, family, dtype, words)
 
 
 def _adopt(given: torch.nn.Module, tokenizer: Any, place: torch.device, dtype: torch.dtype) -> Model:
@@ -468,8 +466,8 @@ def _adopt(given: torch.nn.Module, tokenizer: Any, place: torch.device, dtype: t
         kind = type(given.original_model).__name__
         family = _native_family(kind, given.cfg) if kind == "NativeModel" else _family("the bridge", kind)
         bridge = copy.deepcopy(given).to(place, dtype)
-        bridge.tokenizer = tokenizer or given.tokenizer
-        return _finish(getattr(given.cfg, "model_name", None) or kind, bridge, family, dtype)
+        name = getattr(given.cfg, "model_name", None) or kind
+        return _finish(name, bridge, family, dtype, tokenizer or given.tokenizer)
     if not isinstance(given, PreTrainedModel):
         raise UnsupportedModel(
             f"a model in memory is one of transformers or a bridge of TransformerLens, found {type(given).__name__}."
@@ -480,17 +478,17 @@ def _adopt(given: torch.nn.Module, tokenizer: Any, place: torch.device, dtype: t
     copied: Any = copy.deepcopy(given)
     copied.to(device=place, dtype=dtype)
     bridge = TransformerBridge.boot_transformers(
-        name, hf_model=copied, device=str(place), dtype=dtype, tokenizer=tokenizer or stand_in()
+        name, hf_model=copied, device=str(place), dtype=dtype, tokenizer=stand_in()
     )
-    return _finish(name, bridge, family, dtype)
+    return _finish(name, bridge, family, dtype, tokenizer)
 
 
-def _finish(name: str, bridge: Any, family: Family, dtype: torch.dtype) -> Model:
+def _finish(name: str, bridge: Any, family: Family, dtype: torch.dtype, words: Any) -> Model:
     bridge.requires_grad_(False)
     bridge.eval()
     if family.mlp == "experts" and dtype == torch.float64:
         bridge.original_model.set_experts_implementation("eager")  # torch's grouped product knows no float64
-    return Model(name, bridge, family, dtype)
+    return Model(name, bridge, family, dtype, words)
 
 
 def _family(name: str, architecture: str) -> Family:
@@ -523,9 +521,7 @@ def _native_settings(folder: Path) -> dict[str, Any] | None:
     return settings if native and not settings.keys() & {"architectures", "model_type"} else None
 
 
-def _boot_native(
-    folder: Path, settings: dict[str, Any], tokenizer: Any, place: torch.device, dtype: torch.dtype
-) -> tuple[Any, Family]:
+def _boot_native(folder: Path, settings: dict[str, Any], place: torch.device, dtype: torch.dtype) -> tuple[Any, Family]:
     from safetensors.torch import load_file
     from transformer_lens.model_bridge.sources.native import boot
     from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
@@ -537,7 +533,7 @@ def _boot_native(
         weights = load_file(files[0])
     else:
         weights = torch.load(files[0], map_location="cpu", weights_only=True)
-    bridge = boot({**settings, "init_weights": False}, tokenizer=tokenizer, device=place, dtype=dtype)
+    bridge = boot({**settings, "init_weights": False}, tokenizer=stand_in(), device=place, dtype=dtype)
     family = _native_family(str(folder), bridge.cfg)
     if any(key.endswith("W_E") for key in weights):  # as HookedTransformer named them
         weights = convert_tl_checkpoint(weights, bridge.cfg)
@@ -581,8 +577,8 @@ def _fetched(name: str | Path, progress: Progress | None) -> str:
         return str(fetch_model(str(name), progress=progress).folder)
     except NotFetched as reason:
         raise UnknownModel(
-            f"there is no model {str(name)!r} here: not among the shipped ({', '.join(shipped_models()) or 'none'}), no "
-            f"folder with config.json. On the Hub: {reason}"
+            f"there is no model {str(name)!r} here: not among the shipped ({shipped}), and no folder with config.json. "
+            f"On the Hub: {reason}"
         ) from reason
 
 
@@ -612,3 +608,4 @@ def _maybe(module: Any, name: str) -> Tensor | None:
     except AttributeError:
         return None
     return None if weight is None else weight.detach()
+        shipped = ", ".join(shipped_models())

@@ -39,10 +39,11 @@ class Vocabulary:
             raise BadPrompt("the prompt is empty: give at least one word.")
         if self._is_strange(text):
             raise BadPrompt(self._strange_words(text))
-        if not self._bare(text):
+        bos, bare = self.tokenizer.bos_token_id, self._bare(text)
+        if not bare:
             raise BadPrompt("the prompt is empty: its tokenizer makes no token of it.")
-        ids = list(self.tokenizer(text).input_ids)
-        bos = self.tokenizer.bos_token_id
+        # Who writes the BOS out, as a chat template does, means it once.
+        ids = bare if bare[0] == bos else list(self.tokenizer(text).input_ids)
         if bos is not None and bos < self.size and ids[0] != bos:
             ids = [bos, *ids]
         return ids

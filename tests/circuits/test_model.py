@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from circuits import attribute, load_model
 from circuits.errors import BadOption, BadPrompt, BadTarget, UnfaithfulModel, UnknownModel, UnsupportedModel
@@ -15,7 +18,7 @@ from circuits.model import Model
 from circuits.sampling import sample_prompts
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
-from tests.circuits.worlds import dictionary_of, folder_of, model_of, native_of
+from tests.circuits.worlds import WORDS, dictionary_of, folder_of, model_of, native_of
 
 
 def test_a_prompt_is_read_with_the_token_that_begins_every_text():
@@ -219,3 +222,33 @@ def test_a_chat_keeps_its_roles_and_marks(tmp_path: Path):
             model.chat(wrong)
     with pytest.raises(BadPrompt, match="does not know 'purple'"):
         model.chat("purple")
+
+
+@pytest.mark.parametrize("marks", [{}, {"eos_token": "now"}])
+def test_a_tokenizer_without_bos_is_given_none(tmp_path: Path, marks: dict[str, str]):
+    """TransformerLens would put its EOS there, or a token that it makes up."""
+    for file in folder_of("llama").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS[:-1])}, unk_token="<unk>"))  # a row to spare
+    words.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", **marks).save_pretrained(tmp_path)
+
+    for model in (
+        load_model(tmp_path, device="cpu"),
+        load_model(
+            AutoModelForCausalLM.from_pretrained(tmp_path),
+            tokenizer=AutoTokenizer.from_pretrained(tmp_path),
+            device="cpu",
+        ),
+    ):
+        assert model.texts(model.tokenize("a red fox").tolist()) == ["a", "red", "fox"]
+        graph = attribute(model, dictionary_of(model, "per-layer"), "a red fox")
+        assert graph.tokens == ("a", "red", "fox")
+        assert model.words.tokenizer.bos_token is None
+
+
+def test_a_bos_stands_in_front_once():
+    model = load_model(folder_of("llama"), device="cpu")  # its tokenizer puts it there by itself
+    assert model.texts(model.tokenize("a red").tolist()) == ["<bos>", "a", "red"]
+    assert model.texts(model.tokenize("<bos> a red").tolist()) == ["<bos>", "a", "red"]
+    assert model.texts(model.tokenize([2, 3]).tolist()) == ["a", "red"]  # ids are taken as they are
