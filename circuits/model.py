@@ -576,6 +576,7 @@ def _fetched(name: str | Path, progress: Progress | None) -> str:
     try:
         return str(fetch_model(str(name), progress=progress).folder)
     except NotFetched as reason:
+        shipped = ", ".join(shipped_models())
         raise UnknownModel(
             f"there is no model {str(name)!r} here: not among the shipped ({shipped}), and no folder with config.json. "
             f"On the Hub: {reason}"
@@ -608,4 +609,3 @@ def _maybe(module: Any, name: str) -> Tensor | None:
     except AttributeError:
         return None
     return None if weight is None else weight.detach()
-        shipped = ", ".join(shipped_models())
