@@ -73,6 +73,37 @@ def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", metavar="N", type=seed, help=f"{what} (default: 0)")
 
 
+def add_paraphrase(parser: argparse.ArgumentParser) -> None:
+    """--paraphrase; read by `paraphrases_in`."""
+    parser.add_argument(
+        "--paraphrase",
+        metavar="FILE",
+        type=filled,
+        help="the same question in other words, one a line: what of the graph is in theirs too",
+    )
+
+
+def paraphrases_in(file: str | None) -> list[str]:
+    """The lines of such a file, without empty ones.
+
+    Raises:
+        BadOption: it can't be read as text, or holds nothing.
+    """
+    from circuits.errors import BadOption
+
+    if file is None:
+        return []
+    try:
+        lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as reason:
+        said = getattr(reason, "strerror", None) or "it is not text in UTF-8"
+        raise BadOption(f"--paraphrase {file}: a text file with a prompt a line is wanted: {said}.") from None
+    found = [line for line in lines if line]
+    if not found:
+        raise BadOption(f"--paraphrase {file}: a text file with a prompt a line is wanted, found no words in it.")
+    return found
+
+
 def filled(text: str) -> str:
     """A name that says something."""
     if not text.strip():

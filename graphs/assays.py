@@ -161,6 +161,41 @@ class Disturbance:
 
 
 @dataclass(frozen=True)
+class Prunings:
+    """How many of several prunings of the same trace keep what this graph holds.
+
+    settings: the shares of node and of edge influence kept, [nodes, edges]. [setting]
+    node, edge: the share of the settings that keep each, in the graph's own order. [node] [edge]
+    untested: why the prompt could not be traced again, empty when it could.
+    """
+
+    settings: Sequence[Sequence[float]]
+    node: Sequence[float]
+    edge: Sequence[float]
+    untested: str = ""
+
+
+@dataclass(frozen=True)
+class Rewording:
+    """What of the graph is in that of another prompt, traced for the same answer and pruned alike.
+
+    prompt: its text. control: it is an unrelated prompt, not the question in other words.
+    answered: whether the model's likeliest next token is that of the graph's prompt.
+    nodes, influence: the share of the graph's features, and of their influence, that the other graph has too, wherever
+        they stand. overlap: the weighted Jaccard index of both graphs' influence by feature.
+    untested: why there is nothing to compare, empty when there is.
+    """
+
+    prompt: str
+    control: bool
+    answered: bool
+    nodes: float
+    influence: float
+    overlap: float
+    untested: str = ""
+
+
+@dataclass(frozen=True)
 class Control:
     """One figure of the graph beside the same figure of graphs that should do worse.
 
@@ -220,6 +255,7 @@ class Assay:
         kept and ablated. contributions: one record. controls: one record per kind. All empty when not asked for.
     skipped: experiments that were registered and not run, and why.
     between: level 3, one record. disturbances: level 4, one record for each kind and way of attention.
+    prunings: one record. rewordings: one record for each prompt, the unrelated ones last.
     """
 
     registration: Mapping[str, Any]
@@ -237,6 +273,8 @@ class Assay:
     skipped: Mapping[str, str] = field(default_factory=dict)
     between: Sequence[Between] = ()
     disturbances: Sequence[Disturbance] = ()
+    prunings: Sequence[Prunings] = ()
+    rewordings: Sequence[Rewording] = ()
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

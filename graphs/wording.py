@@ -176,6 +176,12 @@ def assay_in_words(assay: Assay) -> list[str]:
         known = each.number == each.number
         figures = f"{_as_its_bar(each)} (wanted: {each.threshold}); {each.control}" if known else each.control
         lines += [each.verdict.ljust(width) + each.claim, " " * width + figures.removeprefix("untested: ")]
+    if "steady_features" in assay.statistics:
+        steady, weight = (assay.statistics[name] for name in ("steady_features", "steady_weight"))
+        settings = sum(len(each.settings) for each in assay.prunings)
+        lines.append(
+            f"pruned {settings} ways: {steady:.0%} of the features stay in all, and {weight:.0%} of the edges' weight"
+        )
     counts = ", ".join(f"{sum(v.verdict == word for v in assay.verdicts)} {word}" for word in VERDICTS)
     spent = sum(assay.seconds.values())
     return [*lines, f"{counts}, on this prompt; registered as {assay.registration.get('hash', '?')}, {spent:.1f} s"]

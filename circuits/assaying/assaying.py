@@ -14,14 +14,15 @@ import torch
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench, strongest_units
 from circuits.assaying.between import summarise_between
-from circuits.assaying.ladder import EXPERIMENTS, QUICK
+from circuits.assaying.ladder import EXPERIMENTS, QUICK, REWORDINGS
 from circuits.assaying.metric import Metric, choose_metric, why_untestable
 from circuits.assaying.rebuilding import missed_share
 from circuits.assaying.registration import register
 from circuits.assaying.resuming import Unfinished
 from circuits.assaying.single import summarise, summarise_doses
+from circuits.assaying.stability import summarise_stability
 from circuits.assaying.verdicts import judge
-from circuits.errors import BadOption, WrongGraph
+from circuits.errors import BadOption, BadPrompt, WrongGraph
 from circuits.model import Model
 from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
@@ -46,6 +47,7 @@ def assay(
     top: int | None = None,
     controls: int | None = None,
     seed: int = 0,
+    paraphrases: Sequence[str | Sequence[int]] = (),
     budget: float = math.inf,
     unfinished: Path | None = None,
     progress: Progress | None = None,
@@ -60,6 +62,7 @@ def assay(
     experiments: of the ladder's, only these, in its order.
     top: how many of the most influential units are ablated alone; by default 50, or when deep all, errors too.
     controls: how many random sets; by default 20, or when deep 100.
+    paraphrases: the same question in other words; with any, their graphs are compared with this one.
     budget: seconds after which no more is begun; what is left is named as untested.
     unfinished: a file that keeps each finished experiment: given again, with the same registration, they are not run
         again.
@@ -67,6 +70,7 @@ def assay(
 
     Raises:
         WrongGraph: the graph was made with other weights. BadOption: a number out of range.
+        BadPrompt: a paraphrase that is no prompt, or the graph's own.
     """
     controls = (thresholds.MANY if deep else thresholds.CONTROLS) if controls is None else controls
     if (top is not None and top < 1) or controls < 1:
@@ -77,8 +81,9 @@ def assay(
         raise BadOption(f"the budget must be more than 0 seconds, found {budget}.")
     _check_origin(model, transcoders, graph)
     began = time.perf_counter()
-    names = _choose_experiments(experiments, deep)
-    plan = {"experiments": names, "controls": controls, "seed": seed}
+    reworded = _tokenize(model, graph, paraphrases)
+    names = _choose_experiments(experiments, deep, bool(reworded))
+    plan = {"experiments": names, "controls": controls, "seed": seed, "paraphrases": reworded}
     run = trace(model, transcoders, graph.token_ids)
     why = why_untestable(graph)
     if why:
@@ -87,7 +92,9 @@ def assay(
     metric = choose_metric(model, transcoders, graph, run)
     ablated = _choose_ablated(graph, metric, deep, top)
     registration = register(model, transcoders, graph, metric, ablated, **plan)
-    bench = Bench(model, transcoders, run, graph, metric, ablated, controls, seed, _until(began + budget, progress))
+    bench = Bench(
+        model, transcoders, run, graph, metric, ablated, controls, seed, _until(began + budget, progress), reworded
+    )
     seconds = {"trace": time.perf_counter() - began}
 
     kept = Unfinished(unfinished, registration["hash"])
@@ -110,6 +117,7 @@ def assay(
     statistics["missed"] = missed_share(transcoders, run)
     if "doses" in found:
         statistics |= summarise_doses(found.get("ablations", []), found["doses"], metric.clean)
+    statistics |= summarise_stability(graph, found.get("prunings", []), found.get(REWORDINGS, []))
     if found.get("between"):
         statistics |= summarise_between(found["between"][0], seed)
     records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
@@ -143,13 +151,20 @@ def _leave_untested(
     )
 
 
-def _choose_experiments(wanted: Sequence[str] | None, deep: bool) -> tuple[str, ...]:
-    if wanted is None:
-        return tuple(EXPERIMENTS) if deep else QUICK
-    strange = [name for name in wanted if name not in EXPERIMENTS]
+def _tokenize(model: Model, graph: AttributionGraph, paraphrases: Sequence[str | Sequence[int]]) -> list[list[int]]:
+    found = [model.tokenize(each).tolist() for each in paraphrases]
+    same = [text for text, ids in zip(paraphrases, found, strict=True) if tuple(ids) == graph.token_ids]
+    if same:
+        raise BadPrompt(f"the paraphrase {str(same[0])!r} is the graph's own prompt: give other words.")
+    return found
+
+
+def _choose_experiments(wanted: Sequence[str] | None, deep: bool, reworded: bool) -> tuple[str, ...]:
+    names = (*(tuple(EXPERIMENTS) if deep else QUICK), REWORDINGS) if wanted is None else tuple(wanted)
+    strange = [name for name in names if name not in EXPERIMENTS]
     if strange:
         raise BadOption(f"there is no experiment {strange[0]!r}; there are {', '.join(EXPERIMENTS)}.")
-    return tuple(name for name in EXPERIMENTS if name in wanted)
+    return tuple(name for name in EXPERIMENTS if name in names and (name != REWORDINGS or reworded))
 
 
 def _choose_ablated(graph: AttributionGraph, metric: Metric, deep: bool, top: int | None) -> np.ndarray:

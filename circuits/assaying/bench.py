@@ -29,6 +29,7 @@ class Bench:
     metric: what is measured. ablated: rows of the nodes that are ablated one by one.
     controls: how many random sets. seed: of every random choice.
     progress: called with (what is being done, runs done, runs in all).
+    paraphrases: the question in other words, as token ids.
     """
 
     model: Model
@@ -40,6 +41,7 @@ class Bench:
     controls: int
     seed: int
     progress: Progress
+    paraphrases: Sequence[Sequence[int]] = ()
 
     @cached_property
     def active(self) -> Int[Tensor, "active 3"]:
@@ -58,13 +60,13 @@ class Bench:
         return torch.from_numpy(np.stack(columns, axis=1)).to(self.active)
 
     @cached_property
-    def means(self) -> list[Float[Tensor, "unit"]]:
+    def means(self) -> list[Float[Tensor, "_"]]:
         """Each unit's mean activation over prompts that the model samples itself, per layer."""
         length = min(max(len(self.run.tokens), 2), thresholds.LONGEST)
         return mean_activations(self.model, self.transcoders, self._sample(thresholds.PROMPTS, length, self.seed))
 
     @cached_property
-    def elsewhere(self) -> list[list[Float[Tensor, "pos unit"]]]:
+    def elsewhere(self) -> list[list[Float[Tensor, "pos _"]]]:
         """Every unit's activation at each position of other prompts, as long as this one; per prompt, per layer."""
         prompts = self._sample(thresholds.RESAMPLED, max(len(self.run.tokens), 2), self.seed + 1)
         return [activations_on(self.model, self.transcoders, prompt[: len(self.run.tokens)]) for prompt in prompts]

@@ -15,7 +15,19 @@ from circuits.assaying.edges import test_edges
 from circuits.assaying.minimality import test_minimality
 from circuits.assaying.sets import test_sets
 from circuits.assaying.single import test_doses, test_singly
-from graphs.assays import Ablation, Between, Contributions, Control, Curve, Disturbance, Edges, Subset
+from circuits.assaying.stability import test_prunings, test_rewordings
+from graphs.assays import (
+    Ablation,
+    Between,
+    Contributions,
+    Control,
+    Curve,
+    Disturbance,
+    Edges,
+    Prunings,
+    Rewording,
+    Subset,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,8 @@ class Experiment:
     record: type
     run: Callable[[Bench], list[Any]]
 
+
+REWORDINGS = "rewordings"  # run where there are any
 
 # By the field of an Assay that holds the records.
 EXPERIMENTS = {
@@ -38,5 +52,7 @@ EXPERIMENTS = {
     "contributions": Experiment("what each feature adds to the graph", Contributions, test_minimality),
     "curves": Experiment("keeping more and more of the graph", Curve, test_curves),
     "controls": Experiment("graphs that should do worse", Control, test_controls),
+    "prunings": Experiment("pruning it otherwise", Prunings, test_prunings),
+    REWORDINGS: Experiment("asking in other words", Rewording, test_rewordings),
 }
 QUICK = ("ablations", "subsets")  # what every trace gets

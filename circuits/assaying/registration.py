@@ -30,12 +30,13 @@ def register(
     experiments: Sequence[str],
     controls: int,
     seed: int,
+    paraphrases: Sequence[Sequence[int]] = (),
 ) -> dict[str, Any]:
     """Everything that could be chosen, as plain JSON, with `hash`: twelve digits over all of it.
 
     ablated: rows of the nodes that are ablated alone; registered as (layer, position, unit), which mean the same in
         every graph of these transcoders, with -1 for a unit where it is an error.
-    metric: or why there is none. experiments: what is to be run, by name.
+    metric: or why there is none. experiments: what is to be run, by name. paraphrases: token ids.
 
     Source: METHODS section 7.6.
     """
@@ -64,6 +65,7 @@ def register(
             "controls": f"{controls} random sets of active units, as many at each layer and position",
         },
         "thresholds": {name.lower(): getattr(thresholds, name) for name in dir(thresholds) if name.isupper()},
+        "paraphrases": [list(each) for each in paraphrases],
         "seed": seed,
     }
     return {**plan, "hash": _digest(plan)}

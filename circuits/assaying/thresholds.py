@@ -59,6 +59,14 @@ RAISED = 0.1
 # reports about 0.8 one layer on, there with the disturbance itself counted in, which makes it easier.
 COSINE = 0.8
 
+# Shares of influence that the trace is pruned to, to see what hangs on them (METHODS 5.3, which has the nodes').
+GRID_NODES = (0.7, 0.75, 0.8, 0.85, 0.9)
+GRID_EDGES = (0.95, 0.98, 0.99)
+
+# Share of the features' influence that graphs of the same question in other words must have too. Ours: the better
+# part.
+SURVIVES = 0.5
+
 # Slope of measured on predicted change: METHODS 7.7, the interval for "predicts".
 SLOPE = (0.5, 1.5)
 # Share of ablations that move the target the way predicted, among those predicted to move it by 5 % of itself (7.4).

@@ -12,7 +12,18 @@ import numpy as np
 from circuits.assaying import thresholds as bar
 from circuits.assaying.curves import ABLATIONS
 from circuits.assaying.disturbing import KINDS
-from graphs.assays import Ablation, Between, Contributions, Control, Curve, Disturbance, Edges, Subset, Verdict
+from graphs.assays import (
+    Ablation,
+    Between,
+    Contributions,
+    Control,
+    Curve,
+    Disturbance,
+    Edges,
+    Rewording,
+    Subset,
+    Verdict,
+)
 
 MODES = {"": "attention live", "_frozen": "attention held"}  # how figures and records name them -> in words
 # Figures of level 3, see `summarise_between`.
@@ -62,6 +73,8 @@ def judge(
             unrun = [replace(each, untested=why) for each in nothing]
             for each in unrun if why else records[name]:
                 verdicts += judge_one(each)
+    if "rewordings" in names:
+        verdicts.append(judge_rewordings(records["rewordings"], statistics, skipped.get("rewordings", "")))
     return verdicts
 
 
@@ -211,6 +224,22 @@ def judge_disturbances(records: Sequence[Disturbance], why: str = "") -> list[Ve
             )
         )
     return verdicts
+
+
+def judge_rewordings(records: Sequence[Rewording], statistics: Mapping[str, float], why: str = "") -> Verdict:
+    """Whether the graph is about the question, or about these words."""
+    reworded = [each for each in records if not each.control]
+    answered, p, most = (statistics.get(name, math.nan) for name in ("reworded", "p_survives", "unrelated_influence"))
+    survives = statistics.get("survives_influence", math.nan)
+    why = why or next((each.untested for each in records if each.untested), "")
+    return _verdict(
+        "the graph survives rewording",
+        survives,
+        survives >= bar.SURVIVES and p <= bar.SIGNIFICANT,
+        f"≥ {bar.SURVIVES:.0%} of its features' influence is in the graphs of other wordings, p ≤ {bar.SIGNIFICANT}",
+        f"{answered:.0f} of {len(reworded)} wordings answered alike; unrelated prompts at most {most:.0%}, p = {p:.3f}",
+        why or (f"none of {len(reworded)} wordings is answered alike" if answered == 0 else ""),
+    )
 
 
 def judge_curve(curve: Curve) -> list[Verdict]:

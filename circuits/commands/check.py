@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_graphs(parser)
     flags.add_model(parser, default=None)
     flags.add_seed(parser, "of the random sets")
+    flags.add_paraphrase(parser)
     parser.add_argument(
         "--controls", metavar="N", type=flags.count, help="how many random sets (default: 100, quick 20)"
     )
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from graphs.store import Store
 
-    budget = _read_budget(arguments.budget)
+    budget, paraphrases = _read_budget(arguments.budget), flags.paraphrases_in(arguments.paraphrase)
     store = Store(arguments.store)
     folder = flags.find_graph(store, arguments.graph)
     graph = store.load(folder)
@@ -74,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             deep=not arguments.quick,
             controls=arguments.controls,
             seed=arguments.seed or 0,
+            paraphrases=paraphrases,
             budget=budget,
             unfinished=folder / UNFINISHED,
             progress=bars,

@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-assay", action="store_true", help="do not test the graph by ablation")
     flags.add_seed(parser, "of the assay's random sets")
+    flags.add_paraphrase(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     prompt, targets = _read_prompt(arguments), _read_targets(arguments)
+    paraphrases = flags.paraphrases_in(arguments.paraphrase)
     _check_early(arguments)
 
     from circuits.assaying import assay
@@ -152,7 +154,8 @@ def run(arguments: argparse.Namespace) -> int:
         result = None
         if not arguments.no_assay:
             bars.note("testing the graph in the real model")
-            result = assay(model, transcoders, graph, seed=arguments.seed or 0, progress=bars)
+            seed = arguments.seed or 0
+            result = assay(model, transcoders, graph, seed=seed, paraphrases=paraphrases, progress=bars)
             say(assay_of(graph), *(f"  {line}" for line in wording.assay_in_words(result)))
         # Once, and with its assay: an interrupted run must not take the place of a graph that was tested before.
         bars.note("storing the graph")
@@ -240,6 +243,8 @@ def _check_early(arguments: argparse.Namespace) -> None:
             raise BadOption(f"{name} chooses among likely tokens: leave it out, or --target and --contrast.")
     if arguments.no_assay and arguments.seed is not None:
         raise BadOption("--seed is the assay's: leave it out, or --no-assay.")
+    if arguments.no_assay and arguments.paraphrase is not None:
+        raise BadOption("--paraphrase is the assay's: leave it out, or --no-assay.")
     check_writable(Path(arguments.store))
     if arguments.output:
         ending = Path(arguments.output).suffix.lower()

@@ -83,3 +83,41 @@ def test_ctrl_c_says_what_is_kept(
 
     assert main(["check", id, "--store", str(tmp_path)]) == 130
     assert ("finished experiments are kept" in capsys.readouterr().err) == finished
+
+
+def test_other_wordings_of_the_question_are_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("circuits.keeping.keep_pictures", lambda *_: ([], []))
+    file = tmp_path / "wordings.txt"
+    file.write_text("the capital of the state containing houston is\n\n")
+
+    assert main(["trace", SHOWCASE, "--store", str(tmp_path / "store"), "--paraphrase", str(file)]) == 0
+
+    assert "the graph survives rewording" in capsys.readouterr().out
+    (entry,) = Store(tmp_path / "store").list()
+    assay = Store(tmp_path / "store").assay(entry.id)
+    assert assay is not None and assay.statistics["reworded"] == 1
+    assert assay.rewordings[0].answered and not assay.rewordings[0].control
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "complaint"),
+    [
+        (None, [], "No such file"),
+        (b" \n", [], "found no words in it"),
+        (b"\xff\xfe\x00", [], "not text in UTF-8"),
+        (b"the capital of texas is", ["--no-assay"], "--paraphrase is the assay's"),
+        (SHOWCASE.encode(), [], "the graph's own prompt"),
+    ],
+)
+def test_a_file_of_wordings_that_is_none_is_refused(
+    content: bytes | None, options: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "wordings.txt"
+    if content is not None:
+        file.write_bytes(content)
+
+    assert main(["trace", SHOWCASE, "--store", str(tmp_path / "s"), "--paraphrase", str(file), *options]) == 2
+
+    assert complaint in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""What of a graph hangs on the thresholds of pruning, and on the words of the prompt."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from circuits import assay, attribute
+from circuits.assaying import thresholds
+from circuits.assaying.stability import summarise_stability
+from circuits.assaying.stability import test_prunings as try_prunings
+from circuits.assaying.stability import test_rewordings as try_rewordings
+from circuits.assaying.verdicts import judge_rewordings
+from circuits.errors import BadPrompt
+from circuits.targets import Feature
+from graphs.assays import Assay, Prunings, Rewording
+from graphs.graph import AttributionGraph
+from graphs.pruning import prune
+from tests.circuits.test_assay_levels import PROMPT, bench_of, graph_of
+from tests.circuits.worlds import dictionary_of, model_of
+
+
+def names(graph: AttributionGraph) -> list[tuple]:
+    nodes = graph.nodes
+    labels = [str(label) if unit < 0 else "" for label, unit in zip(nodes.label, nodes.feature, strict=True)]
+    return list(zip(nodes.kind, nodes.layer, nodes.position, nodes.feature, labels, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["per-layer", "cross-layer", "neurons"])
+def test_nodes_and_edges_are_counted_over_prunings_of_the_same_trace(kind: str):
+    model = model_of("llama")
+    dictionary = dictionary_of(model, kind)
+    whole = attribute(model, dictionary, PROMPT, ["red", ("fox", "dog")])
+    graph = prune(whole, nodes=0.8)
+
+    (found,) = try_prunings(bench_of("llama", kind, graph))
+
+    assert len(found.settings) == len(thresholds.GRID_NODES) * len(thresholds.GRID_EDGES)
+    expected_nodes, expected_edges = np.zeros(len(graph.nodes)), np.zeros(len(graph.source))
+    ours = names(graph)
+    for nodes, edges in found.settings:
+        small = prune(whole, nodes=nodes, edges=edges)
+        kept = names(small)
+        joined = {(kept[s], kept[t]) for s, t in zip(small.source, small.target, strict=True)}
+        expected_nodes += [name in set(kept) for name in ours]
+        expected_edges += [(ours[s], ours[t]) in joined for s, t in zip(graph.source, graph.target, strict=True)]
+    np.testing.assert_allclose(found.node, expected_nodes / len(found.settings))
+    np.testing.assert_allclose(found.edge, expected_edges / len(found.settings))
+    assert min(found.edge) < 1 and max(found.edge) == 1
+
+
+def test_a_graph_under_a_budget_is_traced_again_under_it():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    whole = attribute(model, dictionary, PROMPT, ["red"], max_features=6)
+    (found,) = try_prunings(bench_of("llama", "per-layer", prune(whole, nodes=0.7)))
+    assert np.mean(found.node) > 0.5 and not found.untested
+
+
+def test_a_features_graph_is_not_asked_again():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    whole = attribute(model, dictionary, PROMPT, ["red"])
+    units = whole.nodes.where("feature")
+    row = units[whole.nodes.layer[units].argmax()]
+    place = (int(column[row]) for column in (whole.nodes.layer, whole.nodes.feature, whole.nodes.position))
+    bench = bench_of("llama", "per-layer", attribute(model, dictionary, PROMPT, [Feature(*place)]))
+
+    (pruned,) = try_prunings(bench)
+
+    assert "something else" in pruned.untested
+    assert summarise_stability(bench.graph, [pruned], []) == {}
+
+
+def test_the_same_prompt_shares_all_of_itself_and_an_unrelated_one_less():
+    bench = bench_of("llama", "per-layer")
+    same, other = bench.graph.token_ids, bench.model.tokenize("dog runs a red").tolist()
+
+    found = try_rewordings(replace(bench, paraphrases=[same, other]))
+
+    mine, theirs, *unrelated = found
+    assert (mine.nodes, mine.influence, mine.overlap) == pytest.approx((1, 1, 1)) and mine.answered
+    assert theirs.overlap < 1 and not theirs.control
+    assert len(unrelated) == thresholds.OTHERS and all(each.control for each in unrelated)
+    assert mine.prompt.split()[-4:] == PROMPT.split()
+
+
+def reworded(influence: float, *, control: bool = False, answered: bool = True) -> Rewording:
+    return Rewording("words", control, answered, 0.5, influence, 0.3)
+
+
+def test_rewordings_are_held_against_unrelated_prompts():
+    unrelated = [reworded(0.4 + each / 100, control=True) for each in range(20)]
+    graph = graph_of("llama", "per-layer")
+
+    def judged(*records: Rewording) -> str:
+        every = [*records, *unrelated]
+        return judge_rewordings(every, summarise_stability(graph, [], every)).verdict
+
+    assert judged(reworded(0.8), reworded(0.7)) == "supported"
+    assert judged(reworded(0.8), reworded(0.05, answered=False)) == "supported"  # answered otherwise: does not count
+    assert judged(reworded(0.55), reworded(0.55)) == "not supported"  # one unrelated prompt of 20 shares as much
+    assert judged(reworded(0.3)) == "not supported"
+    assert judged(reworded(0.9, answered=False)) == "untested"
+
+
+def test_what_every_pruning_keeps_is_weighed():
+    graph = graph_of("llama", "per-layer")
+    node = np.where(graph.nodes.kind == "feature", 0.5, 1.0)
+    units = graph.nodes.where("feature")
+    node[units[0]] = 1
+    edge = np.full(len(graph.weight), 0.9)
+    edge[3] = 1
+
+    figures = summarise_stability(graph, [Prunings([[0.7, 0.9]], node.tolist(), edge.tolist())], [])
+
+    assert figures["steady_features"] == pytest.approx(1 / len(units))
+    assert figures["steady_weight"] == pytest.approx(abs(graph.weight[3]) / np.abs(graph.weight).sum())
+
+
+def test_an_assay_with_paraphrases_judges_them_and_travels():
+    model = model_of("llama")
+    dictionary, graph = dictionary_of(model, "per-layer"), graph_of("llama", "per-layer")
+
+    without = assay(model, dictionary, graph)
+    found = assay(model, dictionary, graph, paraphrases=["a fox red runs"])
+
+    assert not without.rewordings and "survives rewording" not in str(without.verdicts)
+    assert found.registration["hash"] != without.registration["hash"]
+    assert found.verdicts[-1].claim == "the graph survives rewording"
+    assert Assay.from_json(found.to_json()).rewordings == found.rewordings
+    with pytest.raises(BadPrompt, match="own prompt"):
+        assay(model, dictionary, graph, paraphrases=[PROMPT])
