@@ -1,112 +1,113 @@
-"""Changing units of a dictionary in the real model: what is to change is a value, many are run in one batch."""
+"""Changing things in the real model: what is to change is a value, many are run in one batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.changes import COMPONENT, ERROR, Change, Intervention, Patch, flatten
+from circuits.clean_runs import Clean, Start, clean_run, together
 from circuits.errors import BadIntervention, BadOption
-from circuits.model import Edit, Model, Site
+from circuits.holding import Settings, hold_attention, hold_mlps
+from circuits.model import SITES, Edit, Model, Site
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary, written_within
 
 ATTENTION = ("live", "frozen")
-ERROR = -1  # in place of a unit's number: what the dictionary misses at that layer and position
+NORMS = ("live", "frozen")
+MLPS = ("frozen", "rebuilt", "live")
 ROWS = 2**25  # numbers in one [row pos vocab] output, the largest tensor of a batch for most models
 
-
-@dataclass(frozen=True)
-class Intervention:
-    """One unit's activation at one position times a factor: 0 ablates it, 1 leaves it, -1 turns it round.
-
-    unit: its number, or ERROR for the reconstruction error there.
-    value: the activation itself, in place of a factor; a unit that is not active can only be set so.
-    """
-
-    layer: int
-    position: int
-    unit: int
-    factor: float = 0.0
-    value: float | None = None
-
-    def __str__(self) -> str:
-        what = f"L{self.layer}/{self.unit}" if self.unit != ERROR else f"error L{self.layer}"
-        change = f"× {self.factor:g}" if self.value is None else f"= {self.value:g}"
-        return f"{what}@{self.position} {change}"
+Active = Mapping[tuple[int, int, int], float]
 
 
+@torch.no_grad()
 def intervene(
     model: Model,
     transcoders: Dictionary,
     prompt: str | Sequence[int] | Trace,
-    runs: Sequence[Sequence[Intervention]],
+    runs: Sequence[Sequence[Change]],
     *,
     attention: str = "live",
-    window: int | None = None,
+    norms: str = "live",
+    mlps: str = "frozen",
+    window: int | range | None = None,
     past: Any = None,
     read: Site = ("logits", 0),
-) -> Float[Tensor, "run pos width"]:
-    """The real model's logits, before any soft cap, under each set of interventions.
+) -> Float[Tensor, "run pos ..."]:
+    """The real model's logits, before any soft cap, under each set of changes.
 
-    A set changes the MLP outputs its units write to, within a window from each unit's own layer on: these are held at
-    `clean + (factor - 1) * activation * write vector`, or `(value - activation)` of it; what comes later runs live.
-    Errors that no set names stay as they are; one that is named writes to its own layer.
+    Units change the MLP outputs they write to, by `(factor - 1) * activation * write vector` or `(value - activation)`
+    of it. Within a window these outputs are held; what comes later runs live. Errors that no set names stay as they
+    are; one that is named writes to its own layer. What is below a set's first change, or before it, is not run again.
 
     attention: "live", or "frozen": every pattern held as it was in the clean run, so that nothing looks elsewhere.
-    window: how many layers past its own a unit's writes count and MLP outputs are held. By default 0 for units that
-        write one layer and 2 for cross-layer ones, whose later writes would otherwise count twice: once written, once
-        made by the later MLPs themselves.
+    norms: "live", or "frozen": every denominator held as it was.
+    mlps: in the window. "frozen": the clean output and the change (constrained patching). "rebuilt": also what the
+        other units, encoded anew, write otherwise than in the clean run (iterative patching). "live": the real MLP's
+        output and the change, against what the units are by then. A skip path is no unit, and live in all three.
+    window: how many layers past its own a unit's writes count and MLP outputs are held; or a range of layers, in which
+        all writes count and all MLP outputs are held. By default 0 for units that write one layer and 2 for cross-layer
+        ones, whose later writes would otherwise count twice: once written, once made by the later MLPs themselves.
     past: for one set: where to leave its keys and values, so that `Model.run` can go on from there.
     read: the site that is read in place of the logits.
 
     Raises:
         BadIntervention: a unit that is not active there, a place outside the prompt, a factor that is no number, or one
-            unit twice in a set: two factors for one activation say nothing.
+            thing twice in a set: two factors for one activation say nothing.
+        BadOption: a window outside the model, or something else than the words above.
 
-    Source: METHODS section 6.1, constrained patching.
+    Source: METHODS section 6.1. All held in a window of all layers is what circuit-tracer's `feature_intervention` does
+    with its `constrained_layers`; `mlps="live"` in the same window what it does without.
     """
     run = prompt if isinstance(prompt, Trace) else trace(model, transcoders, prompt)
-    return read_under(model, transcoders, run, runs, [read], attention=attention, window=window, past=past)[read]
+    options = {"attention": attention, "norms": norms, "mlps": mlps, "window": window, "past": past}
+    return read_under(model, transcoders, run, runs, [read], **options)[read]
 
 
+@torch.no_grad()
 def read_under(
     model: Model,
     transcoders: Dictionary,
     run: Trace,
-    runs: Sequence[Sequence[Intervention]],
+    runs: Sequence[Sequence[Change]],
     read: Sequence[Site],
     *,
     attention: str = "live",
-    window: int | None = None,
+    norms: str = "live",
+    mlps: str = "frozen",
+    window: int | range | None = None,
     past: Any = None,
-) -> dict[Site, Float[Tensor, "run pos _"]]:
-    """What stands at several sites under each set of interventions; for all else see `intervene`."""
-    if attention not in ATTENTION:
-        raise BadOption(f"attention must be one of {', '.join(ATTENTION)}, found {attention!r}.")
+) -> dict[Site, Float[Tensor, "run pos ..."]]:
+    """What stands at several sites under each set of changes; for all else see `intervene`."""
+    _check_options(model, attention=attention, norms=norms, mlps=mlps, window=window)
     window = default_window(transcoders) if window is None else window
-    if window < 0:
-        raise BadOption(f"window must be 0 or more layers, found {window}.")
     active = _active_units(run)
-    for chosen in runs:
-        for intervention in chosen:
-            _check(intervention, run, transcoders, active)
-        _check_twice(chosen)
-    parts: dict[Site, list[Tensor]] = {site: [] for site in read}
-    for some in batches(runs, run):
-        edits = _edits(transcoders, run, some, active, window)
-        if attention == "frozen":
-            edits |= hold_attention(run)
-        _, seen = model.run(run.tokens.expand(len(some), -1), edit=edits, read=list(read), past=past)
-        for site, found in parts.items():
-            found.append(seen[site])
-    nothing = run.logits.new_zeros(0, *run.logits.shape)
-    return {site: torch.cat(found) if found else nothing for site, found in parts.items()}
+    plans = [_plan(model, transcoders, run, active, window, chosen) for chosen in runs]
+    held = [("value", layer) for layer in range(model.layers)] if attention == "frozen" else []
+    held += model.scales() if norms == "frozen" else []
+    clean = clean_run(model, run, [*read, *held])
+    out = {site: clean.seen[site].repeat(len(runs), *[1] * (clean.seen[site].ndim - 1)) for site in read}
+    whole = past is not None or any(name == "pattern" for name, _ in read)  # whose second axis is not positions
+    starts = [(0, 0) if past is not None else _start(plan, model, whole=whole) for plan in plans]
+    changed = [row for row, start in enumerate(starts) if start[0] < model.layers]
+    most = max(1, ROWS // _numbers(model, transcoders, run, rebuilt=mlps == "rebuilt"))
+    for start, some in together([starts[row] for row in changed], model.layers, len(run.tokens), most):
+        rows = [changed[at] for at in some]
+        wanted = [site for site in read if site[0] not in SITES or site[1] >= start[0]]  # below, nothing changes
+        frozen = _hold_clean(model, run, clean, start, attention=attention, norms=norms)
+        edits = _edits(transcoders, run, [plans[row] for row in rows], start, mlps, window)
+        seen = _go_on(model, run, clean, start, len(rows), _both(frozen, edits), wanted, past)
+        for site in wanted:
+            out[site][rows, start[1] :] = seen[site]
+    return out
 
 
 def default_window(transcoders: Dictionary) -> int:
@@ -135,36 +136,6 @@ def written_by_units(transcoders: Dictionary, run: Trace, layer: int) -> Float[T
     return out
 
 
-def hold_attention(run: Trace) -> dict[Site, Edit]:
-    """Edits that keep every attention pattern as it was: values are live, where they go is not.
-
-    The mixed values are made anew from the held pattern, since not every family lets its pattern be replaced.
-    """
-    values: dict[int, Tensor] = {}
-
-    def keep(layer: int) -> Edit:
-        def edit(value: Tensor) -> Tensor:
-            values[layer] = value
-            return value
-
-        return edit
-
-    def mix(layer: int) -> Edit:
-        pattern = run.frozen.attention[layer].pattern
-
-        def edit(_mixed: Tensor) -> Tensor:
-            value = values[layer].repeat_interleave(len(pattern) // values[layer].shape[2], dim=2)
-            return torch.einsum("hqk,bkhe->bqhe", pattern, value)
-
-        return edit
-
-    edits: dict[Site, Edit] = {}
-    for layer in range(run.frozen.layers):
-        edits[("value", layer)] = keep(layer)
-        edits[("mixed", layer)] = mix(layer)
-    return edits
-
-
 def batches(items: Sequence, run: Trace, *, per_row: int | None = None) -> Iterator[Sequence]:
     """The items, as many at a time as one batch of the model may hold.
 
@@ -175,60 +146,292 @@ def batches(items: Sequence, run: Trace, *, per_row: int | None = None) -> Itera
         yield items[start : start + size]
 
 
-def _edits(
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """One set, looked up: units and what they become, vectors added to MLP outputs, and components with what they take.
+
+    units: (layer, position, unit, target, activation in the clean run). added: (layer, position, vector).
+    patches: (patch, site, head or None, what takes its place or None). counts: layers whose MLP outputs are changed or
+    held. first: nothing below the one or before the other changes.
+    """
+
+    units: list[tuple[int, int, int, float, float]]
+    added: list[tuple[int, int, Tensor]]
+    patches: list[tuple[Patch, Site, int | None, Tensor | None]]
+    counts: frozenset[int]
+    first: Start
+
+
+def _plan(
+    model: Model,
     transcoders: Dictionary,
     run: Trace,
-    runs: Sequence[Sequence[Intervention]],
-    active: dict[tuple[int, int, int], int],
-    window: int,
-) -> dict[Site, Edit]:
-    held: dict[int, tuple[Tensor, Tensor]] = {}
-    for row, chosen in enumerate(runs):
-        for each in chosen:
-            for layer, change in _changes(transcoders, run, each, active, window):
-                delta, holds = held.setdefault(layer, _nothing(run, layer, len(runs)))
-                holds[row] = True
-                delta[row, each.position] += change
-    return {
-        (transcoders.at(layer).writes, layer): _hold(run.written[layer], delta, holds)
-        for layer, (delta, holds) in held.items()
-    }
+    active: Active,
+    window: int | range,
+    chosen: Sequence[Change],
+) -> _Plan:
+    units, added, patches = [], [], []
+    counts, first = set(window if isinstance(window, range) and chosen else ()), []
+    spread = [one for change in flatten(chosen) for one in _spread(change, run, transcoders, active)]
+    _check_twice(spread)
+    for each in spread:
+        if isinstance(each, Patch):
+            patches.append(_look_up(model, run, each))
+            first.append((patches[-1][1][1], each.position or 0))
+            continue
+        _check(each, run, transcoders, active)
+        if each.unit == ERROR:
+            vector = (each.factor - 1) * missed(transcoders, run, each.layer)[each.position]
+            added.append((each.layer, each.position, vector))
+            inside = [layer for layer in (each.layer,) if not isinstance(window, range) or layer in window]
+        else:
+            was = active.get((each.layer, each.position, each.unit), 0.0)
+            target = each.factor * was if each.value is None else each.value
+            if each.prompts:
+                target = _activation_on(model, transcoders, each)
+            units.append((each.layer, each.position, each.unit, target, was))
+            inside = list(_within(transcoders, each.layer, window))
+        if not inside and isinstance(window, range):
+            raise BadIntervention(f"{each}: it writes to no layer of the window, {window.start} to {window.stop - 1}.")
+        counts |= set(inside)
+        first.append((inside[0], each.position))
+    start = (min(layer for layer, _ in first), min(at for _, at in first)) if first else (model.layers, len(run.tokens))
+    return _Plan(units, added, patches, frozenset(counts), start)
 
 
-def _changes(
-    transcoders: Dictionary, run: Trace, wanted: Intervention, active: dict[tuple[int, int, int], int], window: int
-) -> Iterator[tuple[int, Float[Tensor, "d_out"]]]:
-    """What is added to which layers' MLP outputs."""
-    if wanted.unit == ERROR:
-        yield wanted.layer, (wanted.factor - 1) * missed(transcoders, run, wanted.layer)[wanted.position]
+def _spread(
+    change: Intervention | Patch, run: Trace, transcoders: Dictionary, active: Active
+) -> Iterator[Intervention | Patch]:
+    """An intervention that goes on, as one at every position of the prompt that it reaches."""
+    if isinstance(change, Patch) or not change.onward:
+        yield change
         return
-    at = active.get((wanted.layer, wanted.position, wanted.unit))
-    activation = 0.0 if at is None else float(run.activation[at])
-    change = (wanted.factor - 1) * activation if wanted.value is None else wanted.value - activation
-    unit = torch.tensor([wanted.unit], device=run.tokens.device)
-    for layer in written_within(transcoders, wanted.layer, window):
-        yield layer, change * transcoders.writing(wanted.layer, unit, layer)[0]
+    _check_place(change, run)
+    alone = replace(change, onward=False)
+    scaled = change.value is None and not change.prompts
+    for position in range(change.position, len(run.tokens)):
+        if scaled and change.unit != ERROR:
+            reached = (change.layer, position, change.unit) in active
+        elif scaled:
+            reached = run.errors is not None and bool(run.errors[change.layer, position].any())
+        else:
+            reached = position >= transcoders.at(change.layer).silent_positions
+        if reached:
+            yield replace(alone, position=position)
 
 
-def _active_units(run: Trace) -> dict[tuple[int, int, int], int]:
+def _look_up(model: Model, run: Trace, patch: Patch) -> tuple[Patch, Site, int | None, Tensor | None]:
+    """Where a component is in the model, and what takes its place."""
+    found = COMPONENT.fullmatch(patch.component)
+    layer = next((int(found[name]) for name in ("attention", "mlp", "stream") if found[name]), 0) if found else 0
+    head = int(found["head"]) if found and found["head"] else None
+    if found is None or not 0 <= layer < model.layers or not 0 <= (head or 0) < model.heads:
+        raise BadIntervention(
+            f"{patch}: there is no {patch.component!r}; components are input, a0.h0 to a{model.layers - 1}."
+            f"h{model.heads - 1}, m0 to m{model.layers - 1}, and resid0 to resid{model.layers - 1}."
+        )
+    if found["mlp"] and model.family.mlp == "none":
+        raise BadIntervention(f"{patch}: {model.name} has no MLPs.")
+    length = len(run.tokens)
+    if patch.position is not None and not 0 <= patch.position < length:
+        raise BadIntervention(f"{patch}: the prompt has positions 0 to {length - 1}.")
+    width = model.blocks[layer].W_O.shape[1] if head is not None else model.d_model
+    if patch.direction and len(patch.direction) != width:
+        raise BadIntervention(f"{patch}: it has {width} dimensions, the direction {len(patch.direction)}.")
+    if not all(map(math.isfinite, patch.direction or [patch.factor])):
+        what = "the direction must hold finite numbers" if patch.direction else "the factor must be a finite number"
+        raise BadIntervention(f"{patch}: {what}.")
+    if patch.direction and patch.prompts:
+        raise BadIntervention(f"{patch}: prompts or a direction, not both.")
+    kinds = {"input": "token_embedding", "attention": "mixed", "mlp": "mlp_output", "stream": "residual_pre"}
+    site = (next(name for kind, name in kinds.items() if found[kind]), layer)
+    given = patch.direction and run.logits.new_tensor(patch.direction)
+    if patch.prompts:
+        seen = [_on(model, prompt, site, patch, patch.position, length) for prompt in patch.prompts]
+        given = torch.stack(seen).mean(0)
+        given = given if head is None else given[..., head, :]
+    return patch, site, head, given if isinstance(given, Tensor) else None
+
+
+def _on(
+    model: Model, prompt: Sequence[int], site: Site, change: Change, position: int | None, length: int
+) -> Float[Tensor, "pos ..."]:
+    """What passes a site on another prompt, at one position or at all."""
+    tokens = model.tokenize(prompt)
+    if position is None and len(tokens) != length:
+        raise BadIntervention(f"{change}: that prompt has {len(tokens)} tokens, this one {length}: give a position.")
+    if position is not None and len(tokens) <= position:
+        raise BadIntervention(f"{change}: that prompt has positions 0 to {len(tokens) - 1}.")
+    seen = model.run(tokens[None], read=[site])[1][site][0]
+    return seen if position is None else seen[position : position + 1]
+
+
+def _activation_on(model: Model, transcoders: Dictionary, wanted: Intervention) -> float:
+    """A unit's mean activation on other prompts."""
+    site = (transcoders.at(wanted.layer).reads, wanted.layer)
+    seen = torch.cat([_on(model, prompt, site, wanted, wanted.position, 0) for prompt in wanted.prompts])
+    return float(transcoders.activations(wanted.layer, seen)[:, wanted.unit].mean())
+
+
+def _within(transcoders: Dictionary, layer: int, window: int | range) -> range:
+    """The layers in which the writes of a layer's units count."""
+    if not isinstance(window, range):
+        return written_within(transcoders, layer, window)
+    written = transcoders.written_layers(layer)
+    return range(max(written.start, window.start), min(written.stop, window.stop))
+
+
+def _start(plan: _Plan, model: Model, *, whole: bool) -> Start:
+    """Where a set's run begins; positions before it need keys and values, which not every model keeps."""
+    layer, position = plan.first
+    return (layer, position) if model.remembers and not whole else (layer, 0)
+
+
+def _hold_clean(
+    model: Model, run: Trace, clean: Clean, start: Start, *, attention: str, norms: str
+) -> dict[Site, Edit]:
+    """What is held whatever the sets are, from where a batch begins."""
+    layer, position = start
+    edits: dict[Site, Edit] = {}
+    if attention == "frozen":
+        values = {at: clean.seen[("value", at)] for at in range(layer, model.layers)}
+        edits |= hold_attention(run, layer=layer, position=position, values=values)
+    if norms == "frozen":
+        scales = model.scales(range(layer, model.layers))
+        edits |= {site: _hold(clean.seen[site][:, position:]) for site in scales}
+    return edits
+
+
+def _go_on(
+    model: Model,
+    run: Trace,
+    clean: Clean,
+    start: Start,
+    rows: int,
+    edits: dict[Site, Edit],
+    read: Sequence[Site],
+    past: Any,
+) -> dict[Site, Tensor]:
+    """The clean run gone on with from a layer and a position, with edits."""
+    layer, position = start
+    stream = clean.seen[("residual_pre", layer)][:, position:].expand(rows, -1, -1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")  # that is what is wanted
+        _, seen = model.run(
+            run.tokens[position:].expand(rows, -1),
+            edit=edits,
+            read=read,
+            past=model.recall(clean.memory, position, rows) if position else past,
+            enter=(layer, stream) if layer else None,
+        )
+    return seen
+
+
+def _numbers(model: Model, transcoders: Dictionary, run: Trace, *, rebuilt: bool) -> int:
+    """How many numbers one row of a batch needs at once."""
+    length = len(run.tokens)
+    units = sum(transcoders.at(layer).units for layer in range(model.layers)) if rebuilt else 0
+    return length * max(model.vocabulary, 4 * model.d_model, model.heads * length, units)
+
+
+def _edits(
+    transcoders: Dictionary, run: Trace, plans: Sequence[_Plan], start: Start, mlps: str, window: int | range
+) -> dict[Site, Edit]:
+    """What the sets of one batch do, each in its row."""
+    units = [(row, *unit) for row, plan in enumerate(plans) for unit in plan.units]
+    row, layer, position, unit, target, was = zip(*units, strict=True) if units else [()] * 6
+    added = [(row, *each) for row, plan in enumerate(plans) for each in plan.added]
+    settings = Settings(row, layer, position, unit, target, was, added, [plan.counts for plan in plans])
+    edits = hold_mlps(
+        transcoders,
+        run.inputs,
+        list(run.written),
+        settings,
+        mlps=mlps,
+        window=lambda source: _within(transcoders, source, window),
+        layer=start[0],
+        position=start[1],
+    )
+    patches: dict[Site, list[tuple[int, Patch, int | None, Tensor | None]]] = {}
+    for row, plan in enumerate(plans):
+        for patch, site, head, given in plan.patches:
+            patches.setdefault(site, []).append((row, patch, head, given))
+    for site, some in patches.items():
+        edits[site] = _one_after_another(edits.get(site), _put(some, start[1]))
+    return edits
+
+
+def _put(patches: Sequence[tuple[int, Patch, int | None, Tensor | None]], offset: int) -> Edit:
+    """Components made something else, each in its row."""
+
+    def edit(now: Tensor) -> Tensor:
+        out = now.clone()
+        for row, patch, head, given in patches:
+            where = (
+                slice(None) if patch.position is None else slice(patch.position - offset, patch.position - offset + 1)
+            )
+            place = (row, where) if head is None else (row, where, head)
+            out[place] = patch.factor * now[place] if given is None else given + (now[place] if patch.direction else 0)
+        return out
+
+    return edit
+
+
+def _both(first: dict[Site, Edit], then: dict[Site, Edit]) -> dict[Site, Edit]:
+    return {site: _one_after_another(first.get(site), then.get(site)) for site in first | then}
+
+
+def _one_after_another(*edits: Edit | None) -> Edit:
+    given = [edit for edit in edits if edit is not None]
+
+    def edit(tensor: Tensor) -> Tensor:
+        for each in given:
+            tensor = each(tensor)
+        return tensor
+
+    return edit
+
+
+def _hold(clean: Tensor) -> Edit:
+    return lambda now: clean.expand_as(now)
+
+
+def _active_units(run: Trace) -> dict[tuple[int, int, int], float]:
     places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
-    return {place: at for at, place in enumerate(places)}
+    return dict(zip(places, run.activation.tolist(), strict=True))
 
 
-def _check(wanted: Intervention, run: Trace, transcoders: Dictionary, active: dict[tuple[int, int, int], int]) -> None:
-    if not math.isfinite(wanted.factor if wanted.value is None else wanted.value):
-        raise BadIntervention(f"{wanted}: the {'factor' if wanted.value is None else 'value'} must be a finite number.")
+def _check_options(model: Model, *, attention: str, norms: str, mlps: str, window: int | range | None) -> None:
+    words = (("attention", attention, ATTENTION), ("norms", norms, NORMS), ("mlps", mlps, MLPS))
+    for name, given, allowed in words:
+        if given not in allowed:
+            raise BadOption(f"{name} must be one of {', '.join(allowed)}, found {given!r}.")
+    last = model.layers - 1
+    if isinstance(window, range):
+        if window.step != 1 or not window or window.start < 0 or window.stop > model.layers:
+            raise BadOption(f"a window is a range of layers from 0 to {last}, one after the other; found {window}.")
+    elif window is not None and not 0 <= window <= last:
+        raise BadOption(f"window must be 0 or more layers, at most {last} in {model.name}; found {window}.")
+
+
+def _check_place(wanted: Intervention, run: Trace) -> None:
     if not 0 <= wanted.layer < run.frozen.layers or not 0 <= wanted.position < len(run.tokens):
         raise BadIntervention(
             f"{wanted}: the model has layers 0 to {run.frozen.layers - 1}, the prompt positions 0 to "
             f"{len(run.tokens) - 1}."
         )
+
+
+def _check(wanted: Intervention, run: Trace, transcoders: Dictionary, active: Active) -> None:
+    if not math.isfinite(wanted.factor if wanted.value is None else wanted.value):
+        raise BadIntervention(f"{wanted}: the {'factor' if wanted.value is None else 'value'} must be a finite number.")
+    _check_place(wanted, run)
     if wanted.unit == ERROR:
-        if wanted.value is not None:
+        if wanted.value is not None or wanted.prompts:
             raise BadIntervention(f"{wanted}: an error is a vector, no single value: give a factor.")
         if run.errors is None or not run.errors[wanted.layer, wanted.position].any():
             raise BadIntervention(f"{wanted}: there is no error there: the dictionary is exact, or leaves it alone.")
-    elif wanted.value is not None:
+    elif wanted.value is not None or wanted.prompts:
         here = transcoders.at(wanted.layer)
         if not 0 <= wanted.unit < here.units or wanted.position < here.silent_positions:
             raise BadIntervention(
@@ -241,20 +444,14 @@ def _check(wanted: Intervention, run: Trace, transcoders: Dictionary, active: di
         raise BadIntervention(f"{wanted}: that unit is not active there; active at this place: {known}.")
 
 
-def _check_twice(chosen: Sequence[Intervention]) -> None:
-    named: dict[tuple[int, int, int], Intervention] = {}
+def _check_twice(chosen: Sequence[Intervention | Patch]) -> None:
+    named: dict[tuple, Intervention | Patch] = {}
     for each in chosen:
-        before = named.setdefault((each.layer, each.position, each.unit), each)
+        patch = isinstance(each, Patch)
+        place = (each.component, each.position) if patch else (each.layer, each.position, each.unit)
+        before = named.setdefault(place, each)
         if before is not each:
+            what = "component" if patch else "unit"
             raise BadIntervention(
-                f"one set changes the same unit twice: {before} and {each}. Give one factor for it, or two sets."
+                f"one set changes the same {what} twice: {before} and {each}. Give one factor for it, or two sets."
             )
-
-
-def _nothing(run: Trace, layer: int, rows: int) -> tuple[Tensor, Tensor]:
-    clean = run.written[layer]
-    return clean.new_zeros(rows, *clean.shape), torch.zeros(rows, dtype=torch.bool, device=clean.device)
-
-
-def _hold(clean: Tensor, delta: Tensor, holds: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda live: torch.where(holds[:, None, None], clean + delta, live)

@@ -10,7 +10,8 @@ import hashlib
 import json
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -43,6 +44,7 @@ SITES = {
     "attention_output": "blocks.{}.hook_attn_out",
     "mlp_input": "blocks.{}.mlp.hook_in",
     "mlp_normalised": "blocks.{}.ln2.hook_normalized",
+    "residual_pre": "blocks.{}.hook_in",
     "residual_mid": "blocks.{}.ln2.hook_in",
     "mlp_raw": "blocks.{}.mlp.hook_out",
     "mlp_output": "blocks.{}.hook_mlp_out",
@@ -198,6 +200,7 @@ class Model:
         read: Iterable[Site] = (),
         edit: Mapping[Site, Edit] | None = None,
         past: Any = None,
+        enter: tuple[int, Float[Tensor, "batch pos d_model"]] | None = None,
         gradient: bool = False,
     ) -> tuple[Float[Tensor, "batch pos vocab"], dict[Site, Tensor]]:
         """The logits before any soft cap, and what passed through the sites asked for.
@@ -205,6 +208,7 @@ class Model:
         read: sites whose tensors are wanted, each [batch pos ...]; see SITES.
         edit: for a site, a function from the tensor passing there to a new one. An edited site is read after its edit.
         past: keys and values of what came before these tokens, from `remember`; these tokens' own are added to it.
+        enter: a layer, and the stream before it: no layer below is run, and nothing passes its sites.
         gradient: keep what autograd needs to come back from the logits to what the edits put in.
         """
         found: dict[Site, Tensor] = {}
@@ -230,7 +234,7 @@ class Model:
             past.append(tokens)
             tokens = torch.cat(past, dim=1)
         before = {} if past is None or isinstance(past, list) else {"past_key_values": past, "use_cache": True}
-        with torch.set_grad_enabled(gradient):
+        with torch.set_grad_enabled(gradient), self._entered(enter):
             self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, **before)
             found[("logits", 0)] = found[("logits", 0)][:, -new:]
         for site in wanted:
@@ -250,12 +254,25 @@ class Model:
     def remember(self) -> Any:
         """An empty memory of keys and values, for `run(past=...)`: each call goes on where the last one stopped.
 
+        All positions are kept, also where a layer looks back less far, so that a run can be resumed anywhere.
         TransformerLens-native models keep none: theirs is a list of what was read, which is read again.
         """
         from transformers import DynamicCache
 
-        config = getattr(self.network, "config", None)
-        return [] if config is None else DynamicCache(config=config)
+        return DynamicCache() if self.remembers else []
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps keys and values."""
+        return hasattr(self.network, "config")
+
+    def recall(self, memory: Any, length: int, rows: int = 1) -> Any:
+        """Another memory: the first positions of this one, as the past of so many rows that go on from there."""
+        found = self.remember()
+        for layer, kept in enumerate(memory.layers):
+            keys, values = (each[:, :, :length].expand(rows, -1, -1, -1) for each in (kept.keys, kept.values))
+            found.update(keys, values, layer)
+        return found
 
     def probabilities(self, logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
         """What the model would say: its soft cap, then softmax."""
@@ -339,6 +356,35 @@ class Model:
                 order = torch.randperm(weight.numel(), generator=numbers).to(weight.device)
                 weight.data.copy_(weight.data.flatten()[order].view_as(weight))
         return Model(f"{self.name}, shuffled", bridge, self.family, self.dtype, self.words.tokenizer)
+
+    @contextmanager
+    def _entered(self, enter: tuple[int, Tensor] | None) -> Iterator[None]:
+        """Blocks below a layer stand aside, and hand up the stream it is entered with.
+
+        TransformerLens's own `start_at_layer` runs them all the same, and then throws away what they give.
+        """
+        layer, stream = enter or (0, None)
+        below = self._bridge.blocks[:layer]
+        others = self._given_with_streams if below else None
+        given = stream if others is None else (stream, *[None] * others)
+        for block in below:
+            vars(block)["forward"] = lambda *_, **__: given  # assigned, it would go to the block beneath the bridge
+        try:
+            yield
+        finally:
+            for block in below:
+                del vars(block)["forward"]
+
+    @cached_property
+    def _given_with_streams(self) -> int | None:
+        """How many things a block hands up beside its stream, in a tuple; None where it gives the stream as it is."""
+        given: list[Any] = []
+        watch = self._bridge.blocks[0].register_forward_hook(lambda _block, _arguments, out: given.append(out))
+        try:
+            self._bridge(torch.zeros(1, 1, dtype=torch.long, device=self.device))
+        finally:
+            watch.remove()
+        return len(given[0]) - 1 if isinstance(given[0], tuple) else None
 
     def _block(self, layer: int, block: Any) -> Block:
         attention, mlp = block.attn, block.mlp if self.family.mlp == "dense" else None
