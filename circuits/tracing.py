@@ -134,7 +134,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         units = torch.stack([dictionary.decode(source, acts[source], layer) for source in sources]).sum(0)
         for source in range(layer + 1):
             if dictionary.written_layers(source).stop <= layer + 1:
-                acts[source] = acts[source][:0]  # written to the last: millions of zeros need not wait for the end
+                acts[source] = x.new_empty(0)  # written to the last: millions of zeros need not wait for the end
         skip = dictionary.skip(layer)
         skipped = torch.zeros_like(units) if skip is None else inputs[layer] @ skip.T
 

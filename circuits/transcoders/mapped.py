@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -37,3 +41,31 @@ class Mapped(Sequence):
 
     def __getitem__(self, layer: Any) -> Any:
         return self._openers[layer]()
+
+
+def fetch_rows(weight: Float[Tensor, "unit d"], unit: Int[Tensor, "n"]) -> None:
+    """Have these rows of a memory map read from the disk, all at once, and nothing of what lies between them.
+
+    Left to itself the system reads a page when it is touched, and around it what may be touched next: of a decoder
+    whose rows lie far apart, most of the file. Does nothing where the system takes no such advice, and for a turned
+    matrix, whose rows are spread over all of it.
+    """
+    advise = _advice()
+    if advise is None or weight.device.type != "cpu" or weight.stride(1) != 1 or not len(unit):
+        return
+    begin = weight.data_ptr() + np.unique(unit.numpy()) * (weight.stride(0) * weight.element_size())
+    first = begin // mmap.PAGESIZE
+    last = (begin + weight.shape[1] * weight.element_size() - 1) // mmap.PAGESIZE
+    gaps = np.flatnonzero(first[1:] > last[:-1] + 1)  # rows on neighbouring pages are asked for together
+    for start, end in zip(first[np.append(0, gaps + 1)].tolist(), last[np.append(gaps, -1)].tolist(), strict=True):
+        advise(start * mmap.PAGESIZE, (end + 1 - start) * mmap.PAGESIZE, mmap.MADV_WILLNEED)
+
+
+@cache
+def _advice() -> Callable[[int, int, int], int] | None:
+    """madvise(address, length, advice), where the system has it."""
+    if not hasattr(mmap, "MADV_WILLNEED"):
+        return None
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return advise

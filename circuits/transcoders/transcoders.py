@@ -13,9 +13,9 @@ from torch import Tensor
 from circuits.errors import DamagedTranscoders
 from circuits.model import Model
 from circuits.transcoders.base import StandIn
-from circuits.transcoders.mapped import ByTarget, Mapped
+from circuits.transcoders.mapped import ByTarget, Mapped, fetch_rows
 
-BLOCK = 2**25  # numbers of an encoder that are converted and multiplied at once
+BLOCK = 2**20  # numbers of an encoder that are converted and multiplied at once: they stay in cache
 FEW = 2**12  # with more units than this, decoding gathers the rows of the live ones
 
 # The fields that hold one tensor a layer: those as large as the set, and those that are small beside it.
@@ -116,7 +116,8 @@ class Transcoders:
         if self.zoom is not None:
             x = x * self.zoom[layer]
         encoder, bias = self.W_enc[layer], self.b_enc[layer]
-        rows = max(1, BLOCK // max(1, encoder.shape[1]))
+        ready = (encoder.dtype, encoder.device) == (x.dtype, x.device)
+        rows = len(encoder) if ready else max(1, BLOCK // max(1, encoder.shape[1]))
         if len(encoder) <= rows:
             before = x @ encoder.to(x).T + bias
         else:
@@ -209,7 +210,10 @@ class Transcoders:
         return moved
 
     def _rows(self, weight: Float[Tensor, "unit d"], unit: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        return weight[unit.to(weight.device)].to(self.b_dec[0])
+        unit = unit.to(weight.device)
+        if self.unchecked:
+            fetch_rows(weight, unit)
+        return weight[unit].to(self.b_dec[0])
 
 
 def activate(
