@@ -26,10 +26,10 @@ SHARED = (
     "circuits.formats.files",
     "circuits.formats.layer_files",
     "circuits.formats.layers",
-    "graphs.export.curves",
     "graphs.export.diagram",
     "graphs.export.layout",
     "graphs.export.lettering",
+    "graphs.export.plots",
     "graphs.export.scene",
 )
 HEAVY = ("torch", "huggingface_hub", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz")

@@ -37,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="picture",
         action="store_const",
         const="curves",
-        help="faithfulness as more and more of the graph is kept, as `check` measured it",
+        help="the same as --plot curves: faithfulness as more and more of the graph is kept",
+    )
+    what.add_argument(
+        "--plot",
+        dest="picture",
+        metavar="NAME",
+        help="what `check` measured: predictions, doses, hops, layers, curves, controls, or assay, all of them",
     )
     what.add_argument(
         "--groups", metavar="FILE", help='groups for that diagram, as JSON: {"texas": ["L1/544@3", "L2/17"], …}'

@@ -9,9 +9,9 @@ from typing import Any
 
 from graphs.assays import Assay
 from graphs.errors import BadOption, MissingProgram
-from graphs.export.curves import compose_curves
 from graphs.export.diagram import compose_diagram
 from graphs.export.lettering import readable
+from graphs.export.plots import PLOTS, compose_plots
 from graphs.export.scene import Curve, Line, Scene, Shape, Text, check_options, compose
 from graphs.graph import AttributionGraph
 
@@ -41,8 +41,8 @@ def write_svg(graph: AttributionGraph, path: Path, *, assay: Assay | None = None
     """An SVG file: the same bytes for the same graph, nothing external.
 
     picture: "graph", every node at its token and layer, with the options of `compose`; or "groups", the supernode
-        diagram, with those of `compose_diagram`; or "curves", how much survives as the graph is kept, with those of
-        `compose_curves`. So for the other kinds. The diagram asks Graphviz for places.
+        diagram, with those of `compose_diagram`; or one of the assay's PLOTS, or "assay", all of them, with those of
+        `compose_plots`. So for the other kinds. The diagram asks Graphviz for places.
     """
     Path(path).write_text(to_svg(_compose(graph, assay, options)), encoding="utf-8")
 
@@ -77,14 +77,14 @@ def as_svg(graph: AttributionGraph) -> str | None:
 
 def _compose(graph: AttributionGraph, assay: Assay | None, options: dict[str, Any]) -> Scene:
     picture = options.pop("picture", "graph")
-    if picture not in ("graph", "groups", "curves"):
-        raise BadOption(f"a picture is of the graph, of its groups or of its curves, found {picture!r}.")
+    if picture not in ("graph", "groups", "assay", *PLOTS):
+        raise BadOption(f"a picture is graph, groups, assay, or of the assay {', '.join(PLOTS)}; found {picture!r}.")
     if picture == "graph":
         check_options(options, signature(compose), "a picture of the graph")
         return compose(graph, assay=assay, **options)
-    if picture == "curves":
-        check_options(options, signature(compose_curves), "a picture of its curves")
-        return compose_curves(graph, assay=assay, **options)
+    if picture != "groups":
+        check_options(options, signature(compose_plots), "a picture of its assay")
+        return compose_plots(graph, list(PLOTS) if picture == "assay" else [picture], assay=assay, **options)
     check_options(options, signature(compose_diagram), "a picture of its groups")
     return compose_diagram(graph, _arrange, assay=assay, **options)
 
@@ -160,6 +160,7 @@ def _svg_curve(curve: Curve) -> str:
 
 def _svg_shape(shape: Shape) -> str:
     name = f' id="n{shape.row}"' if shape.row is not None else ""
+    name += f' data-about="{shape.about}"' if shape.about is not None else ""
     style = f'{name} fill="{shape.fill}" stroke="{shape.outline}" stroke-width="1.2"'
     tip = f"<title>{escape(shape.tip)}</title>"
     if shape.dot is None:

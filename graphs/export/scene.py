@@ -66,7 +66,11 @@ FONTS = ("sans", "serif")
 SHAPES = {"token": "square", "logit": "square", "error": "diamond", "unselected": "box", "bias": "plus"}
 CHOICES = {"bos": ("grey", "draw", "hide"), "errors": ("grey", "hide")}
 STROKES = ("measured", "unmeasured", "failed")  # samples of an edge that was tried, or not
-TRAILS = {"kept": ("raise", 2.0), "taken": ("lower", 1.6), "chance": ("faint", 0.7)}  # samples of curves
+TRAILS = {  # samples of lines in charts: colour and width
+    **{"kept": ("raise", 2.0), "taken": ("lower", 1.6), "chance": ("faint", 0.7)},
+    **{"held": ("quiet", 1.2), "same": ("quiet", 1.0)},
+}
+DASHED = ("taken", "same")
 LONG = {  # samples that are wider than a dot
     **{"width": 66.0, "breadth": 66.0, "raise": 30.0, "lower": 30.0, "size": 24.0},
     **dict.fromkeys((*STROKES, *TRAILS), 24.0),
@@ -119,6 +123,7 @@ class Shape:
 
     size: half the width and half the height of a card, which words stand on; of the others the radius says enough.
     dot: the colour of a dot in its middle, which says that it was ablated alone; none otherwise.
+    about: the row of the node that a mark in a chart tells of, without being it.
     """
 
     shape: str
@@ -131,6 +136,7 @@ class Shape:
     size: tuple[float, float] | None = None
     row: int | None = None
     tip: str = ""
+    about: int | None = None
 
 
 @dataclass(frozen=True)
@@ -290,12 +296,17 @@ def check_look(theme: str, font: str, width_cm: float | None, bos: str, errors: 
         raise BadOption(f"a picture is 1 to 500 cm wide; found {width_cm}. A column of a paper is about 8.5 cm.")
 
 
-def moved_the_other_way(assay: Assay) -> list[int]:
-    """The nodes that, ablated with attention live, moved the target against a prediction large enough to count."""
+def moved_the_other_way(assay: Assay, *, held: bool = False) -> list[int]:
+    """The nodes that, ablated alone, moved the target against a prediction large enough to count.
+
+    held: with attention held, in place of live.
+    """
     share = assay.registration.get("thresholds", {}).get("sizeable", 0.05)
     least = share * abs(assay.statistics.get("clean", float("nan")))
     return [
-        each.node for each in assay.ablations if abs(each.predicted) >= least and each.predicted * each.measured < 0
+        each.node
+        for each in assay.ablations
+        if abs(each.predicted) >= least and each.predicted * (each.measured_frozen if held else each.measured) < 0
     ]
 
 
@@ -801,7 +812,7 @@ def _draw_sample(legend: dict[str, list], sample: str, x: float, y: float, colou
         legend["curves"].append(Curve(points, colours[sample], 0.8, 2.0, sample == "lower"))
     elif sample in TRAILS:
         hue, wide = TRAILS[sample]
-        legend["lines"].append(Line(x, y, x + 20, y, colours[hue], wide, dashed=sample == "taken"))
+        legend["lines"].append(Line(x, y, x + 20, y, colours[hue], wide, dashed=sample in DASHED))
     elif sample in STROKES:
         points = ((x, y), (x + 6, y), (x + 12, y), (x + 15, y), (x + 20, y))
         colour = colours["failed" if sample == "failed" else "raise"]

@@ -17,6 +17,7 @@ import pytest
 
 from circuits.__main__ import main
 from graphs import Assay, Store, Verdict, prune
+from graphs.assays import Control
 from tests.worlds import graph_of
 
 #   token 0 --3--> feature 1 --(-1)--> logit 3 <--1-- error 2
@@ -207,6 +208,22 @@ def test_choices_about_the_picture_reach_it(store, tmp_path):
     assert "drawn: the 1 strongest of 3 edges" in svg and "raises its target" not in svg and ">feature 1<" not in svg
     assert main(["draw", "one", "-o", "y.svg", "--errors", "hide", "--biases", "--least-share", "0.1"]) == 0
     assert "1 error node is not drawn" in (tmp_path / "y.svg").read_text()
+
+
+def test_a_plot_of_the_assay_is_drawn_by_its_name_and_what_was_not_measured_is_told(store, tmp_path, capsys):
+    beside = [Control("graphs of other prompts", "what survives", 0.9, [0.1, 0.2], 0.3)]
+    store.keep_assay("one", replace(ASSAY, controls=beside))
+
+    assert main(["draw", "one", "-o", "x.svg", "--plot", "controls", "--theme", "dark"]) == 0
+    assert main(["draw", "one", "-o", "y.svg", "--plot", "assay"]) == 0
+    assert "the graph 90%; 2 controls" in (tmp_path / "x.svg").read_text()
+    assert "not measured: Nodes ablated one by one;" in (tmp_path / "y.svg").read_text()
+    capsys.readouterr()
+    for words, found in ((["--plot", "doses"], "circuits check"), (["--curves"], "circuits check")):
+        assert main(["draw", "one", "-o", "z.svg", *words]) == 2
+        assert found in capsys.readouterr().err and not (tmp_path / "z.svg").exists()
+    assert main(["draw", "one", "-o", "z.svg", "--plot", "pie"]) == 2
+    assert "predictions, doses, hops, layers, curves, controls; found 'pie'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")

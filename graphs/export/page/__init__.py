@@ -20,6 +20,7 @@ import numpy as np
 from graphs.assays import Assay
 from graphs.export.lettering import readable
 from graphs.export.picture import to_svg
+from graphs.export.plots import PLOTS, chart_plots, compose_plot
 from graphs.export.scene import THEMES, Scene, check_options, compose, first_token, prompt_of
 from graphs.graph import AttributionGraph
 
@@ -46,8 +47,12 @@ def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: A
     """The page as one document. Options are those of `compose`, but for the theme: the page has both."""
     # It is light or dark as its reader's system is, and as wide as the window.
     check_options(options, signature(compose), "a page", without=("theme", "width_cm"))
-    scenes = {theme: compose(graph, assay=assay, theme=theme, bare=True, **options) for theme in THEMES}
-    scene, palette = _in_every_theme(scenes)
+    charts = chart_plots(graph, assay)
+    drawn = [
+        {theme: compose(graph, assay=assay, theme=theme, bare=True, **options) for theme in THEMES},
+        *({theme: compose_plot(PLOTS[name], found, theme) for theme in THEMES} for name, found in charts.items()),
+    ]
+    (scene, *plots), palette = _in_every_theme(drawn)
     script = _part("page.js")
     prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
     parts = {
@@ -56,6 +61,7 @@ def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: A
         "palette": palette,
         "style": _part("page.css"),
         "picture": to_svg(scene),
+        "plots": "".join(f'<figure style="--wide:{plot.width:.0f}px">{to_svg(plot)}</figure>' for plot in plots),
         "data": _as_script(contents(graph, assay) | {"bos": options.get("bos", "grey")}),
         "script": script,
     }
@@ -109,9 +115,23 @@ def _suggested(graph: AttributionGraph) -> dict[str, list[int]]:
     return suggest_groups(graph) if len(graph.nodes.where(*UNITS)) <= MOST_SUGGESTED else {}
 
 
-def _in_every_theme(scenes: Mapping[str, Scene]) -> tuple[Scene, str]:
-    """The scene with names for colours, and the style sheet that gives each name its colour in each theme."""
+def _in_every_theme(drawn: Sequence[Mapping[str, Scene]]) -> tuple[list[Scene], str]:
+    """The scenes with names for colours, and the style sheet that gives each name its colour in each theme.
+
+    drawn: each scene in all THEMES.
+    """
     names: dict[tuple[str, ...], str] = {}
+    scenes = [_with_names(list(each.values()), names) for each in drawn]
+    sheets = []
+    for place, (theme, colours) in enumerate(THEMES.items()):
+        roles = [f"--{role}:{colour}" for role, colour in colours.items()]
+        sheet = f":root{{{';'.join(roles + [f'--{short}:{hue[place]}' for hue, short in names.items()])}}}"
+        sheets.append(WHEN[theme].format(sheet))
+    return scenes, "\n".join(sheets)
+
+
+def _with_names(every: Sequence[Scene], names: dict[tuple[str, ...], str]) -> Scene:
+    """One scene in place of the same in each theme. names: of colours in all themes; new ones are added."""
 
     def name(colours: tuple[str, ...]) -> str:
         return f"var(--{names.setdefault(colours, f'k{len(names)}')})"
@@ -120,7 +140,6 @@ def _in_every_theme(scenes: Mapping[str, Scene]) -> tuple[Scene, str]:
         found = {field: tuple(getattr(mark, field) for mark in marks) for field in fields}
         return replace(marks[0], **{field: name(hues) for field, hues in found.items() if hues[0] is not None})
 
-    every = list(scenes.values())
     together = {
         kind: tuple(merge(marks, *fields) for marks in zip(*(getattr(scene, kind) for scene in every), strict=True))
         for kind, fields in (
@@ -131,13 +150,7 @@ def _in_every_theme(scenes: Mapping[str, Scene]) -> tuple[Scene, str]:
         )
     }
     paper = {role: f"var(--{role})" for role in every[0].colours}
-    scene = replace(every[0], colours=paper, width_cm=None, **together)
-    sheets = []
-    for place, theme in enumerate(scenes):
-        roles = [f"--{role}:{colour}" for role, colour in every[place].colours.items()]
-        sheet = f":root{{{';'.join(roles + [f'--{short}:{hue[place]}' for hue, short in names.items()])}}}"
-        sheets.append(WHEN[theme].format(sheet))
-    return scene, "\n".join(sheets)
+    return replace(every[0], colours=paper, width_cm=None, **together)
 
 
 def _part(name: str) -> str:

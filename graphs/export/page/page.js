@@ -30,8 +30,8 @@ edges.source.forEach((s, e) => outputs[s].push(e));
 const against = new Map(range(count).filter((row) => nodes.kind[row] === "logit").map((row, i) => [row, (graph.made.against ?? [])[i] ?? -1]));
 const isBias = (e) => nodes.kind[edges.source[e]] === "bias";
 
-// What stands in the address after "#": node, least (influence), share (of input), dense, find, live or held, zoom, groups.
-const state = { node: null, least: 0, share: 0, dense: 0, find: "", path: null, held: false, zoom: null, groups: [] };
+// What stands in the address after "#": node, least (influence), share (of input), dense, find, zoom, groups.
+const state = { node: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, groups: [] };
 let hovered = null;
 let spot = null; // rows that are lit together: a group's, or what two graphs share
 
@@ -469,10 +469,11 @@ function noted(note) {
   ];
 }
 
-let dots = []; // of the scatter: {node, mark}
+const dots = [...document.querySelectorAll("#plots [data-about]")].map((mark) => ({ node: Number(mark.dataset.about), mark }));
 // Predicted to move the target by as much as the assay counts, and moved it the other way.
 const counts = (assay?.registration.thresholds?.sizeable ?? 0.05) * Math.abs(assay?.statistics.clean ?? NaN);
 const isWrong = (each, measured) => Math.abs(each.predicted) >= counts && each.predicted * measured < 0;
+const explainsLogit = nodes.kind[goal.indexOf(Math.max(...goal))] === "logit";
 const measurement = new Map((assay?.ablations ?? []).map((each) => [each.node, each]));
 
 function tested(row) {
@@ -490,12 +491,13 @@ function measured(row) {
   return [
     make("h3", {}, "Ablated alone, the target changes by"),
     make("table", {},
-      make("tr", {}, make("th", {}), make("th", { class: "figure" }, "logits"), make("th", { class: "figure" }, "KL, nats")),
+      make("tr", {}, make("th", {}), ...(explainsLogit ? ["logits", "KL, nats"] : ["its value", "size"]).map((words) => make("th", { class: "figure" }, words))),
       cells("the graph predicts", found.predicted, null),
       cells("measured, attention live", found.measured, found.kl),
       cells("measured, attention held", found.measured_frozen, found.kl_frozen),
     ),
     wrong.length ? make("p", { class: "failed" }, `✗ not supported: the target moves the other way, attention ${wrong.join(" and ")}.`) : "",
+    make("button", { type: "button", class: "more", click: () => dots.find((dot) => dot.node === row)?.mark.scrollIntoView({ block: "center" }) }, "show in the plots"),
   ];
 }
 
@@ -1040,21 +1042,53 @@ function showBeside(text, name) {
 // --- the assay ---
 
 function showAssay() {
-  const section = document.getElementById("assay");
-  const name = make("h2", { id: "assay-name" }, "Assay: the graph put to the test in the real model");
+  const claims = document.getElementById("claims");
   if (!assay) {
-    section.replaceChildren(name, make("p", { class: "quiet" }, "Not tested by ablation. What the picture says is what attribution predicts; `circuits check ID` ablates the stored graph in the model."));
+    claims.replaceChildren(make("p", { class: "quiet" }, "Not tested by ablation. What the picture says is what attribution predicts; `circuits check ID` ablates the stored graph in the model."));
     return;
   }
   const registered = assay.registration;
   const about = [registered.metric ? `${registered.metric[0].toUpperCase()}${registered.metric.slice(1)}.` : "", registered.hash ? `Registered as ${registered.hash} before the experiments ran.` : "", "One prompt: nothing here says what happens on others."];
-  section.replaceChildren(
-    name,
-    make("p", { class: "quiet" }, about.filter(Boolean).join(" ")),
-    verdictTable(),
-    make("div", { class: "charts" }, assay.ablations.length ? scatter() : null, ...strips()),
+  claims.replaceChildren(make("p", { class: "quiet" }, about.filter(Boolean).join(" ")), verdictTable(), ...notRun());
+  document.getElementById("costs").replaceChildren(
+    ...costs(),
     make("details", {}, make("summary", { class: "quiet" }, "everything that was registered"), make("pre", {}, JSON.stringify(registered, null, 1))),
   );
+}
+
+const STAGES = {
+  trace: "the prompt run once", ablations: "nodes ablated one by one", subsets: "the whole graph against random sets",
+  edges: "each edge by experiment", doses: "nodes halved and turned round", between: "nodes further on",
+  disturbances: "the replacement model after a small change", contributions: "what each feature adds to the graph",
+  curves: "keeping more and more of the graph", controls: "graphs that should do worse",
+};
+const stage = (name) => STAGES[name] ?? name;
+
+function notRun() {
+  const skipped = Object.entries(assay.skipped);
+  if (!skipped.length) return [];
+  return [make("h3", {}, "Registered and not run"), make("ul", {}, ...skipped.map(([name, why]) => make("li", {}, stage(name), spaced(why))))];
+}
+
+function costs() {
+  const stages = Object.entries(assay.seconds).filter(([, seconds]) => seconds !== null);
+  if (!stages.length) return [];
+  const all = stages.reduce((total, [, seconds]) => total + seconds, 0);
+  const most = Math.max(...stages.map(([, seconds]) => seconds));
+  return [
+    make("h3", {}, `What it cost: ${number(all)} s`),
+    make("table", { class: "costs" }, ...stages.map(([name, seconds]) => make("tr", {}, make("td", {}, stage(name)), figure(`${seconds.toFixed(2)} s`), bar(seconds, most)))),
+  ];
+}
+
+// The plots come with the page; a dot that tells of a node points it out in the picture, and the other way round.
+function listenToPlots() {
+  const plots = document.getElementById("plots");
+  const nodeOf = (event) => event.target.closest?.("[data-about]")?.dataset.about;
+  plots.addEventListener("pointerover", (event) => peek(nodeOf(event) === undefined ? null : Number(nodeOf(event))));
+  plots.addEventListener("pointerleave", () => peek(null));
+  plots.addEventListener("click", (event) => nodeOf(event) !== undefined && pin(Number(nodeOf(event))));
+  for (const { mark } of dots) fill(mark, { role: "button", "aria-label": mark.querySelector("title").textContent }, []);
 }
 
 const MARKS = { supported: ["✓", ""], "not supported": ["✗", "failed"], untested: ["–", "quiet"] };
@@ -1068,91 +1102,6 @@ function verdictTable() {
     return make("tr", {}, make("td", { class: kind }, `${mark} ${each.verdict}`), make("td", {}, each.claim), figure(each.number === null ? "" : asItsBar(each)), make("td", {}, each.threshold), make("td", { class: "quiet" }, each.control));
   });
   return make("div", { class: "scroll" }, make("table", { class: "verdicts" }, head(["verdict"], ["claim"], ["measured", "figure"], ["wanted"], ["against"]), ...rows));
-}
-
-function scatter() {
-  const chart = make("div", { class: "chart" });
-  const measuredNow = (each) => (state.held ? each.measured_frozen : each.measured);
-  const pairs = assay.ablations.filter((each) => each.predicted !== null && measuredNow(each) !== null);
-  const all = pairs.flatMap((each) => [each.predicted, each.measured, each.measured_frozen]).filter((x) => x !== null);
-  const [low, high] = [Math.min(0, ...all), Math.max(0, ...all)];
-  const slack = 0.06 * (high - low || 1);
-  const [from, to] = [low - slack, high + slack];
-  const [size, left, under] = [300, 52, 34];
-  const x = (value) => left + (size * (value - from)) / (to - from);
-  const y = (value) => size - (size * (value - from)) / (to - from);
-  const picture = draw("svg", { width: size + left + 8, height: size + under, role: "group", "aria-label": "predicted against measured change, one dot per node ablated alone" });
-  picture.append(
-    draw("rect", { x: left, y: 0, width: size, height: size, fill: "none", class: "axis" }),
-    draw("path", { class: "axis", d: `M${x(0)} 0V${size}M${left} ${y(0)}H${left + size}` }),
-    draw("path", { class: "same", d: `M${x(from)} ${y(from)}L${x(to)} ${y(to)}` }),
-  );
-  for (const value of ticks(from, to)) {
-    picture.append(draw("text", { x: x(value), y: size + 14, "text-anchor": "middle" }, number(value)));
-    picture.append(draw("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
-  }
-  picture.append(
-    draw("text", { x: left + size / 2, y: size + 30, "text-anchor": "middle" }, "predicted change, logits"),
-    draw("text", { x: 12, y: size / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${size / 2})` }, "measured change"),
-  );
-  litFor = ""; // new dots want lighting
-  dots = pairs.map((each) => {
-    const words = `${names[each.node]}: predicted ${number(each.predicted)}, measured ${number(measuredNow(each))}`;
-    const attributes = { class: isWrong(each, measuredNow(each)) ? "dot wrong" : "dot", cx: x(each.predicted), cy: y(measuredNow(each)), r: 4.5, role: "button", "aria-label": words };
-    const heard = { click: () => pin(each.node), pointerenter: () => peek(each.node), pointerleave: () => peek(null) };
-    return { node: each.node, mark: draw("circle", { ...attributes, ...heard }, draw("title", {}, words)) };
-  });
-  picture.append(...dots.map((dot) => dot.mark));
-  const choose = (held, words) =>
-    make("label", {}, make("input", { type: "radio", name: "held", checked: state.held === held, change: () => { state.held = held; showAssay(); refresh(); } }), ` ${words}  `);
-  const end = state.held ? "_frozen" : "";
-  const found = assay.statistics;
-  const said = [["slope", "slope"], ["sign_agreement", "signs right"], ["spearman_kl", "Spearman with KL"]]
-    .filter(([key]) => found[key + end] !== undefined && found[key + end] !== null)
-    .map(([key, words]) => `${words} ${key === "sign_agreement" ? percent(found[key + end], 0) : number(found[key + end])}`);
-  chart.append(make("h3", {}, "Nodes ablated one by one"), make("p", {}, choose(false, "attention live"), choose(true, "attention held")), picture, make("p", { class: "quiet" }, said.join(" · ")), make("p", { class: "quiet" }, "On the dashed line: as predicted. Red, here and in the picture: moved the other way."));
-  return chart;
-}
-
-function ticks(from, to) {
-  const rough = (to - from) / 5;
-  const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= rough);
-  const found = [];
-  for (let i = Math.ceil(from / step); i * step <= to; i++) found.push(i * step);
-  return found;
-}
-
-function strips() {
-  const faithful = assay.registration.thresholds?.faithful ?? null;
-  const rows = assay.subsets.flatMap((each) => [
-    { title: `only the graph's features are left (${each.ablation} ablation of the others): high is good`, graph: each.faithfulness, controls: each.random_faithfulness, p: each.p_faithfulness, wanted: faithful },
-    { title: `only the graph's features are taken (${each.ablation} ablation): low is good`, graph: each.complement, controls: each.random_complement, p: each.p_complement, wanted: faithful === null ? null : 1 - faithful },
-  ]);
-  if (!rows.length) return [];
-  const known = rows.flatMap((row) => [row.graph, ...row.controls]).filter((x) => x !== null);
-  const [from, to] = [Math.min(0, ...known) - 0.03, Math.max(1, ...known) + 0.03];
-  const [wide, left] = [380, 8];
-  const x = (value) => left + (wide * (value - from)) / (to - from);
-  const chart = make("div", { class: "chart" }, make("h3", {}, "How much of the target's logit difference survives when"));
-  for (const row of rows) {
-    const words = `${row.title}: the graph ${percent(row.graph, 0)}; ${row.controls.length} random sets; p = ${row.p === null ? "undefined" : row.p.toFixed(3)}`;
-    const picture = draw("svg", { width: wide + 2 * left, height: 46, role: "img", "aria-label": words });
-    picture.append(draw("path", { class: "axis", d: `M${x(from)} 26H${x(to)}` }));
-    for (const value of [0, 0.5, 1]) {
-      picture.append(draw("path", { class: "axis", d: `M${x(value)} 22V30` }), draw("text", { x: x(value), y: 43, "text-anchor": "middle" }, percent(value, 0)));
-    }
-    if (row.wanted !== null) picture.append(draw("path", { class: "same", d: `M${x(row.wanted)} 13V39` }));
-    row.controls.forEach((value, i) => value !== null && picture.append(draw("circle", { class: "control", cx: x(value), cy: 26 + ((i * 7) % 11) - 5, r: 3 })));
-    if (row.graph !== null) {
-      const at = x(row.graph);
-      picture.append(draw("path", { class: "graph", d: `M${at} 12l7 14l-7 14l-7 -14z` }));
-      picture.append(draw("text", { x: at, y: 9, "text-anchor": "middle" }, percent(row.graph, 0)));
-    }
-    chart.append(make("p", {}, row.title, spaced(`p = ${row.p === null ? "undefined" : row.p.toFixed(3)}`)), picture);
-  }
-  chart.append(make("p", { class: "quiet" }, "Diamond: the graph. Dots: random sets of features, as many at each layer and position. Dashed: what was wanted."));
-  return [chart];
 }
 
 // --- keys, sliders, the address ---
@@ -1236,7 +1185,6 @@ function listen() {
   });
   window.addEventListener("hashchange", () => {
     readAddress();
-    showAssay();
     refresh();
   });
   document.getElementById("dense-tool").hidden = !densities.length;
@@ -1273,7 +1221,6 @@ function readAddress() {
   state.groups = readGroups(said.get("groups"));
   state.find = said.get("find") ?? "";
   state.path = said.has("path") && graph.paths[value("path") - 1] ? value("path") - 1 : null;
-  state.held = said.get("attention") === "held";
   state.zoom = said.has("zoom") && value("zoom") > 0 ? value("zoom") : null;
   document.getElementById("find").value = state.find;
 }
@@ -1284,7 +1231,6 @@ function writeAddress() {
   if (state.path !== null) said.set("path", state.path + 1);
   for (const name of [...SLIDERS, "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
   if (state.find) said.set("find", state.find);
-  if (state.held) said.set("attention", "held");
   if (state.groups.length) said.set("groups", JSON.stringify(state.groups.map((each) => [each.name, ...each.rows])));
   const words = said.toString();
   if (words !== location.hash.slice(1)) history.replaceState(null, "", words ? `#${words}` : location.pathname + location.search);
@@ -1306,6 +1252,7 @@ function refresh() {
 prepare();
 readAddress();
 listen();
+listenToPlots();
 showFacts();
 showAssay();
 refresh();

@@ -9,8 +9,8 @@ import pytest
 from graphs import draw
 from graphs.assays import Assay, Curve
 from graphs.errors import BadOption
-from graphs.export.curves import compose_curves
 from graphs.export.picture import to_dot, to_svg
+from graphs.export.plots import compose_plots
 from graphs.export.scene import THEMES
 from tests.worlds import graph_of
 
@@ -27,27 +27,30 @@ def assayed(*curves):
 
 
 def test_survival_stands_at_its_height_and_only_the_complement_is_dashed():
-    scene = compose_curves(GRAPH, assay=assayed(CURVE), legend=False)
+    scene = compose_plots(GRAPH, ["curves"], assay=assayed(CURVE), legend=False)
     colours = THEMES["light"]
     kept = [line for line in scene.lines if line.colour == colours["raise"]]
     taken = [line for line in scene.lines if line.colour == colours["lower"]]
     zero, half, whole = (line.y0 for line in scene.lines if line.colour == colours["line"])
 
-    assert [line.y0 for line in kept] + [kept[-1].y1] == [zero, half, whole, whole]
+    assert [line.y0 for line in kept] + [kept[-1].y1] == pytest.approx([zero, half, whole, whole])
     assert [line.x0 for line in kept] == sorted(line.x0 for line in kept)
     assert kept[1].x0 - kept[0].x0 == pytest.approx(kept[2].x0 - kept[1].x0) and kept[2].x1 > kept[2].x0
     assert all(line.dashed for line in taken) and not any(line.dashed for line in kept)
-    assert min(line.y0 for line in taken) > 0  # 900% stands at the upper edge
+    # 900% lies outside: the lines to it and from it end at the upper edge.
+    edge = whole - (zero - whole) / 4
+    assert min(min(line.y0, line.y1) for line in taken) == pytest.approx(edge)
+    assert [line.y1 for line in taken[:1]] + [line.y0 for line in taken[1:2]] == pytest.approx([edge, edge])
     words = " ".join(text.words for text in scene.texts)
     assert "mean ablation, errors kept" in words and "area 0.50, p = 0.500" in words
     assert "graph: 4" in words and "all: 9" in words
 
 
 def test_what_was_not_measured_says_why_and_every_word_is_escaped():
-    svg = to_svg(compose_curves(GRAPH, assay=assayed(CURVE, EMPTY)))
+    svg = to_svg(compose_plots(GRAPH, ["curves"], assay=assayed(CURVE, EMPTY)))
 
     assert "untested: &lt;script&gt; no errors to ablate" in svg and ElementTree.fromstring(svg) is not None
-    assert "style=dashed" in to_dot(compose_curves(GRAPH, assay=assayed(CURVE)))
+    assert "style=dashed" in to_dot(compose_plots(GRAPH, ["curves"], assay=assayed(CURVE)))
 
 
 def test_a_graph_without_curves_is_told_how_to_get_them(tmp_path):

@@ -141,7 +141,7 @@ def test_hovering_clicking_keys_search_and_address_work(tmp_path):
         document.querySelector("#panel li button").click();
         said.bias = text("#panel");
         said.claims = text("#assay");
-        said.dots = document.querySelectorAll(".dot").length;
+        said.dots = document.querySelectorAll("#plots [data-about]").length;
         return said;
         """,
         address="#node=2",
@@ -162,7 +162,58 @@ def test_hovering_clicking_keys_search_and_address_work(tmp_path):
     assert found["sought"] == "1 node with “BIAS”"
     assert "Not drawn" in found["bias"]
     assert "✗ not supportedsigns are right0.480% of signs" in found["claims"]
-    assert found["dots"] == 2
+    # Two nodes with attention live, one with attention held: the other gave no number.
+    assert found["dots"] == 3
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_a_dot_of_a_plot_points_out_its_node_and_a_node_its_dots(tmp_path):
+    assay = replace(assayed(), skipped={"doses": NASTY}, seconds={"trace": 0.5, "ablations": 1.5})
+    found = drive(
+        to_html(fact(), assay=assay),
+        tmp_path,
+        """
+        const said = {};
+        const marks = (row) => [...document.querySelectorAll(`#plots [data-about="${row}"]`)];
+        const lit = () => [...document.querySelectorAll("#plots .on")].map((mark) => mark.dataset.about);
+        said.none = lit();
+        event(marks(2)[0], "pointerover");
+        said.hovered = [lit(), [...document.querySelectorAll(".lit .edge")].length, location.hash];
+        event(document.querySelector("#plots"), "pointerleave");
+        said.left = lit();
+        event(marks(3)[0], "click");
+        said.clicked = [text("#panel h2"), location.hash, lit()];
+        event(document.querySelector("#plots svg"), "click");
+        said.beside = location.hash;
+        event(dot(2), "click");
+        said.chosen = lit();
+        said.words = marks(2).map((mark) => mark.getAttribute("aria-label"));
+        let shown = null;
+        Element.prototype.scrollIntoView = function () { shown = this; };
+        const buttons = [...document.querySelectorAll("#panel button")];
+        buttons.find((each) => each.textContent === "show in the plots").click();
+        said.shown = shown === marks(2)[0];
+        said.claims = text("#claims");
+        said.costs = text("#costs");
+        said.plots = text("#plots");
+        said.figures = document.querySelectorAll("#plots figure").length;
+        return said;
+        """,
+    )
+
+    assert found["none"] == found["left"] == []
+    assert found["hovered"] == [["2", "2"], 3, ""]
+    assert found["clicked"] == ["L1/3 @dallas", "#node=3", ["3"]]
+    assert found["beside"] == "#node=3"
+    assert found["chosen"] == ["2", "2"] and found["shown"]
+    assert "predicted −2.5, measured −1.25 logits, attention live" in found["words"][0]
+    assert "measured −1.5 logits, attention held" in found["words"][1]
+    assert "Registered and not runnodes halved and turned round </script>" in found["claims"]
+    assert "– untesteddoses are right" in found["claims"]
+    assert "What it cost: 2 s" in found["costs"] and "nodes ablated one by one1.50 s" in found["costs"]
+    # Nodes one by one, and the whole graph against random sets; nothing else was measured.
+    assert found["figures"] == 2 and "slope 0.5, signs right 100%" in found["plots"]
 
 
 @needs_chromium

@@ -1,0 +1,96 @@
+"""Levels 5 and 6: figures of the graph beside the same figures of what should do worse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from graphs.assays import Assay, Contributions, Control
+from graphs.export.plots.charts import Axis, Bar, Chart, Dot, Trail, percent, shares, span, untested
+from graphs.graph import AttributionGraph
+from graphs.wording import name_node
+
+SIZE = (222.0, 62.0)
+BINS = 30  # along the axis
+STEPS = 4  # dots that lie side by side stand on as many heights
+
+
+def chart_controls(graph: AttributionGraph, assay: Assay) -> list[Chart]:
+    """A histogram of the controls for each figure that has some, with the graph's own, and the bar if there is one.
+
+    Those that are shares of the clean difference are alike in scale.
+    """
+    found = list(_controlled(assay))
+    low, high = span([1.0, *(value for each, _ in found for value in (each.ours, *each.null))], slack=0.03)
+    charts = [_chart(each, bar, low, high) for each, bar in found]
+    return charts + [_chart_contributions(graph, each) for each in assay.contributions]
+
+
+def _controlled(assay: Assay) -> Iterator[tuple[Control, float]]:
+    """Every figure that is held against controls, or why it is not, and the bar, nan where there is none."""
+    faithful = assay.registration.get("thresholds", {}).get("faithful", math.nan)
+    for each in assay.subsets:
+        how, why = f"{each.ablation} ablation", each.untested
+        null, p = each.random_faithfulness, each.p_faithfulness
+        yield Control(f"only its features left, {how}", "", each.faithfulness, null, p, why), faithful
+        null, p = each.random_complement, each.p_complement
+        yield Control(f"only its features taken, {how}", "", each.complement, null, p, why), 1 - faithful
+    for each in assay.curves:
+        name = f"area, {each.ablation} ablation, errors {each.errors}"
+        yield Control(name, "", each.area, each.random_area, each.p_area, each.untested), math.nan
+    for each in assay.controls:
+        yield each, math.nan
+
+
+def _chart(found: Control, bar: float, low: float, high: float) -> Chart:
+    if found.untested or found.ours != found.ours:
+        return untested(found.name, found.untested or "there is no number to judge", SIZE[0])
+    bars, top = _histogram(found.null, low, high)
+    said = f"p = {found.p:.3f}" if found.p == found.p else "p undefined"
+    wanted = [Trail([(bar, 0.0), (bar, top)], "same")] if bar == bar else []
+    return Chart(
+        title=found.name,
+        notes=[f"the graph {found.ours:.0%}; {len(found.null)} controls, {said}"],
+        across=shares("", low, high),
+        upwards=Axis("", 0.0, top * 1.15, [(0.0, "0"), (float(top), f"{top}")]),
+        size=SIZE,
+        bars=bars,
+        trails=[*wanted, Trail([(found.ours, 0.0), (found.ours, top)], "kept")],
+        dots=[Dot(found.ours, top, tip=f"{found.name}: the graph {found.ours:.1%}", shape="diamond", radius=4.5)],
+    )
+
+
+def _chart_contributions(graph: AttributionGraph, found: Contributions) -> Chart:
+    """What is lost without each unit, as dots, above what random units add."""
+    name = "lost without one of its features, mean ablation"
+    if found.untested or not len(found.lost):
+        return untested(name, found.untested or "nothing was left out", SIZE[0])
+    low, high = span([*found.lost, *found.reference])
+    bars, top = _histogram(found.reference, low, high)
+    dots = []
+    for place, (node, lost) in enumerate(zip(found.node, found.lost, strict=True)):
+        tip = f"without {name_node(graph, node)}: {lost:.1%} lost"
+        dots.append(Dot(lost, top * (1.2 + 0.12 * (place % STEPS)), tip=tip, about=node, radius=2.6))
+    return Chart(
+        title=name,
+        notes=[f"dots: {len(dots)} features; bars: {len(found.reference)} random ones added"],
+        across=percent("", low, high),
+        upwards=Axis("", 0.0, top * 1.7, [(0.0, "0"), (float(top), f"{top}")]),
+        size=SIZE,
+        bars=bars,
+        dots=dots,
+    )
+
+
+def _histogram(values: Sequence[float], low: float, high: float) -> tuple[list[Bar], int]:
+    """The bars, and how high the highest is."""
+    known = np.array([each for each in values if math.isfinite(each)])
+    counts, edges = np.histogram(known, bins=BINS, range=(low, high))
+    bars = [
+        Bar(a, b, n, f"{n} of {len(known)} between {a:.0%} and {b:.0%}")
+        for a, b, n in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+        if n
+    ]
+    return bars, max([bar.count for bar in bars], default=1)

@@ -1,0 +1,204 @@
+"""The plots of an assay: every figure at its place, what was not measured said, and the same bytes each time."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphs import draw
+from graphs.assays import Ablation, Assay, Between, Contributions, Control, Curve, Disturbance, Subset
+from graphs.errors import BadOption
+from graphs.export.picture import to_dot, to_svg
+from graphs.export.plots import PLOTS, chart_plots, compose_plots
+from graphs.export.plots.charts import axis
+from graphs.export.scene import THEMES
+from tests.worlds import graph_of
+
+NAN = float("nan")
+NASTY = '<script>alert(1)</script>&"\u202e\x00'
+COLOURS = THEMES["light"]
+#   token 0 -> texas 1 -> say austin 2 -> austin 4 <- error 3
+GRAPH = graph_of([(0, 1, 1), (1, 2, 1), (2, 4, 1), (3, 4, 1)], "token feature feature error logit")
+
+
+def ablation(node, predicted, measured, frozen, dose=1.0, influence=0.5):
+    return Ablation(node, influence, predicted, measured, 0.1, frozen, 0.2, dose)
+
+
+def assayed(**parts):
+    """An assay in which everything was measured."""
+    records = {
+        "ablations": [ablation(1, -2.0, -2.0, 1.0), ablation(2, -1.0, 0.5, -1.0), ablation(3, 1.0, 0.25, NAN)],
+        "doses": [ablation(1, -1.0, -0.5, -0.5, 0.5), ablation(1, -4.0, -3.0, NAN, 2.0)],
+        "subsets": [Subset("mean", 0.9, 0.1, [0.2, 0.3, NAN], [0.8, 0.8], 0.25, 0.25)],
+        "curves": [Curve("zero", "kept", [0, 2, 9], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [[0.0, 0.5]], 0.5, [0.1], 0.5)],
+        "contributions": [Contributions([1, 2], [0.5, 0.0], [0.01, 0.02, -0.01])],
+        "controls": [Control("graphs of other prompts", "what survives", 0.9, [0.1, 0.2], 0.3)],
+        "between": [Between([1, 1], [2, 2], [1, 5], [0.5, 0.1], [0.5, 0.0], [0.5, 0.25], [0.5, 0.5], [0.5, NAN], 3)],
+        "disturbances": [
+            Disturbance("a random direction", way, [1, 2], [9, 4], [0.9, 0.7], [0.1, NAN], [1.0, 1.2], [1.0, 0.9])
+            for way in ("live", "frozen")
+        ],
+    }
+    registration = {"hash": "c0ffee", "thresholds": {"sizeable": 0.05, "faithful": 0.8}}
+    return Assay(registration, 1e-7, statistics={"clean": 10.0, "slope": 0.75}, verdicts=[], **{**records, **parts})
+
+
+def dots(scene, node=None):
+    return [each for each in scene.shapes if each.about is not None and node in (None, each.about)]
+
+
+def words(scene):
+    return " ".join(text.words for text in scene.texts)
+
+
+def test_what_came_as_predicted_lies_on_the_dashed_line_and_what_went_the_other_way_is_hollow_and_red():
+    scene = compose_plots(GRAPH, ["predictions"], assay=assayed(), legend=False)
+    live, held = [line for line in scene.lines if line.dashed]
+
+    def above(dot, line):
+        slope = (line.y1 - line.y0) / (line.x1 - line.x0)
+        return line.y0 + slope * (dot.x - line.x0) - dot.y
+
+    texas, texas_held = dots(scene, 1)
+    say, say_held = dots(scene, 2)
+    (error,) = dots(scene, 3)  # with attention held it gave no number
+    assert above(texas, live) == pytest.approx(0, abs=1e-9) and above(say_held, held) == pytest.approx(0, abs=1e-9)
+    assert above(texas_held, held) > above(say, live) > 0 > above(error, live)
+    assert above(texas_held, held) == pytest.approx(2 * above(say, live))
+    red = [dot for dot in dots(scene) if dot.outline == COLOURS["failed"]]
+    assert red == [say, texas_held] and {dot.fill for dot in red} == {COLOURS["paper"]}
+    assert error.shape == "diamond" and texas.shape == "circle"
+    assert "slope 0.75" in words(scene) and "predicted −2, measured −2 logits" in texas.tip
+
+
+def test_doses_go_through_nothing_at_none_and_the_most_influential_nodes_come_first():
+    many = [ablation(node, -1.0, -1.0, -1.0, dose, influence=node) for node in (1, 2, 3) for dose in (1.0, 2.0)]
+    first = chart_plots(GRAPH, assayed(ablations=many[::2], doses=many[1::2]))["doses"]
+    assert [chart.dots[0].about for chart in first] == [3, 2, 1]
+
+    (chart,) = chart_plots(GRAPH, assayed())["doses"]  # the other nodes had one dose
+    predicted, held, live = (list(trail.points) for trail in chart.trails)
+    assert live == [(0.0, 0.0), (0.5, -0.5), (1.0, -2.0), (2.0, -3.0)]
+    assert predicted == [(0.0, 0.0), (0.5, -1.0), (1.0, -2.0), (2.0, -4.0)]
+    assert math.isnan(held[-1][1])
+    scene = compose_plots(GRAPH, ["doses"], assay=assayed(), legend=False)
+    assert len(dots(scene, 1)) == 3 and len([line for line in scene.lines if line.width == 1.2]) == 2
+
+
+def test_bars_count_the_controls_and_the_graph_stands_where_it_stands_on_their_axis():
+    kept, taken, area, other, lost = chart_plots(GRAPH, assayed())["controls"]
+
+    assert [sum(bar.count for bar in chart.bars) for chart in (kept, taken, area, other, lost)] == [2, 2, 1, 2, 3]
+    assert [bar.low <= value < bar.high for bar, value in zip(kept.bars, (0.2, 0.3), strict=True)] == [True, True]
+    assert [(dot.x, dot.about) for dot in kept.dots] == [(0.9, None)]
+    assert [trail.points[0][0] for trail in kept.trails] == [0.8, 0.9]
+    assert [trail.points[0][0] for trail in taken.trails] == pytest.approx([0.2, 0.1])
+    assert [(dot.x, dot.about) for dot in lost.dots] == [(0.5, 1), (0.0, 2)]
+    assert "100%" not in kept.notes[0] and "the graph 90%" in kept.notes[0] and "p = 0.250" in kept.notes[0]
+
+
+def test_pairs_are_told_apart_by_their_hops():
+    charts = chart_plots(GRAPH, assayed())["hops"]
+
+    assert [(chart.title, len(chart.dots)) for chart in charts] == [
+        ("1 hop, attention live", 1),
+        ("2 hops, attention live", 0),
+        ("3 hops or more, attention live", 1),
+        ("1 hop, attention held", 1),
+        ("2 hops, attention held", 0),
+        ("3 hops or more, attention held", 0),
+    ]
+    (far,) = charts[2].dots
+    assert (far.x, far.y, far.about) == (0.25, 0.5, 1)
+    assert "feature 1 L1 @dallas → feature 2 L2 @dallas, 5 hops" in far.tip.replace("[0]", "")
+    assert "3 pairs of least influence left out" in charts[0].notes[0]
+
+
+def test_a_kind_of_change_has_the_same_line_whatever_else_was_tried():
+    cosine, error, *_ = chart_plots(GRAPH, assayed())["layers"]
+    samples = dict(map(reversed, PLOTS["layers"].samples))
+
+    assert [trail.style for trail in cosine.trails] == [samples["a random direction"]]
+    assert [dot.y for dot in cosine.dots] == [0.9, 0.7] and [dot.y for dot in error.dots] == [0.1]
+    assert "mean of 4" in cosine.dots[1].tip
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("which", [[each] for each in PLOTS] + [list(PLOTS)], ids=lambda which: "+".join(which))
+def test_every_plot_stays_on_its_sheet_in_its_themes_colours_and_keeps_its_words_apart(which, theme):
+    scene = compose_plots(GRAPH, which, assay=assayed(), theme=theme)
+
+    assert scene == compose_plots(GRAPH, which, assay=assayed(), theme=theme)
+    found = {line.colour for line in scene.lines} | {shape.fill for shape in scene.shapes}
+    assert found <= set(THEMES[theme].values())
+    for left, top, right, bottom in (text.box for text in scene.texts):
+        assert 0 <= left and right <= scene.width and 0 <= top and bottom <= scene.height
+    for x, y in ((shape.x, shape.y) for shape in scene.shapes):
+        assert 0 <= x <= scene.width and 0 <= y <= scene.height
+    boxes = [text.box for text in scene.texts]
+    for one in range(len(boxes)):
+        for other in boxes[:one]:
+            a = boxes[one]
+            apart = a[0] >= other[2] or a[2] <= other[0] or a[1] >= other[3] - 0.5 or a[3] - 0.5 <= other[1]
+            assert apart, (scene.texts[one].words, scene.texts[boxes.index(other)].words)
+
+
+def test_what_was_not_measured_is_named_and_nothing_at_all_is_refused(tmp_path):
+    nothing = Assay({}, 1e-7, [], {}, [], [])
+    some = replace(nothing, controls=[Control(NASTY, "", NAN, [], NAN, f"no {NASTY}")])
+
+    scene = compose_plots(GRAPH, list(PLOTS), assay=some)
+    assert "untested: no <script>" in words(scene)
+    assert all(plot.title in words(scene) for plot in PLOTS.values())
+    assert chart_plots(GRAPH, some).keys() == {"controls"} and not chart_plots(GRAPH, None)
+    assert words(scene).count("not measured: ") == 1
+    with pytest.raises(BadOption, match=r"`circuits check`; this graph was tested without it"):
+        draw(GRAPH, tmp_path / "x.svg", nothing, picture="doses")
+    with pytest.raises(BadOption, match=r"`circuits check`; this graph was not tested"):
+        draw(GRAPH, tmp_path / "x.svg", picture="assay")
+    with pytest.raises(BadOption, match="predictions, doses"):
+        draw(GRAPH, tmp_path / "x.svg", picture="nonsense")
+
+
+def test_no_word_of_an_assay_or_a_graph_becomes_markup():
+    label = np.full(len(GRAPH.nodes), NASTY, dtype=object)
+    graph = replace(GRAPH, nodes=GRAPH.nodes.with_columns(label=label))
+    found = assayed(controls=[Control(NASTY, "", NAN, [], NAN, NASTY)])
+
+    svg = to_svg(compose_plots(graph, list(PLOTS), assay=found))
+
+    names = {each.tag.rpartition("}")[2] for each in ElementTree.fromstring(svg).iter()}
+    assert names <= {"svg", "title", "rect", "path", "circle", "polygon", "text", "g"}
+    assert "<script" not in svg and svg.count("&lt;script&gt;") > 10
+    assert {each.get("data-about") for each in ElementTree.fromstring(svg).iter()} == {None, "1", "2", "3"}
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+@pytest.mark.parametrize("ending", ["svg", "pdf", "png", "dot"])
+def test_all_plots_are_drawn_by_the_same_route_as_other_pictures(tmp_path, ending):
+    path = draw(GRAPH, tmp_path / f"x.{ending}", assayed(), picture="assay", width_cm=17, font="serif")
+
+    assert path.stat().st_size > 1000
+    if ending in ("svg", "dot"):
+        again = draw(GRAPH, tmp_path / f"y.{ending}", assayed(), picture="assay", width_cm=17, font="serif")
+        assert path.read_bytes() == again.read_bytes()
+    assert "shape=diamond" in to_dot(compose_plots(GRAPH, ["controls"], assay=assayed()))
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_an_axis_has_a_few_numbers_evenly_spaced_within_it(low, size):
+    found = axis("", low, low + size)
+    values = [value for value, _ in found.ticks]
+
+    assert 2 <= len(values) <= 6
+    slack = 1e-6 * size + 1e-9 * abs(low)
+    assert low - slack <= values[0] and values[-1] <= low + size + slack
+    assert np.diff(values) == pytest.approx(values[1] - values[0], rel=1e-3)
