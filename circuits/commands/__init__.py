@@ -12,6 +12,7 @@ COMMANDS = {
     "list": "list the graphs in the store",
     "show": "say what a stored graph holds: targets, scores, strongest paths",
     "draw": "draw stored graphs: svg, png, pdf, dot, html; or export them: graphml, gexf, csv",
+    "train": "train transcoders for a model that has none",
     "models": "list the models that are known, and those on this machine; fetch one",
     "transcoders": "list the transcoder sets that are known, and those on this machine; fetch one",
 }

@@ -3,31 +3,40 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
 from circuits.transcoders.trained import Trained
 
 
-def save_per_layer(transcoders: Trained, folder: Path, *, model_name: str) -> None:
-    """`config.yaml` and one `layer_i.safetensors` a layer."""
-    _configure(folder, model_name, "transcoder_set")
+def save_per_layer(transcoders: Trained, folder: Path, *, model_name: str, writes: str = "mlp.hook_out") -> None:
+    """`config.yaml` and one `layer_i.safetensors` a layer.
+
+    writes: the hook whose tensor is rebuilt.
+    """
+    topk = {} if transcoders.k is None else {"activation": "topk", "k": transcoders.k}
+    _configure(folder, model_name, "transcoder_set", writes, topk)
     for layer in range(transcoders.layers):
-        _save(
-            folder / f"layer_{layer}.safetensors",
-            {
-                "W_enc": transcoders.encoder[layer],
-                "W_dec": transcoders.decoder[layer][:, 0],
-                "b_enc": transcoders.encoder_bias[layer],
-                "b_dec": transcoders.decoder_bias[layer],
-                "activation_function.threshold": transcoders.threshold[layer],
-            },
-        )
+        tensors = {
+            "W_enc": transcoders.encoder[layer],
+            "W_dec": transcoders.decoder[layer][:, 0],
+            "b_enc": transcoders.encoder_bias[layer],
+            "b_dec": transcoders.decoder_bias[layer],
+        }
+        if transcoders.k is None:
+            tensors["activation_function.threshold"] = transcoders.threshold[layer]
+        if transcoders.skip is not None:
+            tensors["W_skip"] = transcoders.skip[layer]
+        _save(folder / f"layer_{layer}.safetensors", tensors)
 
 
-def save_cross_layer(transcoders: Trained, folder: Path, *, model_name: str) -> None:
-    """`config.yaml`, and `W_enc_i.safetensors` and `W_dec_i.safetensors` for every layer i."""
-    _configure(folder, model_name, "cross_layer_transcoder")
+def save_cross_layer(transcoders: Trained, folder: Path, *, model_name: str, writes: str = "mlp.hook_out") -> None:
+    """`config.yaml`, and `W_enc_i.safetensors` and `W_dec_i.safetensors` for every layer i. There is no TopK in it.
+
+    writes: the hook whose tensor is rebuilt.
+    """
+    _configure(folder, model_name, "cross_layer_transcoder", writes, {})
     for layer in range(transcoders.layers):
         _save(
             folder / f"W_enc_{layer}.safetensors",
@@ -41,15 +50,17 @@ def save_cross_layer(transcoders: Trained, folder: Path, *, model_name: str) -> 
         _save(folder / f"W_dec_{layer}.safetensors", {f"W_dec_{layer}": transcoders.decoder[layer]})
 
 
-def _configure(folder: Path, model_name: str, kind: str) -> None:
+def _configure(folder: Path, model_name: str, kind: str, writes: str, more: Mapping[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    lines = (
-        f"model_name: {model_name}",
-        f"model_kind: {kind}",
-        "feature_input_hook: mlp.hook_in",
-        "feature_output_hook: mlp.hook_out",
-    )
-    (folder / "config.yaml").write_text("\n".join(lines) + "\n")
+    settings = {
+        "model_name": model_name,
+        "model_kind": kind,
+        "feature_input_hook": "mlp.hook_in",
+        "feature_output_hook": writes,
+        **more,
+    }
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=2**20)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -87,8 +87,8 @@ class Whole:
 
         def read(layer: int) -> Edit:
             def hook(x: Tensor) -> Tensor:
-                inputs.append(x)
-                active.append(transcoders.encode(x, layer))
+                inputs.append(x.float())
+                active.append(transcoders.encode(inputs[layer], layer))
                 return x
 
             return hook
