@@ -93,6 +93,12 @@ def test_batches_are_the_same_for_the_same_seed():
         assert np.array_equal(a.tokens, b.tokens) and np.array_equal(a.weight, b.weight)
 
 
+def test_long_rows_are_doubled_alone():
+    once, twice = (sampler(LANGUAGE, PROMPTS, seed=5, long=long)() for long in (1.0, 2.0))
+    assert [len(block.tokens) for block in twice] == [len(once[0].tokens), 2 * len(once[1].tokens)]
+    assert np.array_equal(once[0].tokens, twice[0].tokens)
+
+
 def test_a_sum_is_answered_digit_by_digit():
     by_text = {prompt.text: prompt.answers for prompt in PROMPTS["addition"]}
     assert by_text["3 6 + 5 9 ="] == ("9", "5")

@@ -40,3 +40,20 @@ def test_a_target_that_makes_no_sense_gets_one_clear_line(
     assert main(["trace", SHOWCASE, *words, "--store", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert complaint in said and "Traceback" not in said
+
+
+def test_so_many_features_are_traced_unless_another_number_or_share_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("circuits.commands.trace.MOST", 7)
+    monkeypatch.setattr("circuits.keeping.keep_pictures", lambda *_: ([], []))
+
+    def traced(*words: str) -> int:
+        store = Store(tmp_path / "-".join(("store", *words)))
+        assert main(["trace", SHOWCASE, *words, "--store", str(store.folder), "--no-assay", "--quiet"]) == 0
+        (entry,) = store.list()
+        return store.record(entry.id)["provenance"]["traced"]
+
+    assert traced() == 7
+    assert traced("--max-features", "9") == 9
+    assert traced("--min-influence", "0.0001") > 9

@@ -110,6 +110,12 @@ def test_what_was_not_expanded_is_bounded_in_words():
     assert expansion_in_words(graph_of([(0, 1, 1.0)], "token logit")) == []
 
 
+def test_of_an_expansion_that_left_nothing_nothing_is_said():
+    said = {"order": "layers", "min_influence": 1e-6, "left": 0.0, "largest_left": 0.0}
+    graph = graph_of([(0, 1, 1.0)], "token logit", provenance={"traced": 1184, "expansion": said})
+    assert expansion_in_words(graph) == []
+
+
 def test_an_assay_fits_a_terminal_and_says_first_what_was_measured():
     verdicts = [
         Verdict("what goes in comes out", "supported", 0.5, "at most 1", "a law"),
