@@ -2,7 +2,9 @@
 
 Five kinds of graph of `world`, of which only the first tells the truth, and for each how often the assay says so.
 A graph is called supported when every claim in NEEDED is. That rule was made on README's two prompts and the first five
-drawn, which are left out, and written down before any other was looked at. Results go to
+drawn, and tested on the next twenty with graphs pruned to 80 % of the influence: 17 of 20 true ones were supported, 0
+of 20 of the others but for (b'), 10 of 20. On the same seven prompts 90 % was then found to keep enough; all
+twenty-seven are left out here, so that what is tested is new to rule and pruning. Results go to
 benchmarks/results/verdicts.json, graph by graph, and from there to verdicts.md; graphs that were tested already, with
 the same weights, are not tested again: remove verdicts.json when a bar or a measure has changed.
 """
@@ -47,7 +49,8 @@ NEEDED = (
     "each edge is what its target loses without its source, all else held",
     "the graph's features are enough (mean ablation of all others)",
 )
-LOOKED_AT = 5  # prompts, the first drawn
+LOOKED_AT = 25  # prompts, the first drawn
+NODES = 0.9  # share of the influence that graphs keep
 UNITS = 8  # of a fresh dictionary, active at a token and layer in the mean: as many as world's
 SAMPLES, LENGTH = 256, 12  # what its decoder is fitted on
 RIDGE = 1e-3  # of the mean square of its activations
@@ -104,7 +107,7 @@ def of_another_prompt(world: World, case: Case) -> Made:
     length, state = len(case.prompt.words), case.prompt.state
     others = [each for each in two_hop(make_language()) if each.state != state and len(each.words) == length]
     other = others[int(np.random.default_rng(case.number).integers(len(others)))]
-    graph = prune(attribute(world.model, world.transcoders, other.text, list(case.prompt.answers)))
+    graph = prune(attribute(world.model, world.transcoders, other.text, list(case.prompt.answers)), nodes=NODES)
     nodes = graph.nodes
     run = case.run
     places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
@@ -124,13 +127,13 @@ def of_another_prompt(world: World, case: Case) -> Made:
 
 def through_shuffled_decoders(world: World, case: Case) -> Made:
     shuffled: Any = ShuffledDecoders(world.transcoders, case.number)
-    graph = prune(attribute(world.model, shuffled, case.prompt.text, list(case.prompt.answers)))
+    graph = prune(attribute(world.model, shuffled, case.prompt.text, list(case.prompt.answers)), nodes=NODES)
     return world.model, world.transcoders, graph
 
 
 def of_a_random_model(world: World, case: Case) -> Made:
     """The graph of what it says itself, rightly traced: here the question is what is made of it."""
-    graph = prune(attribute(world.random_model, world.fresh, case.prompt.text, max_logits=1))
+    graph = prune(attribute(world.random_model, world.fresh, case.prompt.text, max_logits=1), nodes=NODES)
     return world.random_model, world.fresh, graph
 
 
@@ -224,7 +227,7 @@ def make_case(world: World, number: int) -> Case:
     prompt = world.prompts[number]
     run = trace(world.model, world.transcoders, prompt.text)
     whole = attribute(world.model, world.transcoders, prompt.text, list(prompt.answers))
-    return Case(number, prompt, run, whole, prune(whole))
+    return Case(number, prompt, run, whole, prune(whole, nodes=NODES))
 
 
 def is_supported(result: Assay) -> bool:
@@ -251,12 +254,14 @@ def report(world: World, done: dict[str, Any]) -> str:
         "",
         f"`python -m benchmarks.verdicts`: {count} held-out two-hop prompts of `world` that it answers (model "
         f"{world.model.content_hash}, transcoders {world.transcoders.content_hash}), {CONTROLS} random sets. A graph "
-        "is called supported when all of these are, a rule made on seven other prompts:",
+        "is called supported when all of these are, a rule made on seven other prompts; graphs keep "
+        f"{NODES:.0%} of the influence:",
         "",
         *(f"- {claim}" for claim in NEEDED),
         "",
-        "What must survive was changed once after all these prompts had been seen: before, it was the lead over the "
-        "runner-up of the clean run.",
+        "Twenty other prompts were tested before, with graphs that kept 80 %: 17 of 20 of (a) were supported, 10 of "
+        "20 of (b'), none of the others. The key of (b) and (b') is the feature of most influence; in the real model it "
+        "is not always one that matters, so that a graph without it can be enough.",
         "",
         "| graph | called supported | right |",
         "|---|---|---|",
@@ -303,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     random_model = model.shuffled(0)
     fresh = make_fresh(random_model, transcoders)
     world = World(model, transcoders, find_prompts(model, given.prompts), random_model, fresh)
-    file, made = RESULTS / "verdicts.json", [model.content_hash, transcoders.content_hash, list(NEEDED)]
+    file, made = RESULTS / "verdicts.json", [model.content_hash, transcoders.content_hash, list(NEEDED), NODES]
     known = json.loads(file.read_text()) if file.exists() else {}
     done: dict[str, Any] = known["done"] if known.get("made") == made else {}
 
