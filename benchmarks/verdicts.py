@@ -260,8 +260,8 @@ def report(world: World, done: dict[str, Any]) -> str:
         *(f"- {claim}" for claim in NEEDED),
         "",
         "Twenty other prompts were tested before, with graphs that kept 80 %: 17 of 20 of (a) were supported, 10 of "
-        "20 of (b'), none of the others. The key of (b) and (b') is the feature of most influence; in the real model it "
-        "is not always one that matters, so that a graph without it can be enough.",
+        "20 of (b'), none of the others. The key of (b) and (b') is the feature of most influence; in the real model "
+        "it is not always one that matters, so that a graph without it can be enough.",
         "",
         "| graph | called supported | right |",
         "|---|---|---|",
