@@ -60,7 +60,10 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL, *, t
             help=f"shipped name, folder, Hub id, or 'neurons': each MLP neuron a feature (default: {own})",
         )
     parser.add_argument(
-        "--device", type=filled, default="auto", help="where to compute: auto, cpu, cuda (default: auto)"
+        "--device",
+        type=filled,
+        default="auto",
+        help="where to compute: auto, cpu, cuda, cuda:1, or balanced: on all GPUs (default: auto)",
     )
     dtype = None if default is None else "float32"
     parser.add_argument("--dtype", type=filled, default=dtype, help=f"float32 or float64 (default: {dtype or made})")

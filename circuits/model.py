@@ -12,7 +12,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from circuits.published import SHIPPED, shipped_models
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+BALANCED = "balanced"  # transformers' word for: on all GPUs, each as much
+Spread = str | dict[str, str]
 
 # Our name for a place in the model -> the hook of TransformerLens 4 that fires there. Per layer unless it is in WHOLE.
 SITES = {
@@ -123,7 +125,8 @@ class Model:
     name: what the user called it. layers, d_model, heads, vocabulary, context: its sizes.
     parallel: attention and MLP of a layer read the same residual stream (Pythia).
     activation: the MLP's activation function, by its Hugging Face name.
-    device, dtype: where and in what it computes.
+    device, dtype: where and in what it computes. spread: its weights lie on several devices; what is read of a run, and
+        the attention's weights, are brought to `device`.
     """
 
     def __init__(self, name: str, bridge: Any, family: Family, dtype: torch.dtype, tokenizer: Any) -> None:
@@ -140,7 +143,8 @@ class Model:
         self.parallel = bool(config.parallel_attn_mlp)
         self.learned_positions = config.positional_embedding_type == "standard"
         self.dtype = dtype
-        self.device = bridge.W_U.device
+        self.spread = (getattr(config, "n_devices", 1) or 1) > 1
+        self.device = torch.device(config.device) if self.spread else bridge.W_U.device
         # Its own: a bridge's has a BOS in any case, its EOS perhaps, or one that no embedding stands for.
         words = tokenizer if tokenizer is not None and has_words(tokenizer) else None
         self.words = Vocabulary(name, self.vocabulary, words)
@@ -219,8 +223,8 @@ class Model:
 
             def hook(tensor: Tensor, hook: Any) -> Tensor:
                 if change is not None:
-                    tensor = change(tensor)
-                found[site] = tensor
+                    tensor = change(tensor.to(self.device)).to(tensor.device)
+                found[site] = tensor.to(self.device)
                 return tensor
 
             return hook
@@ -285,8 +289,13 @@ class Model:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        """The weights of every layer."""
+        """The weights of every layer; those of MLPs where they lie, see `whole_blocks`."""
         return [self._block(layer, block) for layer, block in enumerate(self._bridge.blocks)]
+
+    @property
+    def whole_blocks(self) -> Sequence[Block]:
+        """The same with all on `device`: where a model is spread out, an MLP is copied each time it is asked for."""
+        return _Brought(self.blocks, self.device) if self.spread else self.blocks
 
     @cached_property
     def final_norm(self) -> Norm | None:
@@ -296,7 +305,7 @@ class Model:
     @cached_property
     def W_U(self) -> Float[Tensor, "d_model vocab"]:
         """The unembedding."""
-        return self._bridge.W_U.detach()
+        return self._bridge.W_U.detach().to(self.device)
 
     @cached_property
     def b_U(self) -> Float[Tensor, "vocab"]:
@@ -311,7 +320,7 @@ class Model:
     @property
     def positions(self) -> Float[Tensor, "context d_model"] | None:
         """Learned position embeddings, None where there are none."""
-        return self._bridge.pos_embed.W_pos.detach() if self.learned_positions else None
+        return self._bridge.pos_embed.W_pos.detach().to(self.device) if self.learned_positions else None
 
     def attention_scores(self, layer: int) -> AttentionScores:
         """How the heads of a layer come to their patterns."""
@@ -325,10 +334,10 @@ class Model:
             rotation = partial(rotation, layer_type=module.layer_type)
         unscaled = self.network.config.model_type == "gpt_neo"
         return AttentionScores(
-            W_Q=bridge.W_Q.detach(),
-            W_K=bridge.W_K.detach(),
-            b_Q=_maybe(bridge, "b_Q"),
-            b_K=_maybe(bridge, "b_K"),
+            W_Q=bridge.W_Q.detach().to(self.device),
+            W_K=bridge.W_K.detach().to(self.device),
+            b_Q=self._here(_maybe(bridge, "b_Q")),
+            b_K=self._here(_maybe(bridge, "b_K")),
             query_norm=self._norm(bridge.q_norm).gain if hasattr(bridge, "q_norm") else None,
             key_norm=self._norm(bridge.k_norm).gain if hasattr(bridge, "k_norm") else None,
             scale=1.0 if unscaled else module.scaling,
@@ -391,10 +400,10 @@ class Model:
         none = self.W_U.new_zeros(self.d_model, 0)
         post_norms = self.family.post_norms
         return Block(
-            W_V=attention.W_V.detach(),
-            W_O=attention.W_O.detach(),
-            b_V=_maybe(attention, "b_V"),
-            b_O=_maybe(attention, "b_O"),
+            W_V=attention.W_V.detach().to(self.device),
+            W_O=attention.W_O.detach().to(self.device),
+            b_V=self._here(_maybe(attention, "b_V")),
+            b_O=self._here(_maybe(attention, "b_O")),
             W_gate=_maybe(mlp, "W_gate"),
             W_in=none if mlp is None else mlp.W_in.detach(),
             W_out=none.T if mlp is None else mlp.W_out.detach(),
@@ -422,14 +431,33 @@ class Model:
         gain = _maybe(norm, "w")
         if gain is None:  # it only divides
             return Norm(self.W_U.new_ones(self.d_model), None)
-        return Norm(gain.to(self.dtype) + self.family.gain_offset, _maybe(norm, "b"))
+        return Norm(gain.to(self.device, self.dtype) + self.family.gain_offset, self._here(_maybe(norm, "b")))
+
+    def _here(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(self.device)
+
+
+class _Brought(Sequence[Block]):
+    """Blocks whose MLPs are copied to a device when they are asked for, and not kept."""
+
+    def __init__(self, blocks: Sequence[Block], device: torch.device) -> None:
+        self._blocks, self._device = blocks, device
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __getitem__(self, layer: Any) -> Any:
+        block = self._blocks[layer]
+        weights = {name: getattr(block, name) for name in ("W_gate", "W_in", "W_out", "b_gate", "b_in", "b_out")}
+        moved = {name: None if weight is None else weight.to(self._device) for name, weight in weights.items()}
+        return replace(block, **moved)
 
 
 def load_model(
     name: Any,
     *,
     tokenizer: Any = None,
-    device: str = "auto",
+    device: str | Mapping[str, str] = "auto",
     dtype: str = "float32",
     progress: Progress | None = None,
 ) -> Model:
@@ -443,8 +471,11 @@ def load_model(
 
     The first time, the model is held to its frozen copy on a random prompt: see `circuits.soundness`.
 
-    tokenizer: instead of the model's own; a model in memory has none. device: "auto" (a GPU where there is one), or
-    what torch calls it. dtype: of all that is computed, "float32" or "float64".
+    tokenizer: instead of the model's own; a model in memory has none. dtype: of all that is computed, "float32" or
+        "float64".
+    device: "auto" (a GPU where there is one), or what torch calls it. "balanced" spreads a model of transformers over
+        all GPUs, and a mapping from its modules' names says what goes where; it is then attributed on the device of
+        the embeddings, where attention weights are copied, and an MLP's each time its neurons are read.
     progress: told the bytes that are fetched.
 
     Raises:
@@ -456,8 +487,10 @@ def load_model(
 
     if dtype not in tuple(DTYPES):
         raise BadOption(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}.")
-    place = find_device(device)
+    place = find_device(device) if isinstance(device, str) and device != BALANCED else _spread(device)
     if isinstance(name, torch.nn.Module):
+        if not isinstance(place, torch.device):
+            raise BadOption("a model in memory goes to one device: name it, or give a Hub id or a folder.")
         model = _adopt(name, tokenizer, place, DTYPES[dtype])
     elif isinstance(name, str | Path) and name != "":
         model = _read(name, tokenizer, place, DTYPES[dtype], progress)
@@ -470,7 +503,7 @@ def load_model(
 
 
 def _read(
-    name: str | Path, tokenizer: Any, place: torch.device, dtype: torch.dtype, progress: Progress | None
+    name: str | Path, tokenizer: Any, place: torch.device | Spread, dtype: torch.dtype, progress: Progress | None
 ) -> Model:
     """A model from files."""
     where = _folder(str(name))
@@ -486,6 +519,8 @@ def _read(
 
         words = tokenizer or (AutoTokenizer.from_pretrained(where) if has_tokenizer(Path(where)) else None)
         if (settings := _native_settings(Path(where))) is not None:
+            if not isinstance(place, torch.device):
+                raise UnsupportedModel(f"{name} is TransformerLens's own, and goes to one device: name it.")
             bridge, family = _boot_native(Path(where), settings, place, dtype)
             return _finish(called, bridge, family, dtype, words)
         config = AutoConfig.from_pretrained(where)
@@ -494,7 +529,8 @@ def _read(
 
         from transformer_lens.model_bridge import TransformerBridge
 
-        bridge = TransformerBridge.boot_transformers(where, device=str(place), dtype=dtype, tokenizer=stand_in())
+        put = {"device": str(place)} if isinstance(place, torch.device) else {"device_map": place}
+        bridge = TransformerBridge.boot_transformers(where, dtype=dtype, tokenizer=stand_in(), **put)
     except UnsupportedModel:
         raise
     except Exception as reason:
@@ -606,6 +642,22 @@ def find_device(name: str) -> torch.device:
         short = (str(reason).strip() or type(reason).__name__).splitlines()[0].split(". ")[0]
         raise BadOption(f"device {name!r} cannot be used here ({short[:100]}): try auto or cpu.") from None
     return device
+
+
+def _spread(device: object) -> Spread:
+    """What goes where, as transformers takes it; every place can be computed on, and all are of one kind."""
+    if device == BALANCED:
+        if not torch.cuda.is_available():
+            raise BadOption("balanced spreads a model over the GPUs of this machine, and it has none: try auto or cpu.")
+        return BALANCED
+    if not isinstance(device, Mapping) or not device:
+        raise BadOption(f"a device is named by text, or a mapping says which module goes where; found {device!r}.")
+    found = {str(module): find_device(place) for module, place in device.items()}
+    if len({place.type for place in found.values()}) > 1:
+        raise BadOption(
+            "weights that wait on the CPU while a GPU computes would be copied at every step: name devices of one kind."
+        )
+    return {module: str(place) for module, place in found.items()}
 
 
 def _folder(name: str) -> str | None:

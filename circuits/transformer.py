@@ -350,7 +350,7 @@ def transformer_of(model: Model) -> Transformer:
     scale = float((W_E[longest] @ passed) / (W_E[longest] @ W_E[longest]))  # Gemma's √d_model, as its dtype rounds it
     return Transformer(
         name=model.name,
-        layers=[layer(at, block) for at, block in enumerate(model.blocks)],
+        layers=[layer(at, block) for at, block in enumerate(model.whole_blocks)],
         W_E=W_E,
         embedding_scale=1.0 if math.isclose(scale, 1.0, rel_tol=1e-6) else scale,
         W_pos=model.positions,

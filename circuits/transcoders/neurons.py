@@ -84,7 +84,7 @@ class Neurons:
         self.d_model = model.d_model
         self.units = model.neurons
         self.notes: dict[str, dict[str, Any]] = {}
-        self._blocks = model.blocks
+        self._blocks = model.whole_blocks
         self._function, self._ratio = ACTIVATIONS[model.activation if model.neurons else "relu"]
         self._rule = rule
 

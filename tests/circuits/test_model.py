@@ -1,11 +1,13 @@
 """What a model takes as a prompt, a target, a name and a device, and what it says to everything else."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -14,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from circuits import attribute, load_model
 from circuits.errors import BadOption, BadPrompt, BadTarget, UnfaithfulModel, UnknownModel, UnsupportedModel
 from circuits.goal import choose_goal
-from circuits.model import Model
+from circuits.model import Model, _Brought
 from circuits.sampling import sample_prompts
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
@@ -158,13 +160,21 @@ def test_a_model_in_memory_is_read_as_its_folder_is_and_left_alone(family: str):
     assert load_model(held).words.tokenizer is None
 
 
-def test_weights_stored_in_bfloat16_are_computed_in_float32(tmp_path: Path):
-    AutoModelForCausalLM.from_pretrained(folder_of("gpt2"), dtype=torch.bfloat16).save_pretrained(tmp_path)
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "qwen3", "gemma3_text"])
+def test_weights_stored_in_bfloat16_are_computed_in_float32(tmp_path: Path, family: str):
+    AutoModelForCausalLM.from_pretrained(folder_of(family), dtype=torch.bfloat16).save_pretrained(tmp_path)
+    assert {str(each.dtype) for each in load_file(tmp_path / "model.safetensors").values()} == {"torch.bfloat16"}
     model = load_model(tmp_path, device="cpu")
     assert {weight.dtype for weight in model.network.parameters()} == {torch.float32}
     assert model.words.tokenizer is None
-    graph = attribute(model, dictionary_of(model, "neurons"), [1, 3, 5])
-    assert graph.token_ids == (1, 3, 5)
+    tokens = torch.tensor([[1, 3, 5, 7]])
+    real = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)(tokens).logits
+    torch.testing.assert_close(model.run(tokens)[0], real, atol=1e-4, rtol=1e-4)
+
+    graph = attribute(model, dictionary_of(model, "per-layer"), [1, 3, 5, 7])
+
+    assert graph.token_ids == (1, 3, 5, 7)
+    assert 0 < graph.provenance["conservation"] < 1e-5
 
 
 def test_what_is_no_model_is_refused():
@@ -252,3 +262,32 @@ def test_a_bos_stands_in_front_once():
     assert model.texts(model.tokenize("a red").tolist()) == ["<bos>", "a", "red"]
     assert model.texts(model.tokenize("<bos> a red").tolist()) == ["<bos>", "a", "red"]
     assert model.texts(model.tokenize([2, 3]).tolist()) == ["a", "red"]  # ids are taken as they are
+
+
+def test_a_model_is_put_where_a_mapping_says():
+    names = ("model.embed_tokens", "model.rotary_emb", "model.layers", "model.norm", "lm_head")
+    model = load_model(folder_of("llama"), device=dict.fromkeys(names, "cpu"), dtype="float64")
+    plain = model_of("llama")
+    tokens = plain.tokenize("a red fox")[None]
+    torch.testing.assert_close(model.run(tokens)[0], plain.run(tokens)[0])
+    with pytest.raises(BadOption, match="'meta' cannot be used here"):
+        load_model(folder_of("llama"), device={"": "meta"})
+    with pytest.raises(BadOption, match="this machine"):
+        load_model(folder_of("llama"), device="balanced" if not torch.cuda.is_available() else {"": "cuda:99"})
+    with pytest.raises(BadOption, match="a model in memory goes to one device"):
+        load_model(plain._bridge, device={"": "cpu"})
+    with pytest.raises(UnsupportedModel, match="TransformerLens's own, and goes to one device"):
+        load_model(native_of("bare").name, device={"": "cpu"})
+
+
+def test_of_a_model_that_is_spread_out_mlps_are_brought_when_they_are_read():
+    """One machine has two devices and another has not: here both are the CPU, and the copies are watched."""
+    model = copy.copy(model_of("llama"))
+    model.spread = True
+    neurons = dictionary_of(model, "neurons")
+    assert isinstance(model.whole_blocks, _Brought) and len(model.whole_blocks) == model.layers
+
+    graph = attribute(model, neurons, "a red fox runs")
+
+    plain = attribute(model_of("llama"), dictionary_of(model_of("llama"), "neurons"), "a red fox runs")
+    assert graph.weight.tolist() == plain.weight.tolist()
