@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help="folder or Hub id")
     parser.add_argument("--kinds", nargs="+", choices=("plt", "clt", "skip"), default=("plt", "clt", "skip"))
     parser.add_argument("--minutes", type=float, default=10.0, help="of the CPU, for each kind")
@@ -34,9 +34,9 @@ def main() -> None:
 
     import torch
 
-    from circuits import load_model
+    from circuits.formats import load
+    from circuits.model import load_model
     from circuits.transcoders.fit import check_fit
-    from circuits.transcoders.loading import load_transcoders
     from circuits.transcoders.running import run_training
     from circuits.transcoders.settings import SELF, Settings
 
@@ -58,7 +58,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "set"
             outcome = run_training(model, replace(settings, kind=kind), folder, clock=time.process_time)
-            fit = check_fit(model, load_transcoders(folder, model, force=True))
+            fit = check_fit(model, load(folder))
         found = {
             "model": Path(given.model).name,
             "kind": kind,
@@ -90,11 +90,11 @@ def in_words(lines: list[dict]) -> str:
         [
             "# Transcoders in a few minutes",
             "",
-            "`python -m benchmarks.training MODEL`: trained from nothing on one thread of a busy machine, no GPU, so many",
-            "minutes of the CPU in all, on text that the model said itself. Measured on other such text, with the set",
-            "read back from its files: FVU is the share of an MLP output's variance that is unexplained, L0 features at a",
-            "token, KL is in nats a token with every MLP replaced at once. plt: every feature writes its own layer; clt:",
-            "its own and all later; skip: plt with a linear path beside the features.",
+            "`python -m benchmarks.training MODEL`: trained from nothing on one thread of a busy machine, no GPU, so",
+            "many minutes of the CPU in all, on text that the model said itself. Measured on other such text, with the",
+            "set read back from its files: FVU is the share of an MLP output's variance that is unexplained, L0",
+            "features at a token, KL is in nats a token with every MLP replaced at once. plt: every feature writes its",
+            "own layer; clt: its own and all later; skip: plt with a linear path beside the features.",
             "",
             "| model | kind | features a layer | minutes | steps | tokens | FVU | FVU by layer | L0 | dead | KL |",
             "|---|---|---|---|---|---|---|---|---|---|---|",

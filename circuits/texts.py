@@ -79,6 +79,8 @@ def read_texts(model: Model, path: Path, *, progress: Progress | None = None) ->
         done += sum(read for _, read in some)
         if progress is not None and size:
             progress(f"reading {path.name}", min(done, size), size)
+    if progress is not None:
+        progress(f"reading {path.name}", size, size)
     known.judge()
     rows = [row for row in rows if len(row) >= SHORTEST]
     if len(rows) < 2:
@@ -111,6 +113,8 @@ def say_texts(
         done += count
         if progress is not None:
             progress("the model says texts of its own", done, rows)
+    if progress is not None:
+        progress("the model says texts of its own", rows, rows)
     tokens = torch.cat(parts).cpu()
     return Texts(tokens, torch.full((len(tokens),), length))
 

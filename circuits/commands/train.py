@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuits import flags
 
@@ -101,7 +101,6 @@ def run(arguments: argparse.Namespace) -> int:
         asked = {name: getattr(arguments, name) for name in FLAGS} | {"data": hashed, "model": model.content_hash}
         settings = _new(asked, model.d_model) if found is None else _same(found, asked, folder)
         bars.note("")
-        line.since = time.monotonic()
         try:
             outcome = run_training(model, settings, folder, data=data, report=line, progress=bars)
         except KeyboardInterrupt:
@@ -123,7 +122,6 @@ class Line:
         self._quiet, self._live = quiet, sys.stderr.isatty()
         self._tenth = 0
         self._shown = False
-        self.since = time.monotonic()
 
     def __enter__(self) -> Line:
         return self
@@ -180,16 +178,17 @@ def _check_early(arguments: argparse.Namespace, folder: Path) -> None:
     check_folder(folder, resume=arguments.resume)
 
 
-def _new(asked: dict, width: int) -> Settings:
+def _new(asked: dict[str, Any], width: int) -> Settings:
     from circuits.transcoders.settings import Settings
 
     typical = {**TYPICAL, "features": WIDER * width}
     if asked["minutes"] is None:
         typical["steps"] = STEPS
-    return Settings(**{name: typical.get(name) if value is None else value for name, value in asked.items()})
+    settings: dict[str, Any] = {name: typical.get(name) if value is None else value for name, value in asked.items()}
+    return Settings(**settings)
 
 
-def _same(found: Settings, asked: dict, folder: Path) -> Settings:
+def _same(found: Settings, asked: dict[str, Any], folder: Path) -> Settings:
     """The settings of the training in a folder, if those that are given are its own."""
     from circuits.errors import BadRun
 
@@ -205,7 +204,7 @@ def _same(found: Settings, asked: dict, folder: Path) -> Settings:
 
 
 def _again(arguments: argparse.Namespace, folder: Path) -> str:
-    return f"circuits train transcoders {arguments.model} -o {folder} --resume"
+    return f"circuits train transcoders {shlex.quote(arguments.model)} -o {shlex.quote(str(folder))} --resume"
 
 
 def _in_words(outcome: Outcome, settings: Settings, model: str) -> list[str]:

@@ -286,6 +286,7 @@ def _start(scale: Scale, plan: Plan, kind: str, generator: torch.Generator) -> T
         tuple(directions(layers - layer if kind == "clt" else 1, width) for layer in range(layers)),
         torch.zeros(layers, width, device=device),
         tuple(torch.zeros(width, width, device=device) for _ in range(layers)) if kind == "skip" else None,
+        round(plan.active) if plan.activation == "topk" else None,
     )
 
 
