@@ -1058,9 +1058,10 @@ function showAssay() {
 
 const STAGES = {
   trace: "the prompt run once", ablations: "nodes ablated one by one", subsets: "the whole graph against random sets",
-  edges: "each edge by experiment", doses: "nodes halved and turned round", between: "nodes further on",
-  disturbances: "the replacement model after a small change", contributions: "what each feature adds to the graph",
+  edges: "each edge by experiment", doses: "nodes halved and turned round", between: "nodes ablated, all others read",
+  disturbances: "a small change in both models", contributions: "what each feature adds to the graph",
   curves: "keeping more and more of the graph", controls: "graphs that should do worse",
+  prunings: "pruning it otherwise", rewordings: "asking in other words",
 };
 const stage = (name) => STAGES[name] ?? name;
 

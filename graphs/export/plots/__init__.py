@@ -12,9 +12,10 @@ from graphs.export.plots.charts import Chart, Marks, lay_out_charts
 from graphs.export.plots.controls import chart_controls
 from graphs.export.plots.curves import chart_curves
 from graphs.export.plots.doses import chart_doses
-from graphs.export.plots.hops import chart_hops
 from graphs.export.plots.layers import KINDS, chart_layers
+from graphs.export.plots.pairs import chart_pairs
 from graphs.export.plots.predictions import chart_predictions
+from graphs.export.plots.stability import chart_stability
 from graphs.export.scene import (
     LETTER,
     MARGIN,
@@ -61,11 +62,11 @@ PLOTS = {
         4,
         [("kept", "measured, attention live"), ("held", "attention held"), ("taken", "as the graph predicts")],
     ),
-    "hops": Plot(
+    "pairs": Plot(
         "What ablating a node does to units further on",
-        "A dot for each pair of a node and a unit that it reaches. A direct edge says little; more hops are the claim.",
-        chart_hops,
-        3,
+        "A dot for each node and unit that it reaches. An edge confirms itself; longer paths are the claim.",
+        chart_pairs,
+        2,
         [("same", "as the graph predicts")],
     ),
     "layers": Plot(
@@ -93,6 +94,13 @@ PLOTS = {
         chart_controls,
         3,
         [("same", "what was wanted")],
+    ),
+    "stability": Plot(
+        "What is left under other thresholds and in other words",
+        "Bars: how many nodes, edges or unrelated prompts. Dots: the question in other words, hollow where the answer "
+        "was another.",
+        chart_stability,
+        3,
     ),
 }
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterator
 
 from graphs.assays import Assay, Contributions, Control
-from graphs.export.plots.charts import Axis, Bar, Chart, Dot, Trail, percent, shares, span, untested
+from graphs.export.plots.charts import Axis, Chart, Dot, Trail, shares, span, untested
+from graphs.export.plots.histograms import SIZE, chart_beside, count_within
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
-
-SIZE = (222.0, 62.0)
-BINS = 30  # along the axis
-STEPS = 4  # dots that lie side by side stand on as many heights
 
 
 def chart_controls(graph: AttributionGraph, assay: Assay) -> list[Chart]:
@@ -47,7 +42,7 @@ def _controlled(assay: Assay) -> Iterator[tuple[Control, float]]:
 def _chart(found: Control, bar: float, low: float, high: float) -> Chart:
     if found.untested or found.ours != found.ours:
         return untested(found.name, found.untested or "there is no number to judge", SIZE[0])
-    bars, top = _histogram(found.null, low, high)
+    bars, top = count_within(found.null, low, high)
     said = f"p = {found.p:.3f}" if found.p == found.p else "p undefined"
     wanted = [Trail([(bar, 0.0), (bar, top)], "same")] if bar == bar else []
     return Chart(
@@ -64,33 +59,13 @@ def _chart(found: Control, bar: float, low: float, high: float) -> Chart:
 
 def _chart_contributions(graph: AttributionGraph, found: Contributions) -> Chart:
     """What is lost without each unit, as dots, above what random units add."""
-    name = "lost without one of its features, mean ablation"
+    name = "lost without one feature, mean ablation"
     if found.untested or not len(found.lost):
         return untested(name, found.untested or "nothing was left out", SIZE[0])
     low, high = span([*found.lost, *found.reference])
-    bars, top = _histogram(found.reference, low, high)
-    dots = []
-    for place, (node, lost) in enumerate(zip(found.node, found.lost, strict=True)):
-        tip = f"without {name_node(graph, node)}: {lost:.1%} lost"
-        dots.append(Dot(lost, top * (1.2 + 0.12 * (place % STEPS)), tip=tip, about=node, radius=2.6))
-    return Chart(
-        title=name,
-        notes=[f"dots: {len(dots)} features; bars: {len(found.reference)} random ones added"],
-        across=percent("", low, high),
-        upwards=Axis("", 0.0, top * 1.7, [(0.0, "0"), (float(top), f"{top}")]),
-        size=SIZE,
-        bars=bars,
-        dots=dots,
-    )
-
-
-def _histogram(values: Sequence[float], low: float, high: float) -> tuple[list[Bar], int]:
-    """The bars, and how high the highest is."""
-    known = np.array([each for each in values if math.isfinite(each)])
-    counts, edges = np.histogram(known, bins=BINS, range=(low, high))
-    bars = [
-        Bar(a, b, n, f"{n} of {len(known)} between {a:.0%} and {b:.0%}")
-        for a, b, n in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
-        if n
+    dots = [
+        Dot(lost, 0.0, tip=f"without {name_node(graph, node)}: {lost:.1%} lost", about=node, radius=2.6)
+        for node, lost in zip(found.node, found.lost, strict=True)
     ]
-    return bars, max([bar.count for bar in bars], default=1)
+    note = f"dots: {len(dots)} features; bars: {len(found.reference)} random ones added"
+    return chart_beside(name, note, found.reference, dots, low, high)

@@ -11,6 +11,7 @@ from graphs.graph import AttributionGraph
 
 SIZE = (150.0, 110.0)
 KINDS = {"an upstream feature": "kept", "a reader's direction": "taken", "a random direction": "held"}
+LARGEST = 4.0  # what lies above is cut, and told
 FIGURES = {
     "cosine": "cosine",
     "error": "squared error",
@@ -32,7 +33,8 @@ def chart_layers(graph: AttributionGraph, assay: Assay) -> list[Chart]:
 def _chart(found: Sequence[Disturbance], way: str, name: str) -> Chart:
     farthest = max((distance for each in found for distance in each.distance), default=1)
     values = [value for each in found for value in getattr(each, name)]
-    low, high = span([1.0, *values])
+    low, high = span([1.0, *(min(each, LARGEST) for each in values if each == each)])
+    beyond = max([each for each in values if each > LARGEST], default=0.0)
     trails, dots = [], []
     for each in found:
         style = KINDS.get(each.kind, "chance")
@@ -45,7 +47,7 @@ def _chart(found: Sequence[Disturbance], way: str, name: str) -> Chart:
     step = max(1, farthest // 6)
     return Chart(
         title=FIGURES[name],
-        notes=[f"attention {'held' if way == 'frozen' else way}"],
+        notes=[f"attention {'held' if way == 'frozen' else way}" + (f"; reaches {beyond:.3g}" if beyond else "")],
         across=Axis("layers since", 0.5, farthest + 0.5, [(float(n), str(n)) for n in range(1, farthest + 1, step)]),
         upwards=axis("", low, high, most=4),
         size=SIZE,

@@ -10,7 +10,12 @@ from graphs.wording import name_node
 
 SIZE = (250.0, 250.0)
 MODES = {"": "attention live", "_frozen": "attention held"}  # as figures and records name them -> in words
-FIGURES = {"slope": "slope", "sign_agreement": "signs right", "spearman_kl": "Spearman with KL"}
+FIGURES = {
+    "slope": "slope",
+    "sign_agreement": "signs right",
+    "spearman_kl": "Spearman with KL",
+    "spearman": "Spearman with size",
+}
 
 
 def chart_predictions(graph: AttributionGraph, assay: Assay) -> list[Chart]:
@@ -23,7 +28,7 @@ def chart_predictions(graph: AttributionGraph, assay: Assay) -> list[Chart]:
     return [
         Chart(
             title=held,
-            notes=_figures(assay, mode),
+            notes=[say_figures(assay, mode)],
             across=axis(f"predicted change, {unit}", low, high),
             upwards=axis(f"measured change, {unit}", low, high),
             size=SIZE,
@@ -40,10 +45,12 @@ def unit_of(graph: AttributionGraph) -> str:
     return "logits" if graph.nodes.kind[graph.goal.argmax()] == "logit" else "in units of its value"
 
 
-def _figures(assay: Assay, mode: str) -> list[str]:
-    known = {name: assay.statistics.get(name + mode, float("nan")) for name in FIGURES}
+def say_figures(assay: Assay, mode: str, kind: str = "") -> str:
+    """The assay's figures over such dots, in words. kind: what their names begin with, `far_`."""
+    names = ("slope", "sign_agreement", "spearman" if kind else "spearman_kl")
+    known = {name: assay.statistics.get(f"{kind}{name}{mode}", float("nan")) for name in names}
     said = {name: f"{value:.0%}" if name == "sign_agreement" else figure(value) for name, value in known.items()}
-    return [", ".join(f"{FIGURES[name]} {said[name]}" for name, value in known.items() if value == value)]
+    return ", ".join(f"{FIGURES[name]} {said[name]}" for name, value in known.items() if value == value)
 
 
 def _dots(graph: AttributionGraph, assay: Assay, mode: str) -> list[Dot]:

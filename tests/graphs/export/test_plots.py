@@ -13,7 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphs import draw
-from graphs.assays import Ablation, Assay, Between, Contributions, Control, Curve, Disturbance, Subset
+from graphs.assays import (
+    Ablation,
+    Assay,
+    Between,
+    Contributions,
+    Control,
+    Curve,
+    Disturbance,
+    Prunings,
+    Rewording,
+    Subset,
+)
 from graphs.errors import BadOption
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plots
@@ -41,14 +52,26 @@ def assayed(**parts):
         "curves": [Curve("zero", "kept", [0, 2, 9], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [[0.0, 0.5]], 0.5, [0.1], 0.5)],
         "contributions": [Contributions([1, 2], [0.5, 0.0], [0.01, 0.02, -0.01])],
         "controls": [Control("graphs of other prompts", "what survives", 0.9, [0.1, 0.2], 0.3)],
-        "between": [Between([1, 1], [2, 2], [1, 5], [0.5, 0.1], [0.5, 0.0], [0.5, 0.25], [0.5, 0.5], [0.5, NAN], 3)],
+        "between": [Between([1, 1], [2, 2], [1, 5], [0.5, 0.1], [0.375, 0.0], [0.5, 0.25], [0.75, 0.5], [0.5, NAN], 3)],
         "disturbances": [
-            Disturbance("a random direction", way, [1, 2], [9, 4], [0.9, 0.7], [0.1, NAN], [1.0, 1.2], [1.0, 0.9])
+            Disturbance("a random direction", way, [1, 2], [9, 4], [0.9, 0.7], [0.1, NAN], [1.0, 270.0], [1.0, 0.9])
             for way in ("live", "frozen")
+        ],
+        "prunings": [Prunings([[0.7, 0.9], [0.8, 0.9]], [1.0, 0.5, 0.5, 1.0, 0.0], [1.0] * 4)],
+        "rewordings": [
+            Rewording("in austin is", False, True, 1.0, 0.9, 0.8),
+            Rewording("is texas", False, False, 0.5, 0.3, 0.2),
+            Rewording("the cat", True, False, 0.0, 0.0, 0.0),
         ],
     }
     registration = {"hash": "c0ffee", "thresholds": {"sizeable": 0.05, "faithful": 0.8}}
-    return Assay(registration, 1e-7, statistics={"clean": 10.0, "slope": 0.75}, verdicts=[], **{**records, **parts})
+    return Assay(
+        registration,
+        1e-7,
+        statistics={"clean": 10.0, "slope": 0.75, "beyond_slope": 0.5},
+        verdicts=[],
+        **{**records, **parts},
+    )
 
 
 def dots(scene, node=None):
@@ -105,30 +128,43 @@ def test_bars_count_the_controls_and_the_graph_stands_where_it_stands_on_their_a
     assert "100%" not in kept.notes[0] and "the graph 90%" in kept.notes[0] and "p = 0.250" in kept.notes[0]
 
 
-def test_pairs_are_told_apart_by_their_hops():
-    charts = chart_plots(GRAPH, assayed())["hops"]
+def test_what_longer_paths_do_is_told_apart_from_what_an_edge_does():
+    charts = chart_plots(GRAPH, assayed())["pairs"]
 
-    assert [(chart.title, len(chart.dots)) for chart in charts] == [
-        ("1 hop, attention live", 1),
-        ("2 hops, attention live", 0),
-        ("3 hops or more, attention live", 1),
-        ("1 hop, attention held", 1),
-        ("2 hops, attention held", 0),
-        ("3 hops or more, attention held", 0),
+    assert [(chart.title, chart.notes[0], len(chart.dots)) for chart in charts] == [
+        ("joined by an edge", "attention live; 1 pairs, 3 of less influence left out", 1),
+        ("joined by an edge", "attention held; 1 pairs, 3 of less influence left out", 1),
+        ("joined by longer paths only", "attention live; 1 pairs, 3 of less influence left out", 1),
+        ("joined by longer paths only", "attention held; 0 pairs, 3 of less influence left out", 0),
+        ("longer paths, less the edge's own part", "attention live; 2 pairs, 3 of less influence left out", 2),
+        ("longer paths, less the edge's own part", "attention held; 1 pairs, 3 of less influence left out", 1),
     ]
-    (far,) = charts[2].dots
-    assert (far.x, far.y, far.about) == (0.25, 0.5, 1)
-    assert "feature 1 L1 @dallas → feature 2 L2 @dallas, 5 hops" in far.tip.replace("[0]", "")
-    assert "3 pairs of least influence left out" in charts[0].notes[0]
+    near, far, beyond = ([(dot.x, dot.y, dot.about) for dot in chart.dots] for chart in charts[::2])
+    assert near == [(0.5, 0.75, 1)] and far == [(0.25, 0.5, 1)]
+    assert beyond == [(0.125, 0.375, 1), (0.25, 0.5, 1)]  # the edge's own part was 0.375
+    assert "feature 1" in charts[2].dots[0].tip and "5 hops" in charts[2].dots[0].tip
+    assert "slope 0.5" in charts[4].notes[1] and charts[0].notes[1] == ""
+
+
+def test_wordings_stand_above_unrelated_prompts_and_one_that_is_answered_otherwise_is_hollow():
+    nodes, edges, features, influence, overlap = chart_plots(GRAPH, assayed())["stability"]
+
+    assert nodes.notes == ["2 of 5 are kept by all 2"] and edges.notes == ["4 of 4 are kept by all 2"]
+    assert [sum(bar.count for bar in chart.bars) for chart in (nodes, edges, features)] == [5, 4, 1]
+    assert [dot.x for dot in features.dots] == [1.0, 0.5] and [dot.x for dot in overlap.dots] == [0.8, 0.2]
+    assert [dot.colour for dot in influence.dots] == ["raise", "paper"]
+    assert "answered otherwise" in influence.dots[1].tip
 
 
 def test_a_kind_of_change_has_the_same_line_whatever_else_was_tried():
-    cosine, error, *_ = chart_plots(GRAPH, assayed())["layers"]
+    cosine, error, length, *_ = chart_plots(GRAPH, assayed())["layers"]
     samples = dict(map(reversed, PLOTS["layers"].samples))
 
     assert [trail.style for trail in cosine.trails] == [samples["a random direction"]]
     assert [dot.y for dot in cosine.dots] == [0.9, 0.7] and [dot.y for dot in error.dots] == [0.1]
     assert "mean of 4" in cosine.dots[1].tip
+    # What is far too long is cut, and told.
+    assert length.upwards.high < 5 and length.notes == ["attention live; reaches 270"]
 
 
 @pytest.mark.parametrize("theme", THEMES)
