@@ -46,8 +46,8 @@ def is_get(arguments: argparse.Namespace) -> bool:
     return True
 
 
-def get(arguments: argparse.Namespace, fetch: Callable[..., Fetched], shipped: Sequence[str], then: str) -> int:
-    """Fetch what is named. then: what can be done with it.
+def get(arguments: argparse.Namespace, fetch: Callable[..., Fetched], here: Sequence[str], then: str) -> int:
+    """Fetch what is named. here: names of what need not be. then: what can be done with it.
 
     Raises:
         NotFetched: the Hub does not give it, or there is no room.
@@ -56,8 +56,8 @@ def get(arguments: argparse.Namespace, fetch: Callable[..., Fetched], shipped: S
     from circuits.sizes import size_in_words
 
     name = arguments.words[1]
-    if name in shipped:
-        say(arguments, {"name": name, "new": 0}, f"{name} comes with the package: nothing is to be fetched")
+    if name in here:
+        say(arguments, {"name": name, "new": 0}, f"{name} is here already: nothing is to be fetched")
         return 0
     with Bars(quiet=arguments.quiet) as bars:
         bars.note(f"asking for {name}")
@@ -89,7 +89,9 @@ def show(arguments: argparse.Namespace, offers: Sequence[Offer], cells: Callable
     elif chosen:
         print(*table_in_words([cells for _, cells in chosen]), sep="\n")
     elif not arguments.quiet:
-        print(f"nothing known has {' and '.join(map(repr, arguments.words))} in its line; without a word, all is listed")
+        print(
+            f"nothing known has {' and '.join(map(repr, arguments.words))} in its line; without a word, all is listed"
+        )
     return 0
 
 

@@ -43,11 +43,20 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(store: Store, folder: Path, paths: int) -> list[str]:
     """The lines that `show` prints."""
     from graphs.paths import strongest_paths
-    from graphs.wording import expansion_in_words, kept_in_words, logits_in_words, paths_in_words, scores_in_words
+    from graphs.wording import (
+        expansion_in_words,
+        kept_in_words,
+        logits_in_words,
+        paths_in_words,
+        scores_in_words,
+        visible,
+    )
 
     graph, record, assay = store.load(folder), store.record(folder), store.assay(folder)
     made = {key: record["provenance"].get(key) for key in ("model", "transcoders", "method")}
     lines = [f"{folder.name}, in {folder}", f"prompt: {record['prompt']}"]
+    if not isinstance(record["provenance"].get("prompt"), str):  # a chat, or ids: roles and marks are part of it
+        lines.append(f"tokens: {' '.join(visible(token.strip() or token) for token in graph.tokens)}")
     lines += [f"{key}: {value}" for key, value in made.items() if isinstance(value, str) and value]
     lines += ["targets:", *(f"  {line}" for line in logits_in_words(graph))]
     lines += [*expansion_in_words(graph), kept_in_words(graph), *scores_in_words(record["scores"], record["kept"])]

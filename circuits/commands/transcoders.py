@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         name = arguments.words[1]
         model = {each.name: each.model for each in SETS}.get(name, "MODEL")
         then = f"circuits trace PROMPT -m {model} -t {name}"
-        return fetching.get(arguments, fetch_transcoders, shipped_transcoders(), then)
+        return fetching.get(arguments, fetch_transcoders, [*shipped_transcoders(), "neurons"], then)
     from circuits.offers import set_offers
 
     return fetching.show(arguments, set_offers(), cells)

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as some
 
 from circuits.__main__ import main
 from circuits.choosing import choose_model_files, choose_set_files, sets_among
@@ -25,6 +27,11 @@ from circuits.transcoders.loading import load_transcoders
 from tests.circuits import layouts
 from tests.circuits.fake_hub import FakeHub, running_hub, switch_on
 from tests.circuits.layouts import CASES
+
+NAMES = (
+    "layer_0_width_16k_l0_small layer_1 width_16k average_l0_7 params.npz params.safetensors config.yaml config.json "
+    "sae.safetensors checkpoints final.safetensors model.safetensors W_dec_0.safetensors features . .."
+).split()
 
 
 @pytest.fixture
@@ -117,6 +124,23 @@ def test_of_a_model_the_weights_are_taken_once():
         choose_model_files({"layer_0.safetensors": 5}, "a/b")
     with pytest.raises(UnknownTranscoders, match="holds a model, no transcoders: give it with -m"):
         choose_set_files(files, "", "a/b")
+
+
+@given(
+    parts=some.lists(
+        some.lists(some.sampled_from(NAMES) | some.text("layer_0123.w", max_size=6), min_size=1, max_size=4), max_size=8
+    ),
+    folder=some.sampled_from(["", "layer_0", "transcoder_all/width_16k_l0_small", "a/b"]),
+)
+def test_any_repository_is_chosen_from_or_refused_and_what_is_chosen_is_in_it(parts: list[list[str]], folder: str):
+    files = dict.fromkeys(("/".join(each) for each in parts), 1)
+    for chosen in sets_among(files).values():
+        assert set(chosen) <= set(files)
+    for choose in (lambda: choose_set_files(files, folder, "a/b")[1], lambda: choose_model_files(files, "a/b")):
+        try:
+            assert set(choose()) <= set(files)
+        except LookupError:
+            pass
 
 
 def test_an_address_is_told_from_a_path_and_a_sentence():
@@ -326,8 +350,9 @@ def test_the_shell_says_what_there_is(capsys: pytest.CaptureFixture[str]):
     assert first.endswith("shipped")
     assert main(["transcoders", "qwen", "nonsense"]) == 0
     assert "nothing known has 'qwen' and 'nonsense'" in capsys.readouterr().out
-    assert main(["models", "get", "world"]) == 0
-    assert "comes with the package" in capsys.readouterr().out
+    for words in (["models", "get", "world"], ["transcoders", "get", "neurons"]):
+        assert main(words) == 0
+        assert "is here already: nothing is to be fetched" in capsys.readouterr().out
     assert main(["models", "get"]) == 2
     assert "get takes one name" in capsys.readouterr().err
 
