@@ -25,7 +25,7 @@ def ablate_sets(
     sets: Sequence[Units],
     *,
     keep: bool,
-    fill: Sequence[Float[Tensor, "*pos unit"]] | None = None,
+    fill: Sequence[Float[Tensor, "*pos _"]] | None = None,
     errors: bool = True,
     progress: Callable[[int], None] | None = None,
     read: Site = ("logits", 0),

@@ -47,7 +47,7 @@ def sample_prompts(
 
 def mean_activations(
     model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]
-) -> list[Float[Tensor, "unit"]]:
+) -> list[Float[Tensor, "_"]]:
     """Each unit's mean activation over all positions of these prompts that its dictionary covers, per layer."""
     silent = [dictionary.at(layer).silent_positions for layer in range(model.layers)]
     sums: list[Tensor] = []
@@ -58,7 +58,7 @@ def mean_activations(
     return [each / max(count, 1) for each, count in zip(sums, covered, strict=True)]
 
 
-def activations_on(model: Model, dictionary: Dictionary, prompt: Int[Tensor, "pos"]) -> list[Float[Tensor, "pos unit"]]:
+def activations_on(model: Model, dictionary: Dictionary, prompt: Int[Tensor, "pos"]) -> list[Float[Tensor, "pos _"]]:
     """Every unit's activation at each position of one prompt, per layer."""
     return [each[0] for each in next(_activations(model, dictionary, prompt[None]))]
 
@@ -66,7 +66,7 @@ def activations_on(model: Model, dictionary: Dictionary, prompt: Int[Tensor, "po
 @torch.no_grad()
 def _activations(
     model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]
-) -> Iterator[list[Float[Tensor, "prompt pos unit"]]]:
+) -> Iterator[list[Float[Tensor, "prompt pos _"]]]:
     """Every unit's activation on some of the prompts at a time, per layer."""
     stands_in = [dictionary.at(layer) for layer in range(model.layers)]
     units, length = sum(here.units for here in stands_in), prompts.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from circuits.errors import DamagedTranscoders
-from circuits.formats.files import UNSTATED, Stored, number_layers
+from circuits.formats.files import UNSTATED, Stored, files_by_layer
 from circuits.formats.layers import Layer, join_layers
 from circuits.transcoders.transcoders import Transcoders
 
@@ -17,10 +17,10 @@ def recognises(folder: Path) -> bool:
 
 def load(folder: Path) -> Transcoders:
     """ReLU. W_dec may stand either way round; a square one is refused. What it reads and writes is not in the files."""
-    paths = number_layers(folder, "layer_{}.safetensors")
+    paths = files_by_layer(folder, "layer_{}.safetensors")
     if not paths:
         raise DamagedTranscoders(f"{folder} holds no layer_0.safetensors: fetch the weights.")
-    return join_layers(folder, [_read(Stored(path, folder), number) for number, path in enumerate(paths)])
+    return join_layers(folder, [_read(Stored(path, folder), number) for number, path in paths.items()])
 
 
 def _read(stored: Stored, number: int) -> Layer:

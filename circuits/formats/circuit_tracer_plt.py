@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from circuits.errors import DamagedTranscoders
-from circuits.formats.files import READS, WRITES, Stored, find_site, number_layers, read_config, whole_number
+from circuits.formats.files import READS, WRITES, Stored, files_by_layer, find_site, read_config, whole_number
 from circuits.formats.layer_files import read_circuit_tracer_layer
 from circuits.formats.layers import Layer, join_layers
 from circuits.transcoders.transcoders import Transcoders
@@ -28,10 +28,10 @@ def load(folder: Path) -> Transcoders:
     config = read_config(path)
     reads = find_site(config, "feature_input_hook", READS, path)
     writes = find_site(config, "feature_output_hook", WRITES, path)
-    paths = number_layers(folder, "layer_{}.safetensors")
+    paths = files_by_layer(folder, "layer_{}.safetensors")
     if not paths:
         raise DamagedTranscoders(f"{folder} holds a config.yaml but no layer_0.safetensors: fetch the weights.")
-    layers = [read_circuit_tracer_layer(Stored(each, folder), i, reads, writes) for i, each in enumerate(paths)]
+    layers = [read_circuit_tracer_layer(Stored(each, folder), i, reads, writes) for i, each in paths.items()]
     return join_layers(folder, [_activate(layer, config, path) for layer in layers])
 
 

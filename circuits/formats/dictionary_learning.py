@@ -9,7 +9,7 @@ from circuits.formats.files import Stored, check_agreement, check_arithmetic, fi
 from circuits.formats.layers import Layer, join_layers
 from circuits.transcoders.transcoders import Transcoders
 
-_SITES = {"resid_post": "residual_after", "mlp_out": "mlp_output", "attn_out": "attention_output"}
+_SITES = {"resid_post": "residual_after", "mlp_out": "mlp_raw", "attn_out": "attention_output"}
 
 
 def recognises(folder: Path) -> bool:

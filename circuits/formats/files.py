@@ -41,6 +41,7 @@ REBUILDS = {
     "hook_resid_mid": "residual_mid",
     "hook_resid_post": "residual_after",
     "hook_mlp_out": "mlp_output",
+    "mlp.hook_out": "mlp_raw",
     "hook_attn_out": "attention_output",
     "attn.hook_z": "mixed",
 }
@@ -113,20 +114,26 @@ def whole_number(path: Path, config: Mapping[str, Any], key: str, most: int) -> 
 # -- which files ------------------------------------------------------------------------------------------------------
 
 
-def number_layers(folder: Path, pattern: str) -> list[Path]:
-    """The files `pattern` with {} for 0, 1, 2 …, none missing in between."""
+def files_by_layer(folder: Path, pattern: str) -> dict[int, Path]:
+    """The files `pattern` with a number for {}, by their numbers."""
     found: dict[int, Path] = {}
     before, after = pattern.split("{}")
     for path in folder.glob(pattern.replace("{}", "*")):
         number = path.name.removeprefix(before).removesuffix(after)
         if number.isdecimal() and number.isascii():
             found[int(number)] = path
+    return dict(sorted(found.items()))
+
+
+def number_layers(folder: Path, pattern: str) -> list[Path]:
+    """The files `pattern` with {} for 0, 1, 2 …, none missing in between."""
+    found = files_by_layer(folder, pattern)
     most = max(found, default=-1)
     missing = [layer for layer in range(min(most + 1, 10_000)) if layer not in found]
     if missing:
         names = ", ".join(pattern.format(layer) for layer in missing[:8]) + (" …" if len(missing) > 8 else "")
         raise DamagedTranscoders(f"{folder} lacks {names}: fetch them.")
-    return [found[layer] for layer in sorted(found)]
+    return list(found.values())
 
 
 def folders_with(folder: Path, *names: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Gemma Scope transcoders: `layer_{i}/width_{w}/average_l0_{n}/params.npz`, no configuration."""
+"""Gemma Scope, transcoders and autoencoders: `layer_{i}/width_{w}/average_l0_{n}/params.npz`, no configuration."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from circuits.formats.layer_files import read_gemma_scope_layer
 from circuits.formats.layers import join_layers
 from circuits.transcoders.transcoders import Transcoders
 
+_REPOSITORY = re.compile(r"gemma-scope-\w+-(?:pt|it)-(res|mlp|att)(?![\w-])")
+_AUTOENCODED = {"res": "residual_after", "mlp": "mlp_output", "att": "mixed"}
 _PLACE = re.compile(r"layer_(\d+)/width_[^/]+/average_l0_(\d+)/params\.npz$")
 
 
@@ -22,6 +24,8 @@ def recognises(folder: Path) -> bool:
 def load(folder: Path) -> Transcoders:
     """JumpReLU. Reads the residual stream over its rms, the gain left out; writes what the MLP adds, past its norm.
 
+    The files of the autoencoders look the same: only the repository's name tells them, gemma-scope-2b-pt-mlp for what
+    the MLPs add.
     One file a layer: which width and which L0 is for the user to say, by what lies in the folder.
     """
     by_layer: dict[int, list[tuple[int, Path]]] = {}
@@ -38,8 +42,10 @@ def load(folder: Path) -> Transcoders:
                 "of each layer, or circuit-tracer's config.yaml that lists them."
             )
     chosen = {layer: some[0] for layer, some in by_layer.items()}
+    kind = _REPOSITORY.findall(folder.absolute().as_posix())
+    site = _AUTOENCODED[kind[-1]] if kind else None
     layers = [
-        read_gemma_scope_layer(Stored(path, folder), layer, "mlp_normalised", "mlp_output")
+        read_gemma_scope_layer(Stored(path, folder), layer, site or "mlp_normalised", site or "mlp_output")
         for layer, (_, path) in chosen.items()
     ]
     return join_layers(folder, layers, declared=sum(l0 for l0, _ in chosen.values()) / len(chosen))

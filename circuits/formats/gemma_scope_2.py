@@ -21,6 +21,8 @@ from circuits.formats.layers import Layer, join_layers
 from circuits.transcoders.transcoders import Transcoders
 
 _NAME = re.compile(r"layer_(\d+)_(.+)")
+# Kinds of set that stand in a repository beside its transcoders.
+_AUTOENCODED = {"mlp_out": "mlp_output", "resid_post": "residual_after", "attn_out": "mixed"}
 _RESIDUAL = re.compile(r"(?:[\w.]+\.)?layers\.\d+\.output")
 
 
@@ -67,7 +69,10 @@ def _read(folder: Path, config: dict) -> Layer:
 
 def _sites(config: dict, path: Path) -> tuple[str, str]:
     if "hf_hook_point_in" not in config:
-        return "mlp_input", "mlp_output"  # what every published transcoder of this family says
+        kinds = [part.removesuffix("_all") for part in path.absolute().parts]
+        sites = [_AUTOENCODED[kind] for kind in kinds if kind in _AUTOENCODED]
+        # Every published transcoder of this family says so.
+        return (sites[-1], sites[-1]) if sites else ("mlp_input", "mlp_output")
     inward, outward = str(config["hf_hook_point_in"]), str(config.get("hf_hook_point_out"))
     if config.get("type") == "sae" or inward == outward:
         known = {"post_feedforward_layernorm.output": "mlp_output", "self_attn.o_proj.input": "mixed"}

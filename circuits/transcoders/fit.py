@@ -30,6 +30,7 @@ AT_ONCE = 2**26  # activations held at once
 
 READS = ("mlp_input", "mlp_normalised", "residual_mid")
 WRITES = ("mlp_output", "mlp_raw")
+PAIRS = (*product(READS, WRITES), *((site, site) for site in WRITES))  # the last ones are autoencoders'
 
 CAUSES = {
     "mlp_input": "the norm's gain included",
@@ -78,17 +79,18 @@ class Fit:
 def measure(model: Model, transcoders: Transcoders, prompts: Sequence[Int[Tensor, "pos"]]) -> Fit:
     """L0 and FVU per layer on some prompts, the positions left out that the set leaves alone.
 
+    Of an autoencoder the input is the output that it rebuilds, as the real MLP puts it out.
     In a model of layer norms, the mean over d_model of an output counts for nothing: no norm lets it through.
     """
-    layers = range(transcoders.layers)
+    layers, numbers = range(transcoders.layers), transcoders.of_layers
     inputs: list[list[Tensor]] = [[] for _ in layers]
     outputs: list[list[Tensor]] = [[] for _ in layers]
-    wanted = [(site, layer) for site in (transcoders.reads, transcoders.writes) for layer in layers]
+    wanted = [(site, number) for site in (transcoders.reads, transcoders.writes) for number in numbers]
     for prompt in prompts:
         _, seen = model.run(prompt[None], read=wanted)
-        for layer in layers:
-            inputs[layer].append(seen[(transcoders.reads, layer)][0, transcoders.silent_positions :])
-            outputs[layer].append(seen[(transcoders.writes, layer)][0, transcoders.silent_positions :])
+        for layer, number in enumerate(numbers):
+            inputs[layer].append(seen[(transcoders.reads, number)][0, transcoders.silent_positions :])
+            outputs[layer].append(seen[(transcoders.writes, number)][0, transcoders.silent_positions :])
     x, y = [torch.cat(each) for each in inputs], [torch.cat(each) for each in outputs]
     rebuilt = [transcoders.bias(layer).expand_as(y[layer]).clone() for layer in layers]
     l0 = []
@@ -122,11 +124,8 @@ def check_fit(model: Model, transcoders: Transcoders) -> Fit:
     reason = _reason(transcoders, found)
     if not reason and median(found.fvu) < DOUBTFUL:
         return found
-    others = [
-        measure(model, replace(transcoders, reads=reads, writes=writes), prompts)
-        for reads, writes in product(READS, WRITES)
-        if (reads, writes) != (transcoders.reads, transcoders.writes)
-    ]
+    own = (transcoders.reads, transcoders.writes)
+    others = [_measure_at(model, transcoders, pair, prompts) for pair in _pairs(transcoders) if pair != own]
     best = min(others, key=lambda fit: median(fit.fvu))
     fits_better = median(best.fvu) < BETTER * median(found.fvu) and not _reason(transcoders, best)
     if not reason and not fits_better:
@@ -143,7 +142,8 @@ def check_fit(model: Model, transcoders: Transcoders) -> Fit:
             if site != own
         ]
         sites = "".join(f"@{site}" for site in (best.reads, best.writes))
-        hint = f"It fits when it {' and '.join(changed)}: {best}. Give it as {transcoders.name}{sites}"
+        kind = ", an autoencoder" if best.reads == best.writes else ""
+        hint = f"It fits when it {' and '.join(changed)}{kind}: {best}. Give it as {transcoders.name}{sites}"
     else:
         hint = "No other tensor fits it either: is it made for this model, and this very checkpoint? Give another set"
     raise UnfitTranscoders(
@@ -155,11 +155,20 @@ def check_fit(model: Model, transcoders: Transcoders) -> Fit:
 def find_sites(model: Model, transcoders: Transcoders) -> list[Fit]:
     """How a set fits with every pair of sites it could read and write, the best first."""
     prompts = _prompts(model, TOKENS // 8 if transcoders.unchecked else TOKENS)
-    tried = [
-        measure(model, replace(transcoders, reads=reads, writes=writes), prompts)
-        for reads, writes in product(READS, WRITES)
-    ]
+    tried = [_measure_at(model, transcoders, pair, prompts) for pair in _pairs(transcoders)]
     return sorted(tried, key=lambda fit: median(fit.fvu))
+
+
+def _pairs(transcoders: Transcoders) -> list[tuple[str, str]]:
+    """What a set could read and write; one with a skip or with later layers to write is no autoencoder."""
+    plain = transcoders.W_skip is None and not transcoders.cross_layer
+    return [(reads, writes) for reads, writes in PAIRS if plain or reads != writes]
+
+
+def _measure_at(
+    model: Model, transcoders: Transcoders, pair: tuple[str, str], prompts: Sequence[Int[Tensor, "pos"]]
+) -> Fit:
+    return measure(model, replace(transcoders, reads=pair[0], writes=pair[1]), prompts)
 
 
 def _reason(transcoders: Transcoders, fit: Fit) -> str:

@@ -1,8 +1,9 @@
-"""From a name to a dictionary that fits the model: shipped, a folder, on the Hub, or the model's own neurons."""
+"""From a name to a dictionary that fits the model: shipped, a folder, on the Hub, its own neurons, or several."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from circuits.formats.files import UNSTATED
 from circuits.hub import Progress, fetch_transcoders, read_address
 from circuits.model import Model
 from circuits.published import shipped_folder, shipped_transcoders
+from circuits.transcoders.autoencoders import Autoencoders
 from circuits.transcoders.base import Dictionary
-from circuits.transcoders.fit import READS, WRITES, check_fit, find_sites
+from circuits.transcoders.fit import WRITES, check_fit, find_sites
+from circuits.transcoders.mixed import Mixed, Part
+from circuits.transcoders.naming import SetName, read_name, split_names
 from circuits.transcoders.neurons import RULES, Neurons
 from circuits.transcoders.stepped import SteppedTranscoders
 from circuits.transcoders.transcoders import Transcoders
@@ -28,9 +32,12 @@ def load_transcoders(
 
     name: "neurons" or "neurons/RULE" (see `Neurons`), a shipped set ("world", "world/cross-layer"), a folder in a
         published layout, or an address on the Hub: ORG/NAME, /FOLDER and @REVISION behind it where it needs them. What
-        is in the Hub's cache is taken as it is, what is not is fetched: see `circuits.hub`. "@SITE" behind a name says
-        where the set reads or writes, whatever its files say: mlp_input, mlp_normalised or residual_mid, mlp_output or
-        mlp_raw.
+        is in the Hub's cache is taken as it is, what is not is fetched: see `circuits.hub`.
+        "SET+neurons" takes the model's own neurons in the layers that the set has not; "SET+SET" joins what lies in two
+        places. Of a layer that several have, the first named is taken; "SET@L0-2,5" takes these layers alone.
+        "@SITE" behind a name says where the set reads or writes, whatever its files say: mlp_input, mlp_normalised or
+        residual_mid, mlp_output or mlp_raw; an autoencoder "@mlp_raw@mlp_raw". "@RULE" is for autoencoders of MLP
+        outputs, and the same as for neurons: how the MLP is made linear that they are read through.
     force: use it though it does not fit. progress: told the bytes that are fetched.
 
     A set of more than 2^29 numbers stays in its files; what is needed of it is read when it is needed.
@@ -38,32 +45,58 @@ def load_transcoders(
     Raises:
         UnknownTranscoders: nothing by that name, or it cannot be fetched.
         DamagedTranscoders: a file is not what it should be.
-        UnfitTranscoders: the set has other layers or another width than the model, is no transcoder of MLPs, or misses
-            what its MLPs put out (see `check_fit`).
+        UnfitTranscoders: the set has other layers or another width than the model, stands in for no MLPs, or misses
+            what they put out (see `check_fit`).
     """
     if not isinstance(model, Model):
         raise BadOption(f"transcoders are loaded for a model: give what `load_model` returns, found {model!r}.")
     if not isinstance(name, str | Path):
         raise UnknownTranscoders(f"transcoders are named by a shipped name, a folder or 'neurons', found {name!r}.")
-    if str(name).partition("/")[0] == "neurons" and not Path(name).is_dir():
-        return Neurons(model, rule=str(name).partition("/")[2] or RULES[0])
-    plain, reads, writes = _sites(str(name))
-    folder = _folder(plain)
+    wanted = [read_name(each) for each in split_names(str(name))]
+    opened = [_open(each, model, progress) for each in wanted]
+    _check_whole(opened, model)
+    made = [_finish(found, each, model, force) for found, each in zip(opened, wanted, strict=True)]
+    if len(made) == 1:
+        return made[0]
+    layers = [range(model.layers) if isinstance(found, Neurons) else found.of_layers for found in opened]
+    return Mixed([Part(each, numbers) for each, numbers in zip(made, layers, strict=True)])
+
+
+def _open(wanted: SetName, model: Model, progress: Progress | None) -> Transcoders | Neurons:
+    """What a name stands for, its large weights still in their files."""
+    kind, _, rule = wanted.plain.partition("/")
+    if kind == "neurons" and not Path(wanted.plain).is_dir():
+        if wanted.said:
+            raise BadOption(
+                f"{wanted}: neurons are named neurons or neurons/RULE, one of {', '.join(RULES)}. They take the layers "
+                "that the sets named before them have not: SET@L0-2+neurons."
+            )
+        return Neurons(model, rule=rule or RULES[0])
+    folder = _folder(wanted.plain)
     # A graph keeps the name: whoever reads it may stand in another folder.
-    local = folder is not None and plain not in shipped_transcoders()
-    called = f"{os.path.abspath(plain)}{str(name)[len(plain) :]}" if local else str(name)
-    found = load(folder or _fetched(plain, progress))
-    found = replace(found, name=called, reads=reads or found.reads, writes=writes or found.writes)
-    _check_kind(found)
+    local = folder is not None and wanted.plain not in shipped_transcoders()
+    called = f"{os.path.abspath(wanted.plain)}{wanted.said}" if local else str(wanted)
+    found = load(folder or _fetched(wanted.plain, progress))
+    both = wanted.writes if _autoencodes(found) else None
+    reads, writes = wanted.reads or both or found.reads, wanted.writes or found.writes
+    found = replace(found, name=called, reads=reads, writes=writes)
+    _check_kind(found, wanted.rule)
     _check_sizes(found, model)
+    return found if wanted.layers is None else _only(found, wanted.layers)
+
+
+def _finish(found: Transcoders | Neurons, wanted: SetName, model: Model, force: bool) -> Dictionary:
+    """What was opened, in its place and measured."""
+    if isinstance(found, Neurons):
+        return found
     found = found.to(model.device, model.dtype, whole=found.size <= IN_MEMORY)
     if UNSTATED in (found.reads, found.writes):
         raise UnfitTranscoders(_unstated(found, model))
     # A set that is shipped with its model was measured when it was made: the model card says how it fits.
-    shipped = plain in shipped_transcoders() and plain.partition("/")[0] == model.name and plain == str(name)
+    shipped = wanted.plain in shipped_transcoders() and wanted.plain.partition("/")[0] == model.name and not wanted.said
     if not force and not shipped:
         check_fit(model, found)
-    return found
+    return Autoencoders(found, model, rule=wanted.rule or RULES[0]) if _autoencodes(found) else found
 
 
 def _folder(name: str) -> Path | None:
@@ -91,24 +124,42 @@ def _fetched(name: str, progress: Progress | None) -> Path:
         raise UnknownTranscoders(f"{wanted} On the Hub: {reason}") from reason
 
 
-def _sites(name: str) -> tuple[str, str | None, str | None]:
-    """A name without its sites, where it reads, where it writes; None where it does not say."""
-    reads = writes = None
-    while True:
-        plain, _, site = name.rpartition("@")
-        if site in READS and reads is None:
-            name, reads = plain, site
-        elif site in WRITES and writes is None:
-            name, writes = plain, site
-        else:
-            return name, reads, writes
+def _autoencodes(found: Transcoders) -> bool:
+    """Whether a set rebuilds a tensor from itself."""
+    return found.reads == found.writes != UNSTATED
 
 
-def _check_kind(found: Transcoders) -> None:
-    if found.reads == found.writes and found.reads != UNSTATED:
+def _only(found: Transcoders, layers: Sequence[int]) -> Transcoders:
+    """These layers of a set."""
+    if found.cross_layer:
         raise UnfitTranscoders(
-            f"{found.name} is an autoencoder of {found.reads}: it rebuilds a tensor from itself, and says nothing of "
-            "how an MLP makes it. Give transcoders, or 'neurons'."
+            f"{found.name}: the features of a cross-layer set write to later layers too, so it is taken whole or not "
+            "at all. Leave the layers out."
+        )
+    lacking = sorted(set(layers) - set(found.of_layers))
+    if lacking:
+        raise UnfitTranscoders(
+            f"{found.name}: it has no layer {', '.join(map(str, lacking))}, but {', '.join(map(str, found.of_layers))}."
+        )
+    return found.only(layers)
+
+
+def _check_kind(found: Transcoders, rule: str | None) -> None:
+    if _autoencodes(found) and found.reads.startswith("residual"):
+        raise UnfitTranscoders(
+            f"{found.name} is an autoencoder of {found.reads}: the residual stream is what every layer before has "
+            "written, and its features stand in for no one MLP. Give transcoders, autoencoders of MLP outputs, or "
+            "'neurons'."
+        )
+    if _autoencodes(found) and found.writes not in WRITES:
+        raise UnfitTranscoders(
+            f"{found.name} is an autoencoder of {found.reads}, which no MLP puts out. Give transcoders, autoencoders "
+            "of MLP outputs, or 'neurons'."
+        )
+    if rule is not None and not _autoencodes(found):
+        raise BadOption(
+            f"{found.name}: @{rule} says how an MLP is made linear, which transcoders have no need of; autoencoders "
+            f"have, and neurons (neurons/{rule})."
         )
     if isinstance(found, SteppedTranscoders):
         raise UnfitTranscoders(
@@ -123,16 +174,24 @@ def _check_sizes(found: Transcoders, model: Model) -> None:
             f"{model.name} is attention alone: there are no MLPs that {found.name} could stand in for. Give 'neurons': "
             "there are none, and tokens, heads and biases remain."
         )
-    if found.numbers is not None:
-        missing = sorted(set(range(model.layers)) - set(found.numbers))
+    layers = 1 + max(found.of_layers)
+    if layers > model.layers or found.d_model != model.d_model:
         raise UnfitTranscoders(
-            f"{found.name} holds layers {', '.join(map(str, found.numbers))}; {model.name} has {model.layers}: missing "
-            f"{', '.join(map(str, missing))}. Fetch them, or give 'neurons'."
-        )
-    if (found.layers, found.d_model) != (model.layers, model.d_model):
-        raise UnfitTranscoders(
-            f"{model.name} has {model.layers} layers of width {model.d_model}, but {found.name} is for {found.layers} "
+            f"{model.name} has {model.layers} layers of width {model.d_model}, but {found.name} is for {layers} "
             f"layers of width {found.d_model}: give the set made for this model, or -t neurons."
+        )
+
+
+def _check_whole(opened: Sequence[Transcoders | Neurons], model: Model) -> None:
+    """See that every layer of the model is some set's."""
+    sets = [found for found in opened if not isinstance(found, Neurons)]
+    held = sorted({number for found in sets for number in found.of_layers})
+    missing = sorted(set(range(model.layers)) - set(held))
+    if missing and len(sets) == len(opened):
+        name = "+".join(found.name for found in sets)
+        raise UnfitTranscoders(
+            f"{name} holds layers {', '.join(map(str, held))}; {model.name} has {model.layers}: missing "
+            f"{', '.join(map(str, missing))}. Fetch them, or give {name}+neurons: there the model's own neurons."
         )
 
 

@@ -24,7 +24,7 @@ def bench_of(graph: AttributionGraph, family: str, kind: str) -> Bench:
     return Bench(model, dictionary, run, graph, metric, graph.nodes.where("feature"), 20, 0, lambda *_: None)
 
 
-@pytest.mark.parametrize("kind", ["neurons", "skip", "cross-layer"])
+@pytest.mark.parametrize("kind", ["neurons", "skip", "cross-layer", "autoencoder", "mixed"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_edge_is_what_its_target_loses_without_its_source(family: str, kind: str):
     model = model_of(family)

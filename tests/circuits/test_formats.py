@@ -111,10 +111,6 @@ def cut_short(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def lose_a_layer(folder: Path) -> None:
-    (folder / "layer_1.safetensors").unlink()
-
-
 def put_in_a_nan(folder: Path) -> None:
     tensors = write_per_layer(folder)[0]
     tensors["b_dec"][0] = float("nan")
@@ -145,7 +141,6 @@ def garble_the_config(folder: Path) -> None:
     ("damage", "complaint"),
     [
         (cut_short, "layer_1.safetensors is no whole safetensors file"),
-        (lose_a_layer, "lacks layer_1.safetensors"),
         (put_in_a_nan, "b_dec holds a NaN"),
         (turn_a_decoder, r"W_dec should be \(5, 16\), found \(16, 5\)"),
         (add_a_stranger, "W_gate, which this layout does not know"),
@@ -164,6 +159,20 @@ def test_a_folder_of_something_else_is_no_dictionary(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(UnknownTranscoders, match=r"holds notes\.txt"):
         load(tmp_path)
+
+
+def test_a_layer_that_is_not_there_is_no_damage_of_a_per_layer_set_but_of_a_cross_layer_one(tmp_path: Path):
+    write_per_layer(tmp_path)
+    (tmp_path / "layer_1.safetensors").unlink()
+    assert load(tmp_path).of_layers == (0, 2)
+    with pytest.raises(UnfitTranscoders, match=r"holds layers 0, 2; .* has 3: missing 1\. .*\+neurons"):
+        load_transcoders(tmp_path, model_of("llama"))
+    other = tmp_path / "cross-layer"
+    other.mkdir()
+    write_cross_layer(other)
+    (other / "W_dec_1.safetensors").unlink()
+    with pytest.raises(DamagedTranscoders, match=r"lacks W_dec_1\.safetensors"):
+        load(other)
 
 
 def test_a_set_for_another_model_is_refused(tmp_path: Path):
