@@ -1,5 +1,6 @@
 """Rows that are packed are the rows of the matrix they stand for: on both kinds of device, in memory and in a file."""
 
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,19 @@ def test_a_file_of_edges_has_no_name_left(tmp_path: Path, monkeypatch: pytest.Mo
 
     rows = pack(TARGET, sheet, STRETCHES, in_file=True)
 
-    assert isinstance(rows.weight.base, np.ndarray)
+    assert isinstance(_memory_of(rows.weight), mmap) and isinstance(_memory_of(rows.source), mmap)
     assert list(tmp_path.iterdir()) == []
     np.testing.assert_array_equal(rows.weight, pack(TARGET, sheet, STRETCHES).weight)
+
+
+def _memory_of(array: np.ndarray) -> object:
+    """What an array looks into in the end."""
+    looked_at = array
+    while isinstance(looked_at, np.ndarray):
+        looked_at = looked_at.base
+    return looked_at
+
+
+def test_neighbours_are_one_run_unless_something_else_parts_them():
+    assert runs_of(np.array([3, 4, 5, 6]), STRETCHES).first.tolist() == [0, 3, 4]
+    assert runs_of(np.array([3, 4, 5, 6]), STRETCHES, np.array([False, True, False])).first.tolist() == [0, 2, 3, 4]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies
@@ -159,6 +161,17 @@ def test_a_second_pruning_counts_from_the_whole_graph(graph):
     known = influence(graph)
     np.testing.assert_allclose(twice.kept["influence"], known[kept_rows(graph, twice)].sum() / known.sum())
     assert (twice.nodes.influence == known[kept_rows(graph, twice)]).all()
+    once = prune(graph, nodes=0.9)
+    alone = prune(replace(once, kept={}), nodes=0.7)
+    assert twice.kept["edge_influence"] == pytest.approx(once.kept["edge_influence"] * alone.kept["edge_influence"])
+
+
+def test_the_peers_rule_leaves_untraced_features_out_from_the_start():
+    #   token 0 --1--> logit 2 <--9-- untraced 1
+    graph = graph_of([(0, 2, 1), (1, 2, 9)], "token unselected logit")
+
+    assert prune(graph, nodes=1, edges=1).nodes.kind.tolist() == ["token", "unselected", "logit"]
+    assert prune(graph, nodes=1, edges=1, renormalise=True).nodes.kind.tolist() == ["token", "logit"]
 
 
 def test_a_share_of_one_keeps_all_that_leads_somewhere():
