@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from circuits.attending import OFFSET
 from circuits.interventions import ROWS, batches, written_by_units
 from circuits.model import Edit, Model, Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.with_attention import attention_of
 
 Units = Int[Tensor, "_ 3"]  # rows of (layer, position, unit)
 BOOLS = 2**27  # marks in one batch, one byte each
@@ -40,7 +42,10 @@ def ablate_sets(
     Cross-layer ones: the real MLPs would make their later writes a second time, so here the MLP outputs are the
     dictionary's, with the error of the clean run added.
 
-    errors: False takes all errors away: MLP outputs are the dictionary's and no more.
+    Where attention is replaced, its units are ablated alike: the difference is added to what the real attention puts
+    out. Fills of a layer have them after those of its MLP.
+
+    errors: False takes all errors away: MLP outputs, and replaced attention's, are the dictionary's and no more.
     read: the site that is read in place of the logits.
 
     Source: METHODS section 7.2, level 5, its live rule, and of it that all other *active* features are ablated: fills
@@ -49,24 +54,34 @@ def ablate_sets(
     layers = range(run.frozen.layers)
     length = len(run.tokens)
     units_of = [dictionary.at(layer).units for layer in layers]
+    attention = attention_of(dictionary)
+    if attention is not None:
+        for layer in attention.numbers:
+            units_of[layer] += attention.units
     marks = length * sum(units_of)
     active = [torch.zeros(length, units, dtype=torch.bool, device=run.tokens.device) for units in units_of]
     for layer in layers:
         here = run.layer == layer
-        active[layer][run.position[here], run.unit[here]] = True
+        active[layer][run.position[here], _column(run.unit[here], dictionary, layer)] = True
     for some in batches(sets, run, per_row=marks * ROWS // BOOLS):
         kept = [torch.full((len(some), length, units), not keep) for units in units_of]
         for row, units in enumerate(some):
             for layer in layers:
                 here = units[units[:, 0] == layer].cpu()
-                kept[layer][row, here[:, 1], here[:, 2]] = keep
+                kept[layer][row, here[:, 1], _column(here[:, 2], dictionary, layer)] = keep
         for layer in layers:
-            kept[layer][:, : dictionary.at(layer).silent_positions] = True
+            here = dictionary.at(layer)
+            kept[layer][:, : here.silent_positions, : here.units] = True
         edits = _edits(dictionary, run, active, [marks.to(run.tokens.device) for marks in kept], fill, errors)
         _, seen = model.run(run.tokens.expand(len(some), -1), edit=edits, read=[read])
         if progress is not None:
             progress(len(some))
         yield seen[read]
+
+
+def _column(unit: Int[Tensor, "n"], dictionary: Dictionary, layer: int) -> Int[Tensor, "n"]:
+    """Where units of a trace stand among all of their layer, those of replaced attention last."""
+    return torch.where(unit < OFFSET, unit, unit - OFFSET + dictionary.at(layer).units)
 
 
 def _edits(
@@ -86,13 +101,16 @@ def _edits(
         positions = torch.arange(len(run.tokens), device=run.tokens.device)[:, None]
         return positions >= dictionary.at(layer).silent_positions
 
+    def ablated(layer: int, live: Tensor, some: slice) -> Tensor:
+        left = kept[layer][..., some] | ~(active[layer][..., some] | (live != 0))
+        return torch.where(left, live, 0 if fill is None else fill[layer][..., some])
+
     def encode(layer: int) -> Edit:
         def edit(x: Tensor) -> Tensor:
             live = dictionary.activations(layer, x)
             if cross_layer or not errors:
                 live = live * covered(layer)
-            left = kept[layer] | ~(active[layer] | (live != 0))
-            after = torch.where(left, live, 0 if fill is None else fill[layer])
+            after = ablated(layer, live, slice(0, live.shape[-1]))
             inputs[layer:], acts[layer:], changes[layer:] = [x], [after], [after - live]
             return x
 
@@ -122,4 +140,29 @@ def _edits(
         here = dictionary.at(layer)
         edits[(here.reads, layer)] = encode(layer)
         edits[(here.writes, layer)] = write(layer)
+    attention = attention_of(dictionary)
+    for layer in () if attention is None else attention.numbers:
+        edits |= _edit_attention(dictionary, layer, ablated, errors)
     return edits
+
+
+def _edit_attention(
+    dictionary: Dictionary, layer: int, ablated: Callable[[int, Tensor, slice], Tensor], errors: bool
+) -> dict[Site, Edit]:
+    """What is done to a replaced attention."""
+    attention, first = attention_of(dictionary), dictionary.at(layer).units
+    assert attention is not None
+    read: list[Tensor] = []
+
+    def notice(x: Tensor) -> Tensor:
+        read[:] = [x]
+        return x
+
+    def write(out: Tensor) -> Tensor:
+        live = attention.activations(layer, read[0])
+        after = ablated(layer, live, slice(first, first + live.shape[-1]))
+        if not errors:
+            return attention.decode(layer, after) + attention.bias(layer)
+        return out + attention.decode(layer, after - live)
+
+    return {(attention.reads, layer): notice, (attention.writes, layer): write}

@@ -17,7 +17,7 @@ from circuits.frozen import Frozen
 from circuits.transcoders.lorsa import Lorsa
 from graphs.nodes import Nodes
 
-ATTENTION = 2**40  # in a trace, units with numbers from here on are those of attention: their own number above this
+OFFSET = 2**40  # in a trace, units with numbers from here on are those of attention: each its own number above this
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,8 @@ class Attended:
 
     inputs: what its features read. [pos d_model] patterns: where they look. [head query key]
     written: the real output at the site where the set writes. outputs: as it joins the residual stream. [pos d_model]
-    bias, errors: the constant part of the output, and what the set misses of it. [pos d_model]
+    bias, errors: the constant part of the output, and what the set misses of it. missed: the same of `written`.
+        [pos d_model]
     """
 
     inputs: Float[Tensor, "pos d_model"]
@@ -35,6 +36,7 @@ class Attended:
     outputs: Float[Tensor, "pos d_model"]
     bias: Float[Tensor, "pos d_model"]
     errors: Float[Tensor, "pos d_model"]
+    missed: Float[Tensor, "pos d_model"]
 
     def looks(self, frozen: Frozen, layer: int) -> Float[Tensor, "head query key"]:
         """The patterns over the scale of the norm that is read through, as `Frozen.looks` has them."""
@@ -43,8 +45,13 @@ class Attended:
 
 def places_of(nodes: Nodes, rows: Int[np.ndarray, "unit"]) -> Int[np.ndarray, "unit 3"]:
     """(layer, position, unit) of some of a graph's units, numbered as in a trace."""
-    unit = nodes.feature[rows] + ATTENTION * (nodes.kind[rows] == "attention")
+    unit = nodes.feature[rows] + OFFSET * (nodes.kind[rows] == "attention")
     return np.stack([nodes.layer[rows].astype(np.int64), nodes.position[rows].astype(np.int64), unit], axis=1)
+
+
+def name_unit(layer: int, number: int) -> str:
+    """`2/544`, or `2/attn/544` for a unit of attention; number: as in a trace."""
+    return f"{layer}/{number}" if number < OFFSET else f"{layer}/attn/{number - OFFSET}"
 
 
 def attend(
@@ -66,6 +73,8 @@ def attend(
     post_norm = frozen.attention_post_norm[layer]
     if attention.writes == "attention_raw" and post_norm is not None and post_norm.bias is not None:
         bias = bias + post_norm.bias
-    rebuilt = frozen.attention_written(attention.decode(layer, activations), layer, here, attention.writes)
+    decoded = attention.decode(layer, activations)
+    errors = outputs - frozen.attention_written(decoded, layer, here, attention.writes) - bias
+    missed = written - decoded - attention.bias(layer)
     patterns = attention.patterns(layer, inputs)
-    return Attended(inputs, patterns, written, outputs, bias, outputs - rebuilt - bias), activations
+    return Attended(inputs, patterns, written, outputs, bias, errors, missed), activations

@@ -51,8 +51,14 @@ def load_heads(
     Takes one pass forward for the sources and one back for the targets, whatever the number of edges.
 
     Raises:
-        BadOption: an edge comes from a bias.
+        BadOption: an edge comes from a bias, or attention is replaced.
     """
+    if run.attended:
+        replaced = ", ".join(map(str, sorted(run.attended)))
+        raise BadOption(
+            f"attention is replaced in layers {replaced}: no edge passes a head there. Split edges of a graph that was "
+            "traced through the model's own attention."
+        )
     unknown = np.flatnonzero(~np.isin(graph.nodes.kind[graph.source[edges]], ("feature", "neuron", "error", "token")))
     if len(unknown):
         label = graph.nodes.label[graph.source[edges[unknown[0]]]]

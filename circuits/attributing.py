@@ -64,8 +64,7 @@ def attribute(
         "round_size": round_size,
     }
     graph = METHODS[method](model, transcoders, prompt, targets, **options, progress=progress)
-    rows = graph.nodes.where("feature")
-    names = {f"{graph.nodes.layer[row]}/{graph.nodes.feature[row]}" for row in rows}
+    names = {graph.nodes.unit(row) for row in graph.nodes.where("feature", "attention").tolist()}
     return replace(
         graph,
         provenance={

@@ -23,6 +23,7 @@ class Intervention:
     prompts: token ids of other prompts, in place of both: it is set to what it is there at this position, on average.
         One prompt resamples it, many set it to a mean.
     onward: at every later position too, also of what is generated. A factor then is one of whatever it is there.
+    attention: whether it is a unit, or the error, of what stands in for the layer's attention.
     """
 
     layer: int
@@ -32,9 +33,12 @@ class Intervention:
     value: float | None = None
     prompts: Prompts = ()
     onward: bool = False
+    attention: bool = False
 
     def __str__(self) -> str:
-        what = f"L{self.layer}/{self.unit}" if self.unit != ERROR else f"error L{self.layer}"
+        what = f"L{self.layer}/{'attn/' * self.attention}{self.unit}"
+        if self.unit == ERROR:
+            what = f"{'attention ' * self.attention}error L{self.layer}"
         change = f"× {self.factor:g}" if self.value is None else f"= {self.value:g}"
         return f"{what}@{self.position}{':' * self.onward} {_as_on(self.prompts) or change}"
 

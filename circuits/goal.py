@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.attending import OFFSET
 from circuits.errors import BadOption, BadTarget
 from circuits.model import Model
 from circuits.numbers import is_number, is_whole
@@ -185,9 +186,9 @@ def _place(run: Trace, layer: int | None, position: int, target: object) -> tupl
 
 def _find_unit(run: Trace, wanted: Feature) -> int:
     there = (run.layer == wanted.layer) & (run.position == wanted.position)
-    found = torch.nonzero(there & (run.unit == wanted.unit))
+    found = torch.nonzero(there & (run.unit == wanted.unit + OFFSET * wanted.attention))
     if not len(found):
-        here = run.unit[there].tolist()
+        here = [each % OFFSET for each in run.unit[there].tolist() if (each >= OFFSET) == wanted.attention]
         known = ", ".join(map(str, here[:8])) + (" …" if len(here) > 8 else "") or "none"
         raise BadTarget(f"{wanted}: that unit is not active there; active at this place: {known}.")
     return int(found[0, 0])

@@ -155,3 +155,35 @@ def hold_mlps(
         noticed = [at for at in layers if any(to in transcoders.written_layers(at) for to in counted)]
     edits: dict[Site, Edit] = {(transcoders.at(at).reads, at): notice(at) for at in noticed}
     return edits | {(transcoders.at(at).writes, at): write(at) for at in counted}
+
+
+def hold_attended(
+    written: Mapping[int, Float[Tensor, "pos d_model"]],
+    added: Sequence[tuple[int, int, int, Tensor]],
+    rows: int,
+    *,
+    live: bool,
+    position: int = 0,
+) -> dict[int, Edit]:
+    """For each layer, an edit that holds what its replaced attention puts out at the clean run's and what is added.
+
+    written: of the clean run, by layer. added: (row, layer, position, vector); rows without any are live. live: add it
+    to what attention puts out by then instead. position: where the run begins.
+    """
+    edits: dict[int, Edit] = {}
+    for layer in {each[1] for each in added}:
+        clean = written[layer][position:]
+        more, holds = (
+            clean.new_zeros(rows, *clean.shape),
+            torch.zeros(rows, 1, 1, dtype=torch.bool, device=clean.device),
+        )
+        for row, where, at, vector in added:
+            if where == layer:
+                more[row, at - position] += vector
+                holds[row] = True
+
+        def edit(now: Tensor, clean: Tensor = clean, more: Tensor = more, holds: Tensor = holds) -> Tensor:
+            return now + more if live else torch.where(holds, clean + more, now)
+
+        edits[layer] = edit
+    return edits

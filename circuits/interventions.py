@@ -12,13 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.attending import OFFSET
 from circuits.changes import COMPONENT, ERROR, Change, Intervention, Patch, flatten
 from circuits.clean_runs import Clean, Start, clean_run, together
 from circuits.errors import BadIntervention, BadOption
-from circuits.holding import Settings, hold_attention, hold_mlps
+from circuits.holding import Settings, hold_attended, hold_attention, hold_mlps
 from circuits.model import SITES, Edit, Model, Site
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary, written_within
+from circuits.transcoders.with_attention import attention_of
+from graphs.nodes import OF_ATTENTION, Nodes
 
 ATTENTION = ("live", "frozen")
 NORMS = ("live", "frozen")
@@ -47,6 +50,7 @@ def intervene(
     Units change the MLP outputs they write to, by `(factor - 1) * activation * write vector` or `(value - activation)`
     of it. Within a window these outputs are held; what comes later runs live. Errors that no set names stay as they
     are; one that is named writes to its own layer. What is below a set's first change, or before it, is not run again.
+    Units of replaced attention change what their layer's attention puts out, which is held too.
 
     attention: "live", or "frozen": every pattern held as it was in the clean run, so that nothing looks elsewhere.
     norms: "live", or "frozen": every denominator held as it was.
@@ -103,6 +107,7 @@ def read_under(
         rows = [changed[at] for at in some]
         wanted = [site for site in read if site[0] not in SITES or site[1] >= start[0]]  # below, nothing changes
         frozen = _hold_clean(model, run, clean, start, attention=attention, norms=norms)
+        frozen |= _attended_edits(transcoders, run, [plans[row] for row in rows], start, mlps)
         edits = _edits(transcoders, run, [plans[row] for row in rows], start, mlps, window)
         seen = _go_on(model, run, clean, start, len(rows), _both(frozen, edits), wanted, past)
         for site in wanted:
@@ -130,10 +135,18 @@ def written_by_units(transcoders: Dictionary, run: Trace, layer: int) -> Float[T
     out = torch.zeros_like(run.written[layer])
     for source in range(layer + 1):
         if layer in transcoders.written_layers(source):
-            here = run.layer == source
+            here = run.units_at("mlp", source)
             vectors = run.activation[here, None] * transcoders.writing(source, run.unit[here], layer)
             out.index_add_(0, run.position[here], vectors)
     return out
+
+
+def change_node(nodes: Nodes, row: int, factor: float) -> Intervention:
+    """A unit or an error of a graph times a factor."""
+    layer, position, unit = int(nodes.layer[row]), int(nodes.position[row]), int(nodes.feature[row])
+    if nodes.kind[row] == "error":
+        return Intervention(layer, position, ERROR, factor, attention=unit == OF_ATTENTION)
+    return Intervention(layer, position, unit, factor, attention=bool(nodes.kind[row] == "attention"))
 
 
 def batches(items: Sequence, run: Trace, *, per_row: int | None = None) -> Iterator[Sequence]:
@@ -150,13 +163,15 @@ def batches(items: Sequence, run: Trace, *, per_row: int | None = None) -> Itera
 class _Plan:
     """One set, looked up: units and what they become, vectors added to MLP outputs, and components with what they take.
 
-    units: (layer, position, unit, target, activation in the clean run). added: (layer, position, vector).
+    units: (layer, position, unit, target, activation in the clean run). added: (layer, position, vector). attended: the
+    same, to what replaced attentions put out.
     patches: (patch, site, head or None, what takes its place or None). counts: layers whose MLP outputs are changed or
     held. first: nothing below the one or before the other changes.
     """
 
     units: list[tuple[int, int, int, float, float]]
     added: list[tuple[int, int, Tensor]]
+    attended: list[tuple[int, int, Tensor]]
     patches: list[tuple[Patch, Site, int | None, Tensor | None]]
     counts: frozenset[int]
     first: Start
@@ -170,7 +185,7 @@ def _plan(
     window: int | range,
     chosen: Sequence[Change],
 ) -> _Plan:
-    units, added, patches = [], [], []
+    units, added, attended, patches = [], [], [], []
     counts, first = set(window if isinstance(window, range) and chosen else ()), []
     spread = [one for change in flatten(chosen) for one in _spread(change, run, transcoders, active)]
     _check_twice(spread)
@@ -180,6 +195,10 @@ def _plan(
             first.append((patches[-1][1][1], each.position or 0))
             continue
         _check(each, run, transcoders, active)
+        if each.attention:
+            attended.append((each.layer, each.position, _more_attended(model, transcoders, run, active, each)))
+            first.append((each.layer, each.position))
+            continue
         if each.unit == ERROR:
             vector = (each.factor - 1) * missed(transcoders, run, each.layer)[each.position]
             added.append((each.layer, each.position, vector))
@@ -196,7 +215,29 @@ def _plan(
         counts |= set(inside)
         first.append((inside[0], each.position))
     start = (min(layer for layer, _ in first), min(at for _, at in first)) if first else (model.layers, len(run.tokens))
-    return _Plan(units, added, patches, frozenset(counts), start)
+    return _Plan(units, added, attended, patches, frozenset(counts), start)
+
+
+def _more_attended(
+    model: Model, transcoders: Dictionary, run: Trace, active: Active, wanted: Intervention
+) -> Float[Tensor, "d_model"]:
+    """What a change of a unit, or of the error, of a replaced attention adds to what that attention puts out."""
+    attention = attention_of(transcoders)
+    assert attention is not None
+    if wanted.unit == ERROR:
+        return (wanted.factor - 1) * run.attended[wanted.layer].missed[wanted.position]
+    was = active.get(_place(wanted), 0.0)
+    target = wanted.factor * was if wanted.value is None else wanted.value
+    if wanted.prompts:
+        site = (attention.reads, wanted.layer)
+        seen = [model.run(model.tokenize(each)[None], read=[site])[1][site][0] for each in wanted.prompts]
+        short = min(map(len, seen))
+        if short <= wanted.position:
+            raise BadIntervention(f"{wanted}: that prompt has positions 0 to {short - 1}.")
+        found = [attention.activations(wanted.layer, x)[wanted.position, wanted.unit] for x in seen]
+        target = float(torch.stack(found).mean())
+    unit = torch.tensor([wanted.unit], device=run.tokens.device)
+    return (target - was) * attention.writing(wanted.layer, unit)[0]
 
 
 def _spread(
@@ -361,6 +402,19 @@ def _edits(
     return edits
 
 
+def _attended_edits(
+    transcoders: Dictionary, run: Trace, plans: Sequence[_Plan], start: Start, mlps: str
+) -> dict[Site, Edit]:
+    """What the sets of one batch do to replaced attentions."""
+    attention = attention_of(transcoders)
+    if attention is None:
+        return {}
+    added = [(row, *each) for row, plan in enumerate(plans) for each in plan.attended]
+    written = {layer: each.written for layer, each in run.attended.items()}
+    held = hold_attended(written, added, len(plans), live=mlps == "live", position=start[1])
+    return {(attention.writes, layer): edit for layer, edit in held.items()}
+
+
 def _put(patches: Sequence[tuple[int, Patch, int | None, Tensor | None]], offset: int) -> Edit:
     """Components made something else, each in its row."""
 
@@ -415,6 +469,8 @@ def _check_options(model: Model, *, attention: str, norms: str, mlps: str, windo
 
 
 def _check_place(wanted: Intervention, run: Trace) -> None:
+    if wanted.attention and wanted.onward:
+        raise BadIntervention(f"{wanted}: a unit of attention cannot be gone on with: name the positions one by one.")
     if not 0 <= wanted.layer < run.frozen.layers or not 0 <= wanted.position < len(run.tokens):
         raise BadIntervention(
             f"{wanted}: the model has layers 0 to {run.frozen.layers - 1}, the prompt positions 0 to "
@@ -426,6 +482,9 @@ def _check(wanted: Intervention, run: Trace, transcoders: Dictionary, active: Ac
     if not math.isfinite(wanted.factor if wanted.value is None else wanted.value):
         raise BadIntervention(f"{wanted}: the {'factor' if wanted.value is None else 'value'} must be a finite number.")
     _check_place(wanted, run)
+    if wanted.attention:
+        _check_attention(wanted, run, transcoders, active)
+        return
     if wanted.unit == ERROR:
         if wanted.value is not None or wanted.prompts:
             raise BadIntervention(f"{wanted}: an error is a vector, no single value: give a factor.")
@@ -439,16 +498,40 @@ def _check(wanted: Intervention, run: Trace, transcoders: Dictionary, active: Ac
                 f"{here.silent_positions} on."
             )
     elif (wanted.layer, wanted.position, wanted.unit) not in active:
-        others = [unit for layer, position, unit in active if (layer, position) == (wanted.layer, wanted.position)]
+        others = [unit for layer, at, unit in active if (layer, at) == _place(wanted)[:2] and unit < OFFSET]
         known = ", ".join(map(str, others[:8])) + (" …" if len(others) > 8 else "") or "none"
         raise BadIntervention(f"{wanted}: that unit is not active there; active at this place: {known}.")
+
+
+def _check_attention(wanted: Intervention, run: Trace, transcoders: Dictionary, active: Active) -> None:
+    attention = attention_of(transcoders)
+    if attention is None or wanted.layer not in run.attended:
+        replaced = ", ".join(map(str, sorted(run.attended))) or "none"
+        raise BadIntervention(
+            f"{wanted}: attention is replaced in layers {replaced}: there are no units of it elsewhere."
+        )
+    if wanted.unit == ERROR:
+        if wanted.value is not None or wanted.prompts:
+            raise BadIntervention(f"{wanted}: an error is a vector, no single value: give a factor.")
+    elif wanted.value is not None or wanted.prompts:
+        if not 0 <= wanted.unit < attention.units:
+            raise BadIntervention(f"{wanted}: {attention.name} has units 0 to {attention.units - 1} in each layer.")
+    elif _place(wanted) not in active:
+        here = [unit - OFFSET for layer, at, unit in active if (layer, at) == _place(wanted)[:2] and unit >= OFFSET]
+        known = ", ".join(map(str, here[:8])) + (" …" if len(here) > 8 else "") or "none"
+        raise BadIntervention(f"{wanted}: that unit is not active there; active at this place: {known}.")
+
+
+def _place(wanted: Intervention) -> tuple[int, int, int]:
+    """Layer, position and unit, numbered as in a trace."""
+    return wanted.layer, wanted.position, wanted.unit + OFFSET * wanted.attention
 
 
 def _check_twice(chosen: Sequence[Intervention | Patch]) -> None:
     named: dict[tuple, Intervention | Patch] = {}
     for each in chosen:
         patch = isinstance(each, Patch)
-        place = (each.component, each.position) if patch else (each.layer, each.position, each.unit)
+        place = (each.component, each.position) if patch else _place(each)
         before = named.setdefault(place, each)
         if before is not each:
             what = "component" if patch else "unit"

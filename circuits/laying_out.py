@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from circuits.attending import ATTENTION
+from circuits.attending import OFFSET, name_unit
 from circuits.goal import Goal
 from circuits.packing import Stretches
 from circuits.reading import Reading
@@ -52,13 +52,10 @@ def lay_out(
 
     unit_layer, position, unit = (column.cpu().numpy() for column in (run.layer, run.position, run.unit))
     stands_in = [dictionary.at(layer) for layer in range(layers)]
-    of_attention = unit >= ATTENTION
-    unit = np.where(of_attention, unit - ATTENTION, unit)
+    of_attention = unit >= OFFSET
+    unit = np.where(of_attention, unit - OFFSET, unit)
     kinds = np.where(of_attention, "attention", np.array([here.kind for here in stands_in], dtype=object)[unit_layer])
-    names = [
-        f"{at}/attn/{number}" if attends else f"{at}/{number}"
-        for at, number, attends in zip(unit_layer.tolist(), unit.tolist(), of_attention.tolist(), strict=True)
-    ]
+    names = list(map(name_unit, unit_layer.tolist(), run.unit.tolist()))
     notes = dictionary.notes
     labels = [(name in notes and notes[name].get("label")) or f"L{name}" for name in names]
     inner = [kinds, unit_layer, position, unit, run.activation.double().cpu().numpy(), np.array(labels, dtype=object)]

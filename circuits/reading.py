@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.attending import ATTENTION
+from circuits.attending import OFFSET
 from circuits.model import Model
 from circuits.sweep import Targets, join_targets
 from circuits.tracing import Trace
@@ -79,7 +79,7 @@ def read_units(run: Trace, dictionary: Dictionary) -> Reading:
     where = run.layer.cpu().numpy()
     head = None
     if run.attended:
-        of_attention = run.unit >= ATTENTION
+        of_attention = run.unit >= OFFSET
         where, head = where - 0.5 * of_attention.cpu().numpy(), np.full(len(where), -1)
     for layer in range(run.frozen.layers):
         here = run.units_at("attention", layer)
@@ -111,7 +111,7 @@ def _read_attention(
     """
     attention, attended, norm = attention_of(dictionary), run.attended[layer], run.frozen.attention_norm[layer]
     assert attention is not None
-    unit = run.unit[here] - ATTENTION
+    unit = run.unit[here] - OFFSET
     read, constant = attention.reading(layer, unit)
     head = attention.head_of(unit)
     pattern = attended.patterns[head, run.position[here]]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.with_attention import attention_of
 
 NUMBERS = 2**24  # in the largest tensors of a chunk of prompts: memory does not grow with their count
 
@@ -48,7 +49,10 @@ def sample_prompts(
 def mean_activations(
     model: Model, dictionary: Dictionary, prompts: Int[Tensor, "prompt pos"]
 ) -> list[Float[Tensor, "_"]]:
-    """Each unit's mean activation over all positions of these prompts that its dictionary covers, per layer."""
+    """Each unit's mean activation over all positions of these prompts that its dictionary covers, per layer.
+
+    Those of replaced attention come after those of the layer's MLP, over the same positions.
+    """
     silent = [dictionary.at(layer).silent_positions for layer in range(model.layers)]
     sums: list[Tensor] = []
     for acts in _activations(model, dictionary, prompts):
@@ -59,7 +63,7 @@ def mean_activations(
 
 
 def activations_on(model: Model, dictionary: Dictionary, prompt: Int[Tensor, "pos"]) -> list[Float[Tensor, "pos _"]]:
-    """Every unit's activation at each position of one prompt, per layer."""
+    """Every unit's activation at each position of one prompt, per layer; those of replaced attention come last."""
     return [each[0] for each in next(_activations(model, dictionary, prompt[None]))]
 
 
@@ -71,9 +75,16 @@ def _activations(
     stands_in = [dictionary.at(layer) for layer in range(model.layers)]
     units, length = sum(here.units for here in stands_in), prompts.shape[1]
     sites = [(here.reads, layer) for layer, here in enumerate(stands_in)]
+    attention = attention_of(dictionary)
+    attended = [] if attention is None else [(attention.reads, layer) for layer in attention.numbers]
+    units += 0 if attention is None else attention.units * len(attended)
     for some in prompts.split(_at_once(model, length, length * max(model.vocabulary, units))):
-        _, seen = model.run(some, read=sites)
-        yield [dictionary.activations(layer, seen[(site, layer)]) for site, layer in sites]
+        _, seen = model.run(some, read=[*sites, *attended])
+        found = [dictionary.activations(layer, seen[(site, layer)]) for site, layer in sites]
+        for site, layer in attended:
+            assert attention is not None
+            found[layer] = torch.cat([found[layer], attention.activations(layer, seen[(site, layer)])], dim=-1)
+        yield found
 
 
 def _at_once(model: Model, length: int, numbers: int) -> int:

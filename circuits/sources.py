@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.attending import ATTENTION
+from circuits.attending import OFFSET
 from circuits.packing import Runs, Sheet, Stretches, runs_of
 from circuits.sweep import Gradient
 from circuits.tracing import Trace
@@ -160,7 +160,7 @@ class Sources:
         assert attention is not None
 
         def write() -> Tensor:
-            vectors = run.activation[here, None] * attention.writing(layer, run.unit[here] - ATTENTION)
+            vectors = run.activation[here, None] * attention.writing(layer, run.unit[here] - OFFSET)
             return run.frozen.attention_written(vectors, layer, run.position[here], attention.writes)
 
         yield Entry(self._position[here], self._columns.units[here], write)

@@ -16,14 +16,16 @@ class Feature:
     """One active unit of the dictionary, attributed from inside: its value before activation.
 
     position: where in the prompt; negative ones count from the end.
+    attention: whether it is one of what stands in for the layer's attention.
     """
 
     layer: int
     unit: int
     position: int = -1
+    attention: bool = False
 
     def __str__(self) -> str:
-        return f"L{self.layer}/{self.unit}@{_at(self.position)}"
+        return f"L{self.layer}/{'attn/' * self.attention}{self.unit}@{_at(self.position)}"
 
 
 @dataclass(frozen=True)
@@ -90,22 +92,30 @@ Target = str | int | tuple[str | int, str | int] | Feature | Error | Direction |
 
 
 def parse_target(text: str) -> str | Feature | Error:
-    """A target as it is typed: `L2/544@last` a feature, `L2/error@3` an error, anything else a token.
+    """A target as it is typed: `L2/544@last` a feature, `L2/attn/12@3` one of attention, `L2/error@3` an error, else a
+    token.
 
     Raises:
         BadTarget: it begins like a feature and does not go on like one.
     """
-    found = re.fullmatch(r"L(\d+)/(\d+|error)@(-?\d+|last)", text)
+    found = re.fullmatch(r"L(\d+)/(attn/)?(\d+|error)@(-?\d+|last)", text)
     if found is None:
         if re.match(r"L\d+/", text):
             raise BadTarget(
-                f"a feature is written L2/544@last or L2/544@3 (layer, number, position), an error L2/error@3; "
-                f"found {text!r}."
+                "a feature is written L2/544@last or L2/544@3 (layer, number, position), one of attention "
+                f"L2/attn/12@3, an error L2/error@3; found {text!r}."
             )
         return text
-    layer, unit, at = found.groups()
+    layer, attention, unit, at = found.groups()
     position = -1 if at == "last" else int(at)
-    return Error(int(layer), position) if unit == "error" else Feature(int(layer), int(unit), position)
+    if unit != "error":
+        return Feature(int(layer), int(unit), position, attention is not None)
+    if attention:
+        raise BadTarget(
+            f"{text}: what a set misses of attention is a source, and has no inputs of its own here; errors of MLPs "
+            f"have: L{layer}/error@{at}."
+        )
+    return Error(int(layer), position)
 
 
 def parse_span(text: str) -> Span:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.attending import ATTENTION, Attended, attend
+from circuits.attending import OFFSET, Attended, attend
 from circuits.errors import BadOption, UnfaithfulModel
 from circuits.frozen import Frozen, freeze, sites_to_freeze
 from circuits.model import Model
@@ -43,7 +43,7 @@ class Trace:
 
     tokens: ids [pos]; texts: what they say. logits: the real model's, before any soft cap. [pos vocab]
     layer, position, unit, activation: the active units, in reading order; those of attention are numbered from
-        ATTENTION on, and stand before those of their layer's MLP. [active]
+        OFFSET on, and stand before those of their layer's MLP. [active]
     inputs: what the dictionary read, per layer. [pos d_in]
     written: the real MLP outputs at the site where the dictionary writes. [layer pos d_out]
     errors: what the dictionary misses of them, zero where it is exact; None where it is so in all layers.
@@ -74,7 +74,7 @@ class Trace:
 
     @cached_property
     def _starts(self) -> list[int]:
-        place = 2 * self.layer + (self.unit < ATTENTION)
+        place = 2 * self.layer + (self.unit < OFFSET)
         return torch.searchsorted(place, torch.arange(2 * self.frozen.layers + 1, device=place.device)).tolist()
 
 
@@ -118,7 +118,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
             written, outs = (seen[(site, layer)][0] for site in (attention_set.writes, "attention_output"))
             attended_by[layer], activations = attend(frozen, attention_set, layer, x, written, outs)
             attended = outs
-            keep(layer, activations, ATTENTION)
+            keep(layer, activations, OFFSET)
             constants.append(Constant("attention decoder bias", layer, "attention", attended_by[layer].bias))
         else:
             attended = attention.forward(x)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from circuits.attending import ATTENTION
+from circuits.attending import OFFSET
 from circuits.goal import Goal
 from circuits.reading import Reading, written_at
 from circuits.tracing import Trace
@@ -25,7 +25,7 @@ def keep_upstream(
     been fed by, -1 for none.
     """
     own = torch.tensor(goal.units, dtype=torch.int64, device=run.layer.device)
-    of_attention = run.unit >= ATTENTION
+    of_attention = run.unit >= OFFSET
     layer = (run.layer[own] - 0.5 * of_attention[own]).cpu().numpy()
     position = run.position[own].cpu().numpy()
     if reading is not None:

@@ -18,7 +18,8 @@ from graphs.nodes import Nodes
 from graphs.paths import edge_influence, influence, signed_share
 from graphs.scores import ends_of
 
-UNITS = ("feature", "neuron", "head", "mlp", "supernode")  # these may share a group; of the others, only equals
+# These may share a group; of the others, only equals.
+UNITS = ("feature", "attention", "neuron", "head", "mlp", "supernode")
 TOGETHER = {"error": "errors", "unselected": "features not traced", "bias": "biases"}  # suggested as one group each
 MOST = 1500  # inner nodes that a suggestion looks at: its cost grows with their cube
 
@@ -165,7 +166,7 @@ def find_nodes(graph: AttributionGraph, nodes: Sequence[int | str]) -> list[int]
 def name_of(graph: AttributionGraph, row: int) -> str:
     """`L2/544@3`: layer, unit and position, which name a unit in any graph of the same model and prompt."""
     nodes = graph.nodes
-    return f"L{nodes.layer[row]}/{nodes.feature[row]}@{nodes.position[row]}"
+    return f"L{nodes.unit(row)}@{nodes.position[row]}"
 
 
 def _membership(graph: AttributionGraph, groups: Mapping[str, list[int]]) -> tuple[Int[np.ndarray, "node"], list[str]]:
@@ -373,7 +374,7 @@ def _likeness(graph: AttributionGraph, rows: Int[np.ndarray, "unit"]) -> Float[n
     # Along all paths: (1 - share)⁻¹ - 1. Rows stand in reading order, so the matrix is triangular.
     paths = np.linalg.inv(np.eye(count) - share) - np.eye(count)
     nodes = graph.nodes
-    units = list(zip(nodes.layer[rows].tolist(), nodes.feature[rows].tolist(), strict=True))
+    units = [nodes.unit(int(row)) for row in rows]
     index = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
     own = np.array([index[unit] for unit in units], dtype=np.int64)
     fires = np.zeros((len(index), len(graph.tokens) + 1))

@@ -71,6 +71,11 @@ class Nodes:
         """The rows of these kinds, in reading order."""
         return np.flatnonzero(np.isin(self.kind, kinds))
 
+    def unit(self, row: int) -> str:
+        """Which unit of the model a row is, wherever it fires: `2/544`, or `2/attn/544` in place of attention."""
+        attends = "attn/" if self.kind[row] == "attention" else ""
+        return f"{self.layer[row]}/{attends}{self.feature[row]}"
+
     def with_columns(self, **columns: np.ndarray) -> Nodes:
         """The same nodes with some columns replaced."""
         return replace(self, **columns)

@@ -15,7 +15,7 @@ from graphs.paths import influence, is_bias, rows_of, sweep_back
 from graphs.scores import ends_of
 
 _ALWAYS = ("token", "logit", "bias")  # kept whatever they carry, and so is every target of the goal
-_INNER = ("feature", "neuron", "head", "mlp")  # stay only if something comes in
+_INNER = ("feature", "attention", "neuron", "head", "mlp")  # stay only if something comes in
 _DROPPED = 48  # bits of a float: what is left, the exponent and 4 bits of the fraction, is its bin
 
 

@@ -30,6 +30,7 @@ from graphs.assays import Assay
 from graphs.graph import AttributionGraph
 
 Progress = Callable[[str, int, int], None]
+UNREPLACED = ("between", "disturbances")  # experiments that follow a change through the model's own attention
 
 
 class OutOfTime(Exception):
@@ -101,6 +102,9 @@ def assay(
     found: dict[str, list[Any]] = {}
     skipped: dict[str, str] = {}
     for name in names:
+        if name in UNREPLACED and run.attended:
+            skipped[name] = "not run where attention is replaced"
+            continue
         known = kept.find(name)
         started = time.perf_counter()
         try:

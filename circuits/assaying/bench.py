@@ -13,6 +13,8 @@ from torch import Tensor
 
 from circuits.assaying import thresholds
 from circuits.assaying.metric import Metric
+from circuits.attending import places_of
+from circuits.attribution.direct import UNITS
 from circuits.model import Model
 from circuits.sampling import activations_on, mean_activations, sample_prompts
 from circuits.tracing import Trace
@@ -55,9 +57,7 @@ class Bench:
 
     def places(self, rows: Int[np.ndarray, "unit"]) -> Int[Tensor, "unit 3"]:
         """(layer, position, unit) of some of the graph's nodes."""
-        nodes = self.graph.nodes
-        columns = [column[rows].astype(np.int64) for column in (nodes.layer, nodes.position, nodes.feature)]
-        return torch.from_numpy(np.stack(columns, axis=1)).to(self.active)
+        return torch.from_numpy(places_of(self.graph.nodes, rows)).to(self.active)
 
     @cached_property
     def means(self) -> list[Float[Tensor, "_"]]:
@@ -93,5 +93,5 @@ class Bench:
 
 def strongest_units(graph: AttributionGraph, but: Sequence[int] | np.ndarray = ()) -> Int[np.ndarray, "unit"]:
     """A graph's features or neurons but for some, rows of its node table, the most influential first."""
-    rows = np.setdiff1d(graph.nodes.where("feature", "neuron"), np.asarray(but, dtype=np.int64))
+    rows = np.setdiff1d(graph.nodes.where(*UNITS), np.asarray(but, dtype=np.int64))
     return rows[np.argsort(-graph.nodes.influence[rows], kind="stable")]

@@ -14,6 +14,7 @@ from torch import Tensor
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench, strongest_units
 from circuits.assaying.survival import Survival, p_value
+from circuits.attending import places_of
 from circuits.attribution.direct import attribute_directly
 from circuits.model import Model
 from circuits.sampling import sample_prompts
@@ -124,5 +125,4 @@ def _trace(model: Model, dictionary: Dictionary, tokens: Int[Tensor, "pos"], siz
 
 def _units(bench: Bench, graph: AttributionGraph) -> Int[Tensor, "unit 3"]:
     nodes, rows = graph.nodes, strongest_units(graph)[: len(bench.units)]
-    columns = [column[rows].astype(np.int64) for column in (nodes.layer, nodes.position, nodes.feature)]
-    return torch.from_numpy(np.stack(columns, axis=1)).to(bench.active)
+    return torch.from_numpy(places_of(nodes, rows)).to(bench.active)

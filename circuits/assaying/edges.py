@@ -11,10 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.assaying.bench import Bench
+from circuits.attribution.direct import UNITS
 from circuits.interventions import batches, hold_attention
 from circuits.model import Edit, Site
 from circuits.tracing import Constant
+from circuits.transcoders.with_attention import attention_of
 from graphs.assays import Edges
+from graphs.nodes import OF_ATTENTION
 
 Place = tuple[str, int]  # where in the model something is written: "embedding", "attention" or "mlp", and the layer
 
@@ -23,14 +26,15 @@ Place = tuple[str, int]  # where in the model something is written: "embedding",
 def test_edges(bench: Bench) -> list[Edges]:
     """Every edge of the graph against what its target loses when its source's own writes are left out.
 
-    Attention patterns, norm scales and MLP outputs (but for a dictionary's skip) are held at the clean run's, so that
-    what moves a target is the direct effect alone. Sources go through the model many at a time.
+    Attention patterns, norm scales and MLP outputs (but for a dictionary's skip) are held at the clean run's, and what
+    replaced attentions put out, so that what moves a target is the direct effect alone. Sources go through the model
+    many at a time.
 
     Source: METHODS section 7.2, level 1. True by construction: it tests the code, not the mechanism.
     """
     graph, run = bench.graph, bench.run
     written = {int(row): parts for row in np.unique(graph.source) if (parts := _written(bench, int(row)))}
-    read = np.isin(graph.nodes.kind[graph.target], ("feature", "neuron", "logit"))
+    read = np.isin(graph.nodes.kind[graph.target], (*UNITS, "logit"))
     tested = read & np.isin(graph.source, list(written))
     targets = np.unique(graph.target[tested])
     sources = np.array(sorted(written), dtype=np.int64)
@@ -70,6 +74,13 @@ def _written(bench: Bench, row: int) -> dict[Place, tuple[int | None, Tensor]]:
     kind, layer, position = str(nodes.kind[row]), int(nodes.layer[row]), int(nodes.position[row])
     if kind == "token":
         return {("embedding", 0): (position, run.frozen.embedding[position])}
+    if kind == "error" and nodes.feature[row] == OF_ATTENTION:
+        return {("attention", layer): (position, run.attended[layer].errors[position])}
+    attention = attention_of(dictionary)
+    if kind == "attention" and attention is not None:
+        unit, at = (torch.tensor([each], device=run.tokens.device) for each in (int(nodes.feature[row]), position))
+        vector = float(nodes.activation[row]) * attention.writing(layer, unit)
+        return {("attention", layer): (position, run.frozen.attention_written(vector, layer, at, attention.writes)[0])}
     if kind == "error" and run.errors is not None:
         return {("mlp", layer): (position, run.errors[layer, position])}
     if kind in ("feature", "neuron"):
@@ -95,8 +106,9 @@ def _is(constant: Constant, layer: int, position: int, label: str) -> bool:
 
 
 def _hold_all(bench: Bench) -> dict[Site, Tensor]:
-    """Every norm scale and MLP output of the clean run."""
+    """Every norm scale and MLP output of the clean run, and what replaced attentions put out."""
     sites: list[Site] = [*bench.model.scales(), *(("mlp_output", layer) for layer in range(bench.model.layers))]
+    sites += [("attention_output", layer) for layer in bench.run.attended]
     _, seen = bench.model.run(bench.run.tokens[None], read=sites)
     return {site: seen[site] for site in sites}
 
@@ -115,10 +127,10 @@ def _leave_out(
             into = missing.setdefault(place, run.residual.new_zeros(len(taken), *run.residual.shape))
             into[row, slice(None) if position is None else position] += vectors
 
-    live: dict[int, Tensor] = {}  # what the dictionary reads, layer by layer, as the run goes up
+    live: dict[Place, Tensor] = {}  # what the dictionary reads, layer by layer, as the run goes up
 
-    def notice(layer: int) -> Edit:
-        return lambda x: live.setdefault(layer, x)
+    def notice(place: Place) -> Edit:
+        return lambda x: live.setdefault(place, x)
 
     def hold(site: Site, value: Tensor) -> Edit:
         name, layer = site
@@ -126,10 +138,11 @@ def _leave_out(
 
         def edit(_: Tensor) -> Tensor:
             out = value.expand(len(taken), *value.shape[1:])
-            if name == "mlp_output" and ("mlp", layer) in missing:
-                out = out - missing[("mlp", layer)]
+            place = (name.removesuffix("_output"), layer)
+            if place in missing:
+                out = out - missing[place]
             if skip is not None:
-                skipped = (live[layer] - run.inputs[layer]) @ skip.T
+                skipped = (live[("mlp", layer)] - run.inputs[layer]) @ skip.T
                 writes = dictionary.at(layer).writes
                 out = out + torch.stack([run.frozen.written(x, layer, everywhere, writes) for x in skipped])
             return out
@@ -138,10 +151,13 @@ def _leave_out(
 
     everywhere = torch.arange(len(run.tokens), device=run.tokens.device)
     edits: dict[Site, Edit] = dict(hold_attention(run))
-    edits |= {(dictionary.at(layer).reads, layer): notice(layer) for layer in range(bench.model.layers)}
+    edits |= {(dictionary.at(layer).reads, layer): notice(("mlp", layer)) for layer in range(bench.model.layers)}
+    attention = attention_of(dictionary)
+    if attention is not None:
+        edits |= {(attention.reads, layer): notice(("attention", layer)) for layer in attention.numbers}
     edits |= {site: hold(site, value) for site, value in held.items()}
     for (place, layer), lacking in missing.items():
-        if place != "mlp":
+        if place != "mlp" and not (place == "attention" and layer in run.attended):
             site = ("token_embedding", 0) if place == "embedding" else ("attention_output", layer)
             edits[site] = lambda now, lacking=lacking: now - lacking
     logits, _ = bench.model.run(run.tokens.expand(len(taken), -1), edit=edits)
@@ -152,7 +168,7 @@ def _leave_out(
 
 
 def _read(
-    bench: Bench, live: dict[int, Tensor], logits: Float[Tensor, "row pos vocab"], targets: Int[np.ndarray, "target"]
+    bench: Bench, live: dict[Place, Tensor], logits: Float[Tensor, "row pos vocab"], targets: Int[np.ndarray, "target"]
 ) -> Iterator[tuple[Tensor, Float[Tensor, "row _"]]]:
     """The value of every target but for its constants, some targets at a time with where they stand among all."""
     nodes, dictionary, run = bench.graph.nodes, bench.transcoders, bench.run
@@ -164,9 +180,19 @@ def _read(
         here = logits[:, int(nodes.position[targets[at]])]
         other = here.mean(-1) if wrong < 0 else here[:, wrong]
         yield torch.tensor([at]), (here[:, int(nodes.feature[targets[at]])] - other)[:, None]
-    places = {(int(nodes.layer[row]), int(nodes.position[row])) for row in targets[~is_logit]}
-    for layer, position in sorted(places):
-        at = np.flatnonzero(~is_logit & (nodes.layer[targets] == layer) & (nodes.position[targets] == position))
+    attends = nodes.kind[targets] == "attention"
+    columns = (nodes.layer[targets], nodes.position[targets], attends)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for layer, position, attending in sorted({place for place, logit in zip(rows, is_logit, strict=True) if not logit}):
+        here = (nodes.layer[targets] == layer) & (nodes.position[targets] == position) & (attends == attending)
+        at = np.flatnonzero(here & ~is_logit)
         unit = torch.from_numpy(nodes.feature[targets[at]]).to(logits.device)
+        attention = attention_of(dictionary)
+        if attending and attention is not None:
+            vectors, _ = attention.reading(layer, unit)
+            pattern = run.attended[layer].patterns[attention.head_of(unit), position]
+            seen = torch.einsum("rqd,nd->rnq", live[("attention", layer)], vectors)
+            yield torch.from_numpy(at), torch.einsum("rnq,nq->rn", seen, pattern)
+            continue
         vectors, _ = dictionary.reading(layer, run.inputs[layer][position].expand(len(unit), -1), unit)
-        yield torch.from_numpy(at), live[layer][:, position] @ vectors.T
+        yield torch.from_numpy(at), live[("mlp", layer)][:, position] @ vectors.T

@@ -11,9 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.assaying import thresholds
+from circuits.attribution.direct import UNITS
 from circuits.model import Model, Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.with_attention import attention_of
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
 
@@ -58,7 +60,7 @@ def find_foremost(graph: AttributionGraph) -> tuple[Int[np.ndarray, "target"], i
     of these there is nothing that can be measured.
     """
     nodes, in_goal = graph.nodes, graph.goal > 0
-    is_logit, is_unit = nodes.kind == "logit", np.isin(nodes.kind, ("feature", "neuron"))
+    is_logit, is_unit = nodes.kind == "logit", np.isin(nodes.kind, UNITS)
     in_span = in_goal & is_logit & (nodes.position < len(graph.tokens) - 1)
     span = np.flatnonzero(in_span)
     single = np.flatnonzero(in_goal & (is_logit | is_unit) & ~in_span)
@@ -149,19 +151,24 @@ def _measure_unit(transcoders: Dictionary, graph: AttributionGraph, run: Trace, 
     nodes = graph.nodes
     layer, position = int(nodes.layer[row]), int(nodes.position[row])
     unit = torch.tensor([int(nodes.feature[row])], device=run.tokens.device)
+    attention = attention_of(transcoders) if nodes.kind[row] == "attention" else None
 
     def read(inputs: Tensor) -> Float[Tensor, "*run"]:
+        if attention is not None:
+            vectors, constant = attention.reading(layer, unit)
+            pattern = attention.patterns(layer, inputs)[..., int(attention.head_of(unit)), position, :]
+            return (pattern * (inputs @ vectors[0])).sum(-1) + constant[0]
         x = inputs[..., position, :]
         flat = x.reshape(-1, x.shape[-1])
         vectors, constant = transcoders.reading(layer, flat, unit.expand(len(flat)))
         return ((vectors * flat).sum(-1) + constant).reshape(x.shape[:-1])
 
-    clean = float(read(run.inputs[layer]))
+    clean = float(read(run.inputs[layer] if attention is None else run.attended[layer].inputs))
     worth = np.zeros(len(nodes))
     worth[row] = clean
     return Metric(
         rows=np.array([row]),
-        site=(transcoders.at(layer).reads, layer),
+        site=(transcoders.at(layer).reads if attention is None else attention.reads, layer),
         explained=read,
         kept=read,
         moved=lambda inputs: (read(inputs) - clean).abs().double(),

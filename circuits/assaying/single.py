@@ -12,8 +12,8 @@ from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench
 from circuits.assaying.metric import Metric
 from circuits.assaying.statistics import correlate, p_of_order, ratio, sign_agreement, slope_of
-from circuits.attribution.direct import effects_on
-from circuits.interventions import ATTENTION, Intervention, default_window, intervene
+from circuits.attribution.direct import UNITS, effects_on
+from circuits.interventions import ATTENTION, change_node, default_window, intervene
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary, written_within
 from graphs.assays import Ablation
@@ -37,8 +37,7 @@ def _ablate(bench: Bench, doses: Sequence[float]) -> list[Ablation]:
     nodes, metric, rows = bench.graph.nodes, bench.metric, bench.ablated
     predicted = predict_ablations(bench.transcoders, bench.run, bench.graph, metric, rows)
     what = [(i, dose) for dose in doses for i in range(len(rows))]
-    places = [(int(nodes.layer[r]), int(nodes.position[r]), int(nodes.feature[r])) for r in rows]  # an error's is -1
-    alone = [[Intervention(*places[i], 1 - dose)] for i, dose in what]
+    alone = [[change_node(nodes, int(rows[i]), 1 - dose)] for i, dose in what]
     change: dict[str, list[float]] = {mode: [] for mode in ATTENTION}
     divergence: dict[str, list[float]] = {mode: [] for mode in ATTENTION}
     count = bench.count("ablating nodes one by one", len(alone) * len(ATTENTION))
@@ -81,13 +80,14 @@ def predict_ablations(
     contribution = flow(graph, metric.worth)
     window = default_window(transcoders)
     predicted = -contribution[rows]
-    is_unit = graph.nodes.kind[rows] != "error"  # an error writes to one layer, whatever the window
+    # Errors, and units of attention, write to one layer, whatever the window.
+    is_unit = ~np.isin(graph.nodes.kind[rows], ("error", "attention"))
     if window == 0 or not is_unit.any():
         return predicted
     units = rows[is_unit]
     value = np.nan_to_num(graph.nodes.value)
     per_unit = np.divide(contribution, value, out=np.zeros_like(value), where=value != 0)
-    targets = graph.nodes.where("feature", "neuron", "logit")
+    targets = graph.nodes.where(*UNITS, "logit")
     effects = effects_on(run, transcoders, graph, targets, units, window=window)
     last = np.array([written_within(transcoders, int(layer), window)[-1] for layer in graph.nodes.layer[units]])
     above = graph.nodes.layer[targets][:, None] > last[None, :]

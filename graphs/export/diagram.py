@@ -205,7 +205,7 @@ def _card(graph: AttributionGraph, row: int, tried: tuple[int, int, int], labels
         name = label_of(graph, row)
     elif kind not in ("token", *UNEXPLAINED):
         if not labels:
-            name = f"group {row}" if kind == "supernode" else f"L{nodes.layer[row]}/{nodes.feature[row]}"
+            name = f"group {row}" if kind == "supernode" else f"L{nodes.unit(row)}"
         notes.append(_place(graph, row))
         many, ablated, wrong = tried
         if ablated:

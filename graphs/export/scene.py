@@ -341,7 +341,7 @@ def label_of(graph: AttributionGraph, row: int) -> str:
         return f"{_logit_name(graph, row)} {_likely(graph, row)}"
     if kind in ("token", "error", "unselected"):
         return ""
-    return shorten(words, 30) or f"L{nodes.layer[row]}/{nodes.feature[row]}"
+    return shorten(words, 30) or f"L{nodes.unit(row)}"
 
 
 def _asked(graph: AttributionGraph, row: int) -> str:
@@ -349,11 +349,7 @@ def _asked(graph: AttributionGraph, row: int) -> str:
     nodes = graph.nodes
     if nodes.kind[row] == "logit":
         return label_of(graph, row)
-    place = (
-        f"L{nodes.layer[row]}/{nodes.feature[row]}"
-        if nodes.kind[row] in ("feature", "neuron")
-        else str(nodes.kind[row])
-    )
+    place = f"L{nodes.unit(row)}" if nodes.kind[row] in ("feature", "attention", "neuron") else str(nodes.kind[row])
     at = f" @{readable(graph.tokens[nodes.position[row]]).strip()}" if nodes.position[row] >= 0 else ""
     return f"{shorten(readable(str(nodes.label[row])), 24) or place}{at}"
 
@@ -372,7 +368,7 @@ def _percent(probability: float) -> str:
 def has_name(graph: AttributionGraph, row: int) -> bool:
     """Whether a node is called by more than its number."""
     words = str(graph.nodes.label[row]).strip()
-    return str(graph.nodes.kind[row]) == "logit" or (bool(words) and not re.fullmatch(r"L\d+/\d+", words))
+    return str(graph.nodes.kind[row]) == "logit" or (bool(words) and not re.fullmatch(r"L\d+/(attn/)?\d+", words))
 
 
 def _logit_name(graph: AttributionGraph, row: int) -> str:

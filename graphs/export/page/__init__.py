@@ -78,7 +78,7 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
     nodes = graph.nodes
     columns = ("kind", "layer", "position", "feature", "activation", "value", "gross", "influence", "label")
     notes = graph.provenance.get("feature_notes") or {}
-    units = {f"{nodes.layer[row]}/{nodes.feature[row]}" for row in nodes.where("feature", "neuron")}
+    units = {nodes.unit(row) for row in nodes.where("feature", "attention", "neuron").tolist()}
     paths = [
         {"nodes": path.nodes, "shares": path.shares, "influence": path.influence}
         for path in strongest_paths(graph, PATHS)

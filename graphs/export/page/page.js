@@ -149,12 +149,15 @@ function nameEdge(mark) {
 // --- what is on view ---
 
 const largest = Math.max(1e-9, ...range(count).filter((row) => !ALWAYS.has(nodes.kind[row])).map((row) => nodes.influence[row] ?? 0));
-const density = range(count).map((row) => graph.notes[`${nodes.layer[row]}/${nodes.feature[row]}`]?.density ?? null);
-const densities = density.filter((each, row) => each > 0 && ["feature", "neuron"].includes(nodes.kind[row]));
+// Which unit of the model a row is, as its notes are kept: "2/544", in place of attention "2/attn/544".
+const unitOf = (row) => `${nodes.layer[row]}/${nodes.kind[row] === "attention" ? "attn/" : ""}${nodes.feature[row]}`;
+const isUnit = (row) => ["feature", "attention", "neuron"].includes(nodes.kind[row]);
+const density = range(count).map((row) => graph.notes[unitOf(row)]?.density ?? null);
+const densities = density.filter((each, row) => each > 0 && isUnit(row));
 // From all to few: for densities the other way round.
 const SCALES = { least: [largest / 1000, largest], share: [0.001, 0.5], dense: densities.length ? [Math.max(...densities), Math.min(...densities)] : [1, 1] };
 const SLIDERS = Object.keys(SCALES);
-const tooDense = (row) => state.dense > 0 && density[row] > state.dense && ["feature", "neuron"].includes(nodes.kind[row]);
+const tooDense = (row) => state.dense > 0 && density[row] > state.dense && isUnit(row);
 // Three digits, as in the address: a page that is opened again shows the same.
 const rounded = (value) => Number(value.toPrecision(3));
 const toValue = (name, at) => (at <= 0 ? 0 : rounded(SCALES[name][0] * (SCALES[name][1] / SCALES[name][0]) ** (at / 100)));
@@ -328,7 +331,7 @@ function matches() {
 
 function search(words) {
   return range(count).filter((row) => {
-    const unit = `${nodes.layer[row]}/${nodes.feature[row]}`;
+    const unit = unitOf(row);
     const token = nodes.kind[row] === "token" ? "" : graph.tokens[nodes.position[row]] ?? "";
     const noted = graph.notes[unit]?.label ?? "";
     return [names[row], nodes.label[row], `L${unit}`, nodes.kind[row], noted, `@${token.trim()}`].some((text) =>
@@ -427,14 +430,14 @@ const TITLES = {
 
 function about(row) {
   const kind = nodes.kind[row];
-  const note = kind === "feature" || kind === "neuron" ? graph.notes[`${nodes.layer[row]}/${nodes.feature[row]}`] : null;
+  const note = isUnit(row) ? graph.notes[unitOf(row)] : null;
   const at = nodes.position[row];
-  const facts = [["kind", TITLES[kind] ?? `${kind} ${nodes.feature[row]}`]];
+  const facts = [["kind", TITLES[kind] ?? `${kind === "attention" ? "attention feature" : kind} ${nodes.feature[row]}`]];
   if (nodes.layer[row] >= 0 && kind !== "logit") facts.push(["layer", String(nodes.layer[row])]);
   if (at >= 0 && kind !== "token" && kind !== "logit") facts.push(["token", `${graph.tokens[at]}  (position ${at})`]);
   if (kind === "token") facts.push(["position", String(at)], ["token id", String(nodes.feature[row])]);
   if (kind === "logit") facts.push(against.get(row) >= 0 ? ["leads by", likely(row)] : ["probability", likely(row, 2)], ["token id", String(nodes.feature[row])]);
-  if (note || kind === "feature" || kind === "neuron") facts.push(["activation", number(nodes.activation[row])]);
+  if (isUnit(row)) facts.push(["activation", number(nodes.activation[row])]);
   if (nodes.value[row] !== null && nodes.gross[row] > 0)
     facts.push([kind === "logit" ? "logit, less the mean" : "value before activation", number(nodes.value[row])]);
   if (kind !== "logit" && kind !== "bias") facts.push(["influence", `${percent(nodes.influence[row])} of the goal passes through`]);
@@ -616,7 +619,7 @@ function verdictsInShort() {
 
 // --- groups ---
 
-const UNITS = new Set(["feature", "neuron", "head", "mlp", "supernode"]);
+const UNITS = new Set(["feature", "attention", "neuron", "head", "mlp", "supernode"]);
 const sort = (row) => (UNITS.has(nodes.kind[row]) ? "unit" : nodes.kind[row]);
 const MOST_BOXES = 25;
 const MOST_INPUTS = 4;
