@@ -160,7 +160,7 @@ def _find(address: Address, choose: Callable[[Mapping[str, int]], Sequence[str]]
                     f"({size_in_words(sum(missing.values()))}). {_switched_off(address)}"
                 )
     if offline:
-        raise NotFetched(f"{address} is not in the cache on this machine ({_cache()}). {_switched_off(address)}")
+        raise NotFetched(f"{address} is not in the cache on this machine ({cache_folder()}). {_switched_off(address)}")
     try:
         with _told(address):
             commit, there, blobs = _hub_listing(address)
@@ -210,14 +210,15 @@ def _files_in(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where what comes from the Hub is kept."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
 def _storage(address: Address) -> Path:
-    return _cache() / f"models--{address.repository.replace('/', '--')}"
+    return cache_folder() / f"models--{address.repository.replace('/', '--')}"
 
 
 def _switched_off(address: Address) -> str:
@@ -258,7 +259,7 @@ def _fetch(parts: Sequence[_Part], folder: Path, progress: Progress | None) -> F
 
 def _check_room(address: Address, size: int) -> None:
     """Complain before anything is fetched where the disk of the cache is too small for it."""
-    place = next(each for each in (_cache(), *_cache().absolute().parents) if each.is_dir())
+    place = next(each for each in (cache_folder(), *cache_folder().absolute().parents) if each.is_dir())
     free = shutil.disk_usage(place).free
     if size and size + MARGIN > free:
         raise NotFetched(
@@ -324,8 +325,8 @@ def _told(address: Address) -> Iterator[None]:
     except OSError as reason:
         if reason.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NotFetched(
-                f"the disk of {_cache()} is full: make room (`hf cache ls`, `hf cache rm`), and run it again; what "
-                "was fetched whole is kept."
+                f"the disk of {cache_folder()} is full: make room (`hf cache ls`, `hf cache rm`), and run it again; "
+                "what was fetched whole is kept."
             ) from reason
         if reason.filename is not None:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,8 @@ class FakeHub:
     """Repositories as folders of files: ORG/NAME -> {path: bytes}.
 
     gated: repositories whose files are refused. cut: files whose first answer stops half-way. broken: files that end in
-    a server's error. asked: every request, method and path; ranges: the byte ranges that were asked for.
+    a server's error, once those in `first` have been asked for. asked: every request, method and path; ranges: the byte
+    ranges that were asked for.
     """
 
     def __init__(self) -> None:
@@ -28,6 +30,7 @@ class FakeHub:
         self.gated: set[str] = set()
         self.cut: set[str] = set()
         self.broken: set[str] = set()
+        self.first: set[str] = set()
         self.asked: list[str] = []
         self.ranges: list[str] = []
         self.address = ""
@@ -89,6 +92,9 @@ def running_hub() -> Iterator[FakeHub]:
             if content is None:
                 return self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
             if path in hub.broken and self.command == "GET":
+                tick, until = threading.Event(), time.monotonic() + 20
+                while not hub.first <= set(hub.fetched) and time.monotonic() < until:
+                    tick.wait(0.01)
                 return self.answer(500, b"")
             etag = hashlib.sha256(content).hexdigest()
             headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -191,7 +192,7 @@ def test_a_set_among_others_is_fetched_alone_and_read_from_where_it_lies(hub: Fa
     assert load(found.folder).layers == 3
 
 
-def test_a_list_brings_the_files_that_it_lists(hub: FakeHub, tmp_path: Path):
+def test_a_list_brings_the_files_that_it_lists(hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     layouts.circuit_tracer_list(tmp_path / "all")
     hub.hold("org/list", tmp_path / "all" / "wrapper")
     for owner in (path for path in (tmp_path / "all").iterdir() if path.name != "wrapper"):
@@ -205,6 +206,14 @@ def test_a_list_brings_the_files_that_it_lists(hub: FakeHub, tmp_path: Path):
     hub.asked.clear()
     assert fetch_transcoders("org/list").new == 0
     assert not hub.asked
+    assert main(["transcoders", "org/list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["where"] == "cache"
+    (found.folder / "config.yaml").resolve().write_text("transcoders: [hf://a/b/c]")
+    assert main(["transcoders", "org/list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["where"] == "part in the cache"
+    (found.folder / "config.yaml").resolve().write_text("epochs: 3")
+    assert main(["transcoders", "org/list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
 
 
 def test_a_cut_connection_goes_on_where_it_was(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -219,11 +228,17 @@ def test_a_cut_connection_goes_on_where_it_was(hub: FakeHub, tmp_path: Path, mon
     assert (found.folder / "layer_1.safetensors").read_bytes() == (folder / "layer_1.safetensors").read_bytes()
 
 
-def test_what_came_whole_is_kept_when_the_rest_fails(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_came_whole_is_kept_when_the_rest_fails(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     hold_set(hub, tmp_path / "set")
-    hub.broken = {"layer_2.safetensors"}
+    hub.broken, hub.first = {"layer_2.safetensors"}, {"config.yaml", "layer_0.safetensors", "layer_1.safetensors"}
     with pytest.raises(NotFetched, match=r"did not come from http.* Run it again: what was fetched whole is kept"):
         fetch_transcoders("org/set")
+    assert main(["transcoders", "org/set"]) == 0
+    assert capsys.readouterr().out.split()[0] == "org/set"
+    assert main(["transcoders", "org/set", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["where"] == "part in the cache"
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(NotFetched, match=r"1 of the 4 files of org/set are not in the cache .*HF_HUB_OFFLINE"):
