@@ -11,7 +11,7 @@ from graphs.export.plots.predictions import MODES, say_figures
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
 
-SIZE = (220.0, 220.0)
+SIZE = (250.0, 250.0)
 KINDS = {  # as figures are named -> in words
     "near": "joined by an edge",
     "far": "joined by longer paths only",
