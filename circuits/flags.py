@@ -57,7 +57,8 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL, *, t
             "--transcoders",
             metavar="SET",
             type=filled,
-            help=f"shipped name, folder, Hub id, or 'neurons': each MLP neuron a feature (default: {own})",
+            help="shipped name, folder, Hub id, or 'neurons': each MLP neuron a feature; SET+neurons: neurons in the "
+            f"layers that the set has not, SET@L0-2: of the set these layers (default: {own})",
         )
     parser.add_argument(
         "--device",

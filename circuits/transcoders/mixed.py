@@ -38,6 +38,9 @@ class Mixed:
         self._parts = parts
         self._homes = [next(part for part in parts if layer in part.numbers) for layer in range(self.layers)]
         self._check()
+        self.notes: dict[str, dict[str, Any]] = {
+            name: note for part in parts for name, note in part.dictionary.notes.items() if self._is_of(name, part)
+        }
         hashes = [part.dictionary.content_hash for part in parts]
         owners = [parts.index(home) for home in self._homes]
         self.content_hash = hashlib.sha256(f"{hashes} {owners}".encode()).hexdigest()[:12]
@@ -57,15 +60,6 @@ class Mixed:
                         f"the features of {part.dictionary.name} in layer {layer} write to layers "
                         f"{', '.join(map(str, written))}, of which others are to stand in for some: name it first."
                     )
-
-    @property
-    def notes(self) -> dict[str, dict[str, Any]]:
-        return {
-            name: note
-            for part in self._parts
-            for name, note in part.dictionary.notes.items()
-            if self._is_of(name, part)
-        }
 
     def _is_of(self, name: str, part: Part) -> bool:
         layer = name.partition("/")[0]
