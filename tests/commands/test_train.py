@@ -113,7 +113,7 @@ def test_a_training_of_other_settings_is_not_gone_on_with_and_says_which_differ(
         (["--kind", "plt", "-o", "OUT"], "--data is wanted: a file of text, or self"),
         (["--kind", "plt", "--data", "none.txt", "-o", "OUT"], "none.txt cannot be read: No such file"),
         (["--kind", "plt", "--data", "EMPTY", "-o", "OUT"], "should hold at least two texts"),
-        (["--kind", "plt", "--data", "self", "-o", "OUT", "--features", "16"], "give one more, 17"),
+        (["--kind", "plt", "--data", "self", "-o", "OUT", "--features", "16", "--active", "4"], "give one more, 17"),
         (["--kind", "plt", "--data", "self", "-o", "OUT", "--features", "20"], "at most half can be active"),
         (["--kind", "plt", "--data", "self", "-o", "FULL"], "is not empty (it holds config.yaml)"),
         (["--kind", "plt", "--data", "self", "-o", "FULL", "--resume"], "holds no training"),
