@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,16 @@ class Fetched:
 
 @dataclass(frozen=True)
 class _Part:
-    """Files of one repository. at: the folder of its snapshot. missing: bytes that are not here. [bytes by path]"""
+    """Files of one repository. at: the folder of its snapshot. missing: bytes that are not here. [bytes by path]
+
+    listed: the cache knows what the repository holds, so that the Hub need not be asked again.
+    """
 
     address: Address
     at: Path
     files: Mapping[str, int]
     missing: Mapping[str, int] = field(default_factory=dict)
+    listed: bool = True
 
 
 def read_address(name: str) -> Address | None:
@@ -161,6 +165,8 @@ def _find(address: Address, choose: Callable[[Mapping[str, int]], Sequence[str]]
                 )
     if offline:
         raise NotFetched(f"{address} is not in the cache on this machine ({cache_folder()}). {_switched_off(address)}")
+    if at is not None and not newest:
+        address = replace(address, revision=at.name)  # what is here is filled up, not replaced
     try:
         with _told(address):
             commit, there, blobs = _hub_listing(address)
@@ -173,7 +179,7 @@ def _find(address: Address, choose: Callable[[Mapping[str, int]], Sequence[str]]
     missing = {
         path: 0 if (kept / blobs[path]).exists() else size for path, size in files.items() if not (at / path).exists()
     }
-    return _Part(address, at, files, missing)
+    return _Part(address, at, files, missing, listed=listing is not None)
 
 
 def _cached_listing(address: Address) -> tuple[Path | None, dict[str, int] | None]:
@@ -249,7 +255,7 @@ def _fetch(parts: Sequence[_Part], folder: Path, progress: Progress | None) -> F
     _check_room(parts[0].address, new)
     done = 0
     for part in parts:
-        if part.missing:
+        if part.missing or not part.listed:
             count = _counter(f"fetching {part.address.repository}", done, new, progress)
             with _told(part.address):
                 _download(part, count)

@@ -320,6 +320,21 @@ def test_without_a_network_what_is_here_is_used_and_what_is_not_is_named(
     assert fetch_transcoders("org/set").folder == found.folder
 
 
+def test_what_another_program_fetched_is_asked_about_once(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hold_set(hub, tmp_path / "set")
+    found = fetch_transcoders("org/set")
+    shutil.rmtree(tmp_path / "cache" / "models--org--set" / "trees")  # as an older huggingface_hub leaves it
+    monkeypatch.setattr("huggingface_hub._tree_cache._IN_MEMORY_TREE_CACHE", {})
+    hub.asked.clear()
+    assert fetch_transcoders("org/set") == Fetched(found.folder, found.files, found.size, new=0)
+    assert hub.asked and not hub.fetched
+    hub.asked.clear()
+    assert fetch_transcoders("org/set").folder == found.folder
+    assert not hub.asked
+
+
 def test_where_the_hub_is_switched_off_nobody_asks_it(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     hold_set(hub, tmp_path / "set")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
