@@ -171,7 +171,15 @@ def test_the_peers_rule_leaves_untraced_features_out_from_the_start():
     graph = graph_of([(0, 2, 1), (1, 2, 9)], "token unselected logit")
 
     assert prune(graph, nodes=1, edges=1).nodes.kind.tolist() == ["token", "unselected", "logit"]
-    assert prune(graph, nodes=1, edges=1, renormalise=True).nodes.kind.tolist() == ["token", "logit"]
+    peers = prune(graph, nodes=1, edges=1, renormalise=True)
+    assert peers.nodes.kind.tolist() == ["token", "logit"]
+    assert peers.kept["influence"] == pytest.approx(0.1)  # of all that arrived
+
+
+def test_a_feature_that_is_explained_stays_though_it_feeds_nothing():
+    #   token 0 --> features 1 and 2 --> feature 3, the goal
+    graph = graph_of([(0, 1, 1), (0, 2, 3), (1, 3, 0.1), (2, 3, 1)], "token feature feature feature", goal=[0, 0, 0, 1])
+    assert prune(graph, nodes=0.5).nodes.feature.tolist()[-1] == 3
 
 
 def test_a_share_of_one_keeps_all_that_leads_somewhere():
