@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from circuits import attribute, load_transcoders, trace
+from circuits import attribute, load_model, load_transcoders, trace
 from circuits.errors import BadOption, UnfitTranscoders
 from circuits.formats import load
 from circuits.model import Model
@@ -20,6 +21,7 @@ from tests.circuits.layouts import write_json
 from tests.circuits.oracle import norms_in_float64
 from tests.circuits.worlds import dictionary_of, model_of, native_of
 
+SHARED = Path(__file__).parents[3] / "shared" / "formats"
 PROMPT = "a red fox runs"
 
 
@@ -136,6 +138,33 @@ def test_an_autoencoder_taken_for_a_transcoder_is_told_from_one_and_the_other_wa
     found = load(tmp_path).to(model.device, model.dtype, whole=True)
     best = find_sites(model, replace(found, reads="not stated", writes="not stated"))[0]
     assert best.reads == best.writes
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no published-layout samples beside this checkout")
+def test_a_sample_of_a_published_set_is_traced_with_neurons_in_the_other_layers():
+    """Llama Scope 1: bfloat16, input and output scaled, one threshold, layer 1 of what the MLPs put out."""
+    place = SHARED / "llama_scope1_sae" / "fnlp" / "Llama3_1-8B-Base-LXM-8x" / "Llama3_1-8B-Base-L1M-8x"
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2}
+    given = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=9, **sizes))
+    for parameter in given.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    model = load_model(given, device="cpu", dtype="float64")
+
+    found = load_transcoders(f"{place}+neurons", model, force=True)
+    run, graph = trace(model, found, [1, 4, 7, 2]), attribute(model, found, [1, 4, 7, 2])
+
+    _, seen = model.run(run.tokens[None], read=[("mlp_output", 1)])
+    acts, out = load(place).reconstruct(seen[("mlp_output", 1)].float())
+    features = run.layer == 1
+    assert set(graph.nodes.kind[graph.nodes.layer == 1]) == {"feature", "error", "bias"}
+    assert run.position[features].unique().tolist() == [1, 2, 3]
+    torch.testing.assert_close(
+        run.activation[features].float(), acts[0, run.position[features], run.unit[features]], rtol=1e-3, atol=1e-3
+    )
+    assert run.errors is not None
+    missed = (seen[("mlp_output", 1)][0] - out[0])[1:]
+    torch.testing.assert_close(run.errors[1, 1:], missed, rtol=1e-3, atol=1e-3 * float(missed.abs().max()))
 
 
 def test_noise_is_no_autoencoder_either():
