@@ -72,7 +72,7 @@ PLOTS = {
     "layers": Plot(
         "The replacement model after a small change, against the model",
         "Of what the layers since have written in answer, the replacement's against the model's: cosine; squared error "
-        "over the model's square; length over the model's. Means over changes.",
+        "over the model's square; length over the model's; by powers of ten. Means over changes.",
         chart_layers,
         4,
         [(style, kind) for kind, style in KINDS.items()],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from graphs.assays import Assay, Disturbance
@@ -11,13 +12,13 @@ from graphs.graph import AttributionGraph
 
 SIZE = (150.0, 110.0)
 KINDS = {"an upstream feature": "kept", "a reader's direction": "taken", "a random direction": "held"}
-LARGEST = 4.0  # what lies above is cut, and told
 FIGURES = {
     "cosine": "cosine",
     "error": "squared error",
     "ratio": "length",
     "stream": "cosine, change included",
 }
+TIMES = ("error", "ratio")  # they may be a hundredfold: by powers of ten, what is none of them is not drawn
 
 
 def chart_layers(graph: AttributionGraph, assay: Assay) -> list[Chart]:
@@ -32,25 +33,40 @@ def chart_layers(graph: AttributionGraph, assay: Assay) -> list[Chart]:
 
 def _chart(found: Sequence[Disturbance], way: str, name: str) -> Chart:
     farthest = max((distance for each in found for distance in each.distance), default=1)
-    values = [value for each in found for value in getattr(each, name)]
-    low, high = span([1.0, *(min(each, LARGEST) for each in values if each == each)])
-    beyond = max([each for each in values if each > LARGEST], default=0.0)
     trails, dots = [], []
     for each in found:
         style = KINDS.get(each.kind, "chance")
-        points = list(zip(map(float, each.distance), getattr(each, name), strict=True))
+        values = getattr(each, name)
+        points = [(float(x), _height(y, name)) for x, y in zip(each.distance, values, strict=True)]
         trails.append(Trail(points, style))
-        for (x, y), count in zip(points, each.count, strict=True):
+        for (x, y), value, count in zip(points, values, each.count, strict=True):
             if y == y:
-                tip = f"{each.kind}, {x:g} layers on: {figure(y)}, mean of {count:,}"
+                tip = f"{each.kind}, {x:g} layers on: {figure(value)}, mean of {count:,}"
                 dots.append(Dot(x, y, tip=tip, radius=2.4, colour=TRAILS[style][0]))
     step = max(1, farthest // 6)
     return Chart(
         title=FIGURES[name],
-        notes=[f"attention {'held' if way == 'frozen' else way}" + (f"; reaches {beyond:.3g}" if beyond else "")],
+        notes=[f"attention {'held' if way == 'frozen' else way}"],
         across=Axis("layers since", 0.5, farthest + 0.5, [(float(n), str(n)) for n in range(1, farthest + 1, step)]),
-        upwards=axis("", low, high, most=4),
+        upwards=_upwards(name, [dot.y for dot in dots]),
         size=SIZE,
         trails=trails,
         dots=dots,
     )
+
+
+def _height(value: float, name: str) -> float:
+    """Where a figure stands: itself, or its power of ten."""
+    if name not in TIMES:
+        return value
+    return math.log10(value) if 0 < value < math.inf else math.nan
+
+
+def _upwards(name: str, heights: Sequence[float]) -> Axis:
+    """One, as in the model, is always on it."""
+    if name not in TIMES:
+        return axis("", *span([1.0, *heights]), most=4)
+    low, high = math.floor(min([0.0, *heights])), math.ceil(max([0.0, *heights]))
+    high += low == high
+    ticks = [(float(power), f"{10.0**power:g}") for power in range(low, high + 1)]
+    return Axis("", low - 0.1, high + 0.1, ticks)

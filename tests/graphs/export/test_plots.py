@@ -54,7 +54,7 @@ def assayed(**parts):
         "controls": [Control("graphs of other prompts", "what survives", 0.9, [0.1, 0.2], 0.3)],
         "between": [Between([1, 1], [2, 2], [1, 5], [0.5, 0.1], [0.375, 0.0], [0.5, 0.25], [0.75, 0.5], [0.5, NAN], 3)],
         "disturbances": [
-            Disturbance("a random direction", way, [1, 2], [9, 4], [0.9, 0.7], [0.1, NAN], [1.0, 270.0], [1.0, 0.9])
+            Disturbance("a random direction", way, [1, 2], [9, 4], [0.9, 0.7], [0.1, NAN], [1.0, 100.0], [1.0, 0.9])
             for way in ("live", "frozen")
         ],
         "prunings": [Prunings([[0.7, 0.9], [0.8, 0.9]], [1.0, 0.5, 0.5, 1.0, 0.0], [1.0] * 4)],
@@ -161,10 +161,14 @@ def test_a_kind_of_change_has_the_same_line_whatever_else_was_tried():
     samples = dict(map(reversed, PLOTS["layers"].samples))
 
     assert [trail.style for trail in cosine.trails] == [samples["a random direction"]]
-    assert [dot.y for dot in cosine.dots] == [0.9, 0.7] and [dot.y for dot in error.dots] == [0.1]
+    assert [dot.y for dot in cosine.dots] == [0.9, 0.7] and [dot.y for dot in error.dots] == [-1.0]
     assert "mean of 4" in cosine.dots[1].tip
-    # What is far too long is cut, and told.
-    assert length.upwards.high < 5 and length.notes == ["attention live; reaches 270"]
+    # Lengths and errors stand at their powers of ten.
+    assert [dot.y for dot in length.dots] == [0.0, 2.0] and [words for _, words in length.upwards.ticks] == [
+        "1",
+        "10",
+        "100",
+    ]
 
 
 @pytest.mark.parametrize("theme", THEMES)
