@@ -92,6 +92,11 @@ def load(folder: str | Path) -> Transcoders:
     return found.to(torch.device("cpu"), torch.float32, whole=found.size <= IN_MEMORY)
 
 
+def is_for_attention(folder: str | Path) -> bool:
+    """Whether a folder holds a set in a layout of ATTENTION."""
+    return any(layout.recognises(Path(folder)) for layout in ATTENTION.values())
+
+
 def load_attention(folder: str | Path) -> Lorsa:
     """The set for attention in a folder of a layout in ATTENTION; otherwise as `load`.
 

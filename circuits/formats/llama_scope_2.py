@@ -47,7 +47,7 @@ def _read(folder: Path) -> Layer:
     if config.get("sae_type") == "lorsa":
         raise DamagedTranscoders(
             f"{folder} holds Lorsa heads: they replace attention, and MLPs are wanted here. Give the `transcoder` "
-            "folder of the same set, and this one for attention (--attention)."
+            "folder of the same set with this one behind it: TRANSCODERS+LORSA."
         )
     check_arithmetic(
         path,

@@ -19,6 +19,7 @@ from torch import Tensor
 from circuits.errors import BadPrompt, UnfitTranscoders
 from circuits.model import Model
 from circuits.sampling import sample_prompts
+from circuits.transcoders.lorsa import Lorsa
 from circuits.transcoders.transcoders import Transcoders
 
 TOKENS = 256  # measured on, about; of a set that stays in its files, an eighth
@@ -31,6 +32,8 @@ AT_ONCE = 2**26  # activations held at once
 READS = ("mlp_input", "mlp_normalised", "residual_mid")
 WRITES = ("mlp_output", "mlp_raw")
 PAIRS = (*product(READS, WRITES), *((site, site) for site in WRITES))  # the last ones are autoencoders'
+ATTENTION_READS = ("attention_input", "attention_normalised")
+ATTENTION_WRITES = ("attention_output", "attention_raw")
 
 CAUSES = {
     "mlp_input": "the norm's gain included",
@@ -38,6 +41,10 @@ CAUSES = {
     "residual_mid": "the residual stream before the norm",
     "mlp_output": "the output as it joins the residual stream",
     "mlp_raw": "the output before the norm behind it",
+    "attention_input": "the norm's gain included",
+    "attention_normalised": "the norm's gain excluded",
+    "attention_output": "the output as it joins the residual stream",
+    "attention_raw": "the output before the norm behind it",
 }
 
 TEXT = (
@@ -112,7 +119,27 @@ def measure(model: Model, transcoders: Transcoders, prompts: Sequence[Int[Tensor
     return Fit(transcoders.reads, transcoders.writes, len(y[0]), l0, fvu)
 
 
-def check_fit(model: Model, transcoders: Transcoders) -> Fit:
+@torch.no_grad()
+def measure_attention(model: Model, attention: Lorsa, prompts: Sequence[Int[Tensor, "pos"]]) -> Fit:
+    """The same of a set for attention, the first position of each prompt left out."""
+    real: list[list[Tensor]] = [[] for _ in attention.numbers]
+    made: list[list[Tensor]] = [[] for _ in attention.numbers]
+    live = [0] * len(attention.numbers)
+    sites = [(site, number) for site in (attention.reads, attention.writes) for number in attention.numbers]
+    for prompt in prompts:
+        _, seen = model.run(prompt[None], read=sites)
+        for at, number in enumerate(attention.numbers):
+            acts = attention.activations(number, seen[(attention.reads, number)][0])[1:]
+            live[at] += int((acts != 0).sum())
+            made[at].append(attention.decode(number, acts) + attention.bias(number))
+            real[at].append(seen[(attention.writes, number)][0, 1:])
+    centred = model.family.norm == "layer"
+    fvu = [_unexplained(torch.cat(y), torch.cat(out), centred) for y, out in zip(real, made, strict=True)]
+    tokens = sum(map(len, real[0]))
+    return Fit(attention.reads, attention.writes, tokens, [each / max(1, tokens) for each in live], fvu)
+
+
+def check_fit(model: Model, transcoders: Transcoders | Lorsa) -> Fit:
     """Measure a set, and refuse it where it does not fit.
 
     Raises:
@@ -120,11 +147,11 @@ def check_fit(model: Model, transcoders: Transcoders) -> Fit:
             declares or a fifth, or it fits much better with other tensors, which the message then names.
     """
     prompts = _prompts(model, TOKENS // 8 if transcoders.unchecked else TOKENS)
-    found = measure(model, transcoders, prompts)
+    own = (transcoders.reads, transcoders.writes)
+    found = _measure_at(model, transcoders, own, prompts)
     reason = _reason(transcoders, found)
     if not reason and median(found.fvu) < DOUBTFUL:
         return found
-    own = (transcoders.reads, transcoders.writes)
     others = [_measure_at(model, transcoders, pair, prompts) for pair in _pairs(transcoders) if pair != own]
     best = min(others, key=lambda fit: median(fit.fvu))
     fits_better = median(best.fvu) < BETTER * median(found.fvu) and not _reason(transcoders, best)
@@ -159,23 +186,28 @@ def find_sites(model: Model, transcoders: Transcoders) -> list[Fit]:
     return sorted(tried, key=lambda fit: median(fit.fvu))
 
 
-def _pairs(transcoders: Transcoders) -> list[tuple[str, str]]:
+def _pairs(transcoders: Transcoders | Lorsa) -> list[tuple[str, str]]:
     """What a set could read and write; one with a skip or with later layers to write is no autoencoder."""
+    if isinstance(transcoders, Lorsa):
+        return list(product(ATTENTION_READS, ATTENTION_WRITES))
     plain = transcoders.W_skip is None and not transcoders.cross_layer
     return [(reads, writes) for reads, writes in PAIRS if plain or reads != writes]
 
 
 def _measure_at(
-    model: Model, transcoders: Transcoders, pair: tuple[str, str], prompts: Sequence[Int[Tensor, "pos"]]
+    model: Model, transcoders: Transcoders | Lorsa, pair: tuple[str, str], prompts: Sequence[Int[Tensor, "pos"]]
 ) -> Fit:
+    if isinstance(transcoders, Lorsa):
+        return measure_attention(model, replace(transcoders, reads=pair[0], writes=pair[1]), prompts)
     return measure(model, replace(transcoders, reads=pair[0], writes=pair[1]), prompts)
 
 
-def _reason(transcoders: Transcoders, fit: Fit) -> str:
+def _reason(transcoders: Transcoders | Lorsa, fit: Fit) -> str:
     if not any(fit.l0):
         return "no feature is ever active"
     if not median(fit.fvu) < POOR:
-        return "it explains next to nothing of what the MLPs put out"
+        what = "attention puts" if isinstance(transcoders, Lorsa) else "the MLPs put"
+        return f"it explains next to nothing of what {what} out"
     declared = transcoders.declared
     if declared and not declared / FAR <= _mean(fit.l0) <= declared * FAR:
         return f"{_mean(fit.l0):.3g} features are active at a token, its publisher says {declared:.3g}"

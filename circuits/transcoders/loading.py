@@ -10,19 +10,21 @@ from pathlib import Path
 import torch
 
 from circuits.errors import BadOption, NotFetched, UnfitTranscoders, UnknownTranscoders
-from circuits.formats import IN_MEMORY, load
+from circuits.formats import IN_MEMORY, is_for_attention, load, load_attention
 from circuits.formats.files import UNSTATED
 from circuits.hub import Progress, fetch_transcoders, read_address
 from circuits.model import Model
 from circuits.published import shipped_folder, shipped_transcoders
 from circuits.transcoders.autoencoders import Autoencoders
 from circuits.transcoders.base import Dictionary
-from circuits.transcoders.fit import WRITES, check_fit, find_sites
+from circuits.transcoders.fit import ATTENTION_READS, ATTENTION_WRITES, WRITES, check_fit, find_sites
+from circuits.transcoders.lorsa import Lorsa
 from circuits.transcoders.mixed import Mixed, Part
 from circuits.transcoders.naming import SetName, read_name, split_names
 from circuits.transcoders.neurons import RULES, Neurons
 from circuits.transcoders.stepped import SteppedTranscoders
 from circuits.transcoders.transcoders import Transcoders
+from circuits.transcoders.with_attention import put_beside
 
 
 def load_transcoders(
@@ -35,9 +37,11 @@ def load_transcoders(
         is in the Hub's cache is taken as it is, what is not is fetched: see `circuits.hub`.
         "SET+neurons" takes the model's own neurons in the layers that the set has not; "SET+SET" joins what lies in two
         places. Of a layer that several have, the first named is taken; "SET@L0-2,5" takes these layers alone.
+        A set for attention (Lorsa) stands beside them, in the layers that it has: "SET+LORSA", "neurons+LORSA@L2".
         "@SITE" behind a name says where the set reads or writes, whatever its files say: mlp_input, mlp_normalised or
-        residual_mid, mlp_output or mlp_raw; an autoencoder "@mlp_raw@mlp_raw". "@RULE" is for autoencoders of MLP
-        outputs, and the same as for neurons: how the MLP is made linear that they are read through.
+        residual_mid, mlp_output or mlp_raw; an autoencoder "@mlp_raw@mlp_raw"; a set for attention attention_input or
+        attention_normalised, attention_output or attention_raw. "@RULE" is for autoencoders of MLP outputs, and the
+        same as for neurons: how the MLP is made linear that they are read through.
     force: use it though it does not fit. progress: told the bytes that are fetched.
 
     A set of more than 2^29 numbers stays in its files; what is needed of it is read when it is needed.
@@ -53,16 +57,19 @@ def load_transcoders(
     if not isinstance(name, str | Path):
         raise UnknownTranscoders(f"transcoders are named by a shipped name, a folder or 'neurons', found {name!r}.")
     wanted = [read_name(each) for each in split_names(str(name))]
-    opened = [_open(each, model, progress) for each in wanted]
-    _check_whole(opened, model)
-    made = [_finish(found, each, model, force) for found, each in zip(opened, wanted, strict=True)]
-    if len(made) == 1:
-        return made[0]
-    layers = [range(model.layers) if isinstance(found, Neurons) else found.of_layers for found in opened]
-    return Mixed([Part(each, numbers) for each, numbers in zip(made, layers, strict=True)])
+    found = [(_open(each, model, progress), each) for each in wanted]
+    attention = [each for each, _ in found if isinstance(each, Lorsa)]
+    opened = [(each, said) for each, said in found if not isinstance(each, Lorsa)]
+    _check_attention(attention, [each for each, _ in opened])
+    _check_whole([each for each, _ in opened], model)
+    made = [_finish(each, said, model, force) for each, said in opened]
+    layers = [range(model.layers) if isinstance(each, Neurons) else each.of_layers for each, _ in opened]
+    parts = [Part(each, numbers) for each, numbers in zip(made, layers, strict=True)]
+    mlps = made[0] if len(made) == 1 else Mixed(parts)
+    return put_beside(mlps, _finish_attention(attention[0], model, force)) if attention else mlps
 
 
-def _open(wanted: SetName, model: Model, progress: Progress | None) -> Transcoders | Neurons:
+def _open(wanted: SetName, model: Model, progress: Progress | None) -> Transcoders | Neurons | Lorsa:
     """What a name stands for, its large weights still in their files."""
     kind, _, rule = wanted.plain.partition("/")
     if kind == "neurons" and not Path(wanted.plain).is_dir():
@@ -76,7 +83,10 @@ def _open(wanted: SetName, model: Model, progress: Progress | None) -> Transcode
     # A graph keeps the name: whoever reads it may stand in another folder.
     local = folder is not None and wanted.plain not in shipped_transcoders()
     called = f"{os.path.abspath(wanted.plain)}{wanted.said}" if local else str(wanted)
-    found = load(folder or _fetched(wanted.plain, progress))
+    folder = folder or _fetched(wanted.plain, progress)
+    if is_for_attention(folder):
+        return _open_attention(folder, replace(wanted, plain=called.removesuffix(wanted.said)), model)
+    found = load(folder)
     both = wanted.writes if _autoencodes(found) else None
     reads, writes = wanted.reads or both or found.reads, wanted.writes or found.writes
     found = replace(found, name=called, reads=reads, writes=writes)
@@ -97,6 +107,52 @@ def _finish(found: Transcoders | Neurons, wanted: SetName, model: Model, force: 
     if not force and not shipped:
         check_fit(model, found)
     return Autoencoders(found, model, rule=wanted.rule or RULES[0]) if _autoencodes(found) else found
+
+
+def _open_attention(folder: Path, wanted: SetName, model: Model) -> Lorsa:
+    """A set for attention, its large weights still in their files where they are many."""
+    found = load_attention(folder)
+    if wanted.rule is not None:
+        raise BadOption(
+            f"{wanted}: @{wanted.rule} says how an MLP is made linear, and this set stands in for attention."
+        )
+    for site, allowed in ((wanted.reads, ATTENTION_READS), (wanted.writes, ATTENTION_WRITES)):
+        if site is not None and site not in allowed:
+            raise BadOption(f"{wanted}: a set for attention is at {', '.join(allowed)}, found {site}.")
+    reads, writes = wanted.reads or found.reads, wanted.writes or found.writes
+    found = replace(found, name=str(wanted), reads=reads, writes=writes)
+    layers = 1 + max(found.numbers)
+    if layers > model.layers or found.d_model != model.d_model:
+        raise UnfitTranscoders(
+            f"{model.name} has {model.layers} layers of width {model.d_model}, but {found.name} is for attention in "
+            f"{layers} layers of width {found.d_model}: give the set made for this model."
+        )
+    lacking = sorted(set(wanted.layers or ()) - set(found.numbers))
+    if lacking:
+        raise UnfitTranscoders(
+            f"{found.name}: it has no layer {', '.join(map(str, lacking))}, but {', '.join(map(str, found.numbers))}."
+        )
+    return found if wanted.layers is None else found.only(wanted.layers)
+
+
+def _finish_attention(found: Lorsa, model: Model, force: bool) -> Lorsa:
+    """A set for attention in its place, and measured."""
+    found = found.to(model.device, model.dtype, whole=found.size <= IN_MEMORY)
+    if not force:
+        check_fit(model, found)
+    return found
+
+
+def _check_attention(attention: Sequence[Lorsa], others: Sequence[Transcoders | Neurons]) -> None:
+    """See that attention is replaced once, and MLPs too."""
+    if len(attention) > 1:
+        names = " and ".join(each.name for each in attention)
+        raise UnfitTranscoders(f"{names} both stand in for attention: give one of them.")
+    if attention and not others:
+        raise UnfitTranscoders(
+            f"{attention[0].name} stands in for attention alone: name what stands in for the MLPs too, as in "
+            f"neurons+{attention[0].name}."
+        )
 
 
 def _folder(name: str) -> Path | None:

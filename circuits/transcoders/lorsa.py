@@ -20,10 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import DamagedTranscoders
+from circuits.transcoders.mapped import Mapped
 from circuits.transcoders.transcoders import FEW, activate
 
 # The fields that hold one tensor a layer: those as large as the set, and those that are small beside it.
 LARGE = ("W_Q", "W_K", "W_V", "W_O")
+NUMBERS = ("score_scale", "rotation", "k", "zoom", "scale")
 SMALL = ("b_Q", "b_K", "b_V", "b_O", "query_gain", "key_gain", "threshold", "rank")
 
 
@@ -176,6 +178,17 @@ class Lorsa:
     def bias(self, layer: int) -> Float[Tensor, "d_model"]:
         """The constant part of what it says the attention puts out."""
         return self.b_O[self.numbers.index(layer)]
+
+    def only(self, numbers: Sequence[int]) -> Lorsa:
+        """Some of its layers, by the model's numbers of them."""
+
+        def picked(weights: Sequence) -> Mapped:
+            places = [self.numbers.index(number) for number in numbers]
+            return Mapped([lambda at=at: weights[at] for at in places])
+
+        per_layer = {name: getattr(self, name) for name in (*LARGE, *SMALL, *NUMBERS)}
+        found = {name: picked(weights) for name, weights in per_layer.items() if weights is not None}
+        return replace(self, **found, numbers=tuple(numbers))
 
     def to(self, device: torch.device, dtype: torch.dtype, *, whole: bool) -> Lorsa:
         """The same set, its small tensors moved; with `whole` the large ones too, read from their files and checked.

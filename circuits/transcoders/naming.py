@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuits.transcoders.fit import READS, WRITES
+from circuits.transcoders.fit import ATTENTION_READS, ATTENTION_WRITES, READS, WRITES
 from circuits.transcoders.neurons import RULES
 
 _LAYERS = re.compile(r"L\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*")
@@ -56,8 +56,8 @@ def _meaning(word: str, found: dict[str, str]) -> str | None:
     meanings = {
         "layers": _LAYERS.fullmatch(word) is not None,
         "rule": word in RULES,
-        "writes": word in WRITES,
-        "reads": word in READS or word in WRITES,
+        "writes": word in (*WRITES, *ATTENTION_WRITES),
+        "reads": word in (*READS, *WRITES, *ATTENTION_READS),
     }
     return next((name for name, fits in meanings.items() if fits and name not in found), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, cast
 
 from circuits.model import Model
@@ -15,6 +16,9 @@ class WithAttention:
     def __init__(self, mlps: Dictionary, attention: Lorsa) -> None:
         self.mlps = mlps
         self.attention = attention
+        self.name = f"{mlps.name}+{attention.name}"
+        both = f"{mlps.content_hash} {attention.content_hash} {attention.numbers}"
+        self.content_hash = hashlib.sha256(both.encode()).hexdigest()[:12]
         self.notes: dict[str, dict[str, Any]] = {**mlps.notes, **attention.notes}
 
     def __getattr__(self, name: str) -> Any:

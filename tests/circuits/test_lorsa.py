@@ -201,7 +201,7 @@ def test_each_kind_of_set_is_told_where_it_belongs(tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
 
-    with pytest.raises(DamagedTranscoders, match="--attention"):
+    with pytest.raises(DamagedTranscoders, match=r"TRANSCODERS\+LORSA"):
         load(tmp_path)
     with pytest.raises(UnknownTranscoders, match="no set for attention"):
         load_attention(empty)
