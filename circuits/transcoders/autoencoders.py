@@ -16,11 +16,12 @@ Bricken et al. 2023, "Towards Monosemanticity"; Lieberum et al. 2024, "Gemma Sco
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.frozen import FrozenNorm
-from circuits.model import Model
+from circuits.model import Model, Norm
 from circuits.transcoders.base import StandIn
 from circuits.transcoders.neurons import RULES, Neurons
 from circuits.transcoders.transcoders import Transcoders
@@ -59,8 +60,9 @@ class Autoencoders:
 
     def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
         out = self._neurons.output(self._numbers[layer], x)
-        norm = self._post_norm(layer, out.flatten(0, -2))
-        if norm is not None:
+        behind = self._post_norms[layer]
+        if behind is not None:
+            norm = self._held(behind, out.flatten(0, -2))
             out = norm.apply(out.flatten(0, -2)).view_as(out)
             out = out if norm.bias is None else out + norm.bias
         return self._set.activations(layer, out)
@@ -69,18 +71,17 @@ class Autoencoders:
         self, layer: int, x: Float[Tensor, "n d_in"], unit: Int[Tensor, "n"]
     ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
         encoder, constant = self._set.reading(layer, x, unit)
-        norm = self._post_norm(layer, self._neurons.output(self._numbers[layer], x))
-        if norm is not None:
+        behind = self._post_norms[layer]
+        if behind is not None:
+            places, which = torch.unique_consecutive(x, dim=0, return_inverse=True)
+            norm = self._held(behind, self._neurons.output(self._numbers[layer], places))
             constant = constant if norm.bias is None else constant + encoder @ norm.bias
-            encoder = norm.transpose(encoder)
+            encoder = norm.transpose(encoder, which)
         vector, rest = self._neurons.read_output(self._numbers[layer], x, encoder)
         return vector, constant + rest
 
-    def _post_norm(self, layer: int, out: Float[Tensor, "n d_out"]) -> FrozenNorm | None:
-        """The norm behind the MLP with the denominators that these outputs have."""
-        norm = self._post_norms[layer]
-        if norm is None:
-            return None
+    def _held(self, norm: Norm, out: Float[Tensor, "n d_out"]) -> FrozenNorm:
+        """The norm behind an MLP with the denominators that these outputs have."""
         spread = out - out.mean(-1, keepdim=True) if self._centred else out
         scale = (spread.square().mean(-1, keepdim=True) + self._epsilon).sqrt()
         return FrozenNorm(norm.gain, norm.bias, scale, self._centred)
