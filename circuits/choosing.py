@@ -102,7 +102,7 @@ def sets_among(files: Iterable[str]) -> dict[str, list[str]]:
 
 
 def split_address(address: str) -> tuple[str, str, str | None] | None:
-    """Repository, file and revision of hf://ORG/NAME/FILE?revision=R, as circuit-tracer lists files; None if it is none."""
+    """Repository, file and revision of hf://ORG/NAME/FILE?revision=R, as circuit-tracer lists files; else None."""
     url = urlsplit(address)
     parts = PurePosixPath(url.netloc + url.path).parts
     if url.scheme != "hf" or len(parts) < 3 or ".." in parts:
