@@ -27,6 +27,7 @@ from graphs.graph import AttributionGraph
 DIGITS = 7  # of every number in the page
 PATHS = 5
 POLICY = "default-src 'none'; img-src blob:; style-src 'unsafe-inline'; script-src 'sha256-{}'"
+TOLD = "registration ablations statistics verdicts seconds skipped".split()  # of an assay, besides its plots
 MOST_SUGGESTED = 400  # units of a graph for which groups are suggested
 # Where each theme's colours hold; later ones go before earlier ones.
 WHEN = {"light": "{}", "dark": "@media (prefers-color-scheme: dark){{{}}}", "print": "@media print{{{}}}"}
@@ -103,7 +104,9 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
             "scores": scores(graph).to_json(),
             "kept": graph.kept,
             "made": {name: graph.provenance[name] for name in graph.provenance if name != "feature_notes"},
-            "assay": None if assay is None else assay.to_json(),
+            "assay": None
+            if assay is None
+            else {name: record for name, record in assay.to_json().items() if name in TOLD},
         }
     )
 

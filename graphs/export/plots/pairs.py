@@ -12,6 +12,7 @@ from graphs.graph import AttributionGraph
 from graphs.wording import name_node
 
 SIZE = (250.0, 250.0)
+MOST = 600  # pairs that a chart shows, those of most influence
 KINDS = {  # as figures are named -> in words
     "near": "joined by an edge",
     "far": "joined by longer paths only",
@@ -26,6 +27,7 @@ class Pair:
     source: int
     target: int
     hops: int
+    influence: float
     predicted: float
     measured: float
 
@@ -40,11 +42,10 @@ def _charts(graph: AttributionGraph, assay: Assay, found: Between) -> list[Chart
     groups = {which: pairs for which, pairs in groups.items() if groups[which[0], ""]}
     every = [value for pairs in groups.values() for pair in pairs for value in (pair.predicted, pair.measured)]
     low, high = span(every)
-    left_out = f", {found.left_out:,} of less influence left out" if found.left_out else ""
     return [
         Chart(
             title=KINDS[kind],
-            notes=[f"{MODES[mode]}; {len(pairs):,} pairs{left_out}", say_figures(assay, mode, f"{kind}_")],
+            notes=[f"{MODES[mode]}; {_count(pairs, found.left_out)}", say_figures(assay, mode, f"{kind}_")],
             across=axis("predicted change, share of the value", low, high),
             upwards=axis("measured change, share of the value", low, high),
             size=SIZE,
@@ -57,22 +58,27 @@ def _charts(graph: AttributionGraph, assay: Assay, found: Between) -> list[Chart
 
 
 def _of_kind(found: Between, kind: str, mode: str) -> list[Pair]:
-    columns = (found.source, found.target, found.hops, found.direct, found.predicted)
+    came = found.measured_frozen if mode else found.measured
+    columns = (found.source, found.target, found.hops, found.influence, found.direct, found.predicted, came)
     pairs = []
-    for source, target, hops, direct, predicted, measured in zip(
-        *columns, found.measured_frozen if mode else found.measured, strict=True
-    ):
+    for source, target, hops, influence, direct, predicted, measured in zip(*columns, strict=True):
         less = direct if kind == "beyond" else 0.0
         belongs = predicted != direct if kind == "beyond" else (hops == 1) == (kind == "near")
-        pair = Pair(source, target, hops, predicted - less, measured - less)
+        pair = Pair(source, target, hops, influence, predicted - less, measured - less)
         if belongs and pair.predicted == pair.predicted and pair.measured == pair.measured:
             pairs.append(pair)
-    return pairs
+    return sorted(pairs, key=lambda pair: -pair.influence)
+
+
+def _count(pairs: Sequence[Pair], left_out: int) -> str:
+    """How many are shown, and how many are not."""
+    shown = f"the {MOST:,} strongest of {len(pairs):,} pairs" if len(pairs) > MOST else f"{len(pairs):,} pairs"
+    return f"{shown}, {left_out:,} left out of all" if left_out else shown
 
 
 def _dots(graph: AttributionGraph, pairs: Sequence[Pair]) -> list[Dot]:
     dots = []
-    for pair in pairs:
+    for pair in reversed(pairs[:MOST]):  # the strongest above the others
         names = f"{name_node(graph, pair.source)} → {name_node(graph, pair.target)}"
         hops = f"{pair.hops} hop{'s' * (pair.hops > 1)}"
         said = f"predicted {figure(pair.predicted)}, measured {figure(pair.measured)} of its value"

@@ -132,16 +132,19 @@ def test_what_longer_paths_do_is_told_apart_from_what_an_edge_does():
     charts = chart_plots(GRAPH, assayed())["pairs"]
 
     assert [(chart.title, chart.notes[0], len(chart.dots)) for chart in charts] == [
-        ("joined by an edge", "attention live; 1 pairs, 3 of less influence left out", 1),
-        ("joined by an edge", "attention held; 1 pairs, 3 of less influence left out", 1),
-        ("joined by longer paths only", "attention live; 1 pairs, 3 of less influence left out", 1),
-        ("joined by longer paths only", "attention held; 0 pairs, 3 of less influence left out", 0),
-        ("longer paths, less the edge's own part", "attention live; 2 pairs, 3 of less influence left out", 2),
-        ("longer paths, less the edge's own part", "attention held; 1 pairs, 3 of less influence left out", 1),
+        ("joined by an edge", "attention live; 1 pairs, 3 left out of all", 1),
+        ("joined by an edge", "attention held; 1 pairs, 3 left out of all", 1),
+        ("joined by longer paths only", "attention live; 1 pairs, 3 left out of all", 1),
+        ("joined by longer paths only", "attention held; 0 pairs, 3 left out of all", 0),
+        ("longer paths, less the edge's own part", "attention live; 2 pairs, 3 left out of all", 2),
+        ("longer paths, less the edge's own part", "attention held; 1 pairs, 3 left out of all", 1),
     ]
     near, far, beyond = ([(dot.x, dot.y, dot.about) for dot in chart.dots] for chart in charts[::2])
     assert near == [(0.5, 0.75, 1)] and far == [(0.25, 0.5, 1)]
-    assert beyond == [(0.125, 0.375, 1), (0.25, 0.5, 1)]  # the edge's own part was 0.375
+    assert beyond == [(0.25, 0.5, 1), (0.125, 0.375, 1)]  # the edge's own part was 0.375
+    many = Between([1] * 700, [2] * 700, [1] * 700, [i / 700 for i in range(700)], *[[0.5] * 700] * 4, 0)
+    live, _ = chart_plots(GRAPH, assayed(between=[many]))["pairs"]
+    assert live.notes[0] == "attention live; the 600 strongest of 700 pairs" and len(live.dots) == 600
     assert "feature 1" in charts[2].dots[0].tip and "5 hops" in charts[2].dots[0].tip
     assert "slope 0.5" in charts[4].notes[1] and charts[0].notes[1] == ""
 
