@@ -104,11 +104,14 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
             "scores": scores(graph).to_json(),
             "kept": graph.kept,
             "made": {name: graph.provenance[name] for name in graph.provenance if name != "feature_notes"},
-            "assay": None
-            if assay is None
-            else {name: record for name, record in assay.to_json().items() if name in TOLD},
+            "assay": _told(assay),
         }
     )
+
+
+def _told(assay: Assay | None) -> dict[str, Any] | None:
+    record = {} if assay is None else assay.to_json()
+    return {name: record[name] for name in TOLD} if record else None
 
 
 def _suggested(graph: AttributionGraph) -> dict[str, list[int]]:

@@ -72,7 +72,11 @@ def _of_kind(found: Between, kind: str, mode: str) -> list[Pair]:
 
 def _count(pairs: Sequence[Pair], left_out: int) -> str:
     """How many are shown, and how many are not."""
-    shown = f"the {MOST:,} strongest of {len(pairs):,} pairs" if len(pairs) > MOST else f"{len(pairs):,} pairs"
+    shown = (
+        f"the {MOST:,} strongest of {len(pairs):,} pairs"
+        if len(pairs) > MOST
+        else f"{len(pairs):,} pair{'s' * (len(pairs) != 1)}"
+    )
     return f"{shown}, {left_out:,} left out of all" if left_out else shown
 
 

@@ -132,12 +132,12 @@ def test_what_longer_paths_do_is_told_apart_from_what_an_edge_does():
     charts = chart_plots(GRAPH, assayed())["pairs"]
 
     assert [(chart.title, chart.notes[0], len(chart.dots)) for chart in charts] == [
-        ("joined by an edge", "attention live; 1 pairs, 3 left out of all", 1),
-        ("joined by an edge", "attention held; 1 pairs, 3 left out of all", 1),
-        ("joined by longer paths only", "attention live; 1 pairs, 3 left out of all", 1),
+        ("joined by an edge", "attention live; 1 pair, 3 left out of all", 1),
+        ("joined by an edge", "attention held; 1 pair, 3 left out of all", 1),
+        ("joined by longer paths only", "attention live; 1 pair, 3 left out of all", 1),
         ("joined by longer paths only", "attention held; 0 pairs, 3 left out of all", 0),
         ("longer paths, less the edge's own part", "attention live; 2 pairs, 3 left out of all", 2),
-        ("longer paths, less the edge's own part", "attention held; 1 pairs, 3 left out of all", 1),
+        ("longer paths, less the edge's own part", "attention held; 1 pair, 3 left out of all", 1),
     ]
     near, far, beyond = ([(dot.x, dot.y, dot.about) for dot in chart.dots] for chart in charts[::2])
     assert near == [(0.5, 0.75, 1)] and far == [(0.25, 0.5, 1)]
