@@ -299,3 +299,9 @@ def test_a_prompt_of_special_tokens_only_is_told_by_them(tmp_path):
 
     assert saved(("<bos>", "<eos>")) == "<bos> <eos>"
     assert saved(("<bos>", "dallas")) == "dallas"
+
+
+def test_what_is_explained_is_part_of_what_a_graph_is(tmp_path):
+    edges, kinds = [(0, 1, 1.0), (0, 2, 1.0)], "token logit logit"
+    ids = {Store(tmp_path).save(graph_of(edges, kinds, goal=goal), name="same") for goal in ([0, 0.9, 0.1], [0, 1, 0])}
+    assert len(ids) == 2

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from graphs import Assay, Store, Verdict
-from graphs.errors import CannotWrite
+from graphs.errors import CannotWrite, ForeignFolder
+from graphs.records import read_sheet
 from graphs.staging import SAVING, land, recover, staging
 from tests.worlds import graph_of
 
@@ -205,3 +206,25 @@ def test_a_disk_that_refuses_is_told_and_what_was_there_stays(tmp_path, monkeypa
 
     assert store.assay(id).verdicts == assay(1).verdicts
     assert os.listdir(tmp_path) == [id]
+
+
+def test_what_was_replaced_while_it_was_read_is_read_again_and_what_is_damaged_is_not(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(0))
+    turns = []
+
+    def replaced_meanwhile(folder):
+        turns.append(folder)
+        if len(turns) == 1:
+            Store(tmp_path).save(small(), assay(1))
+            raise ForeignFolder("half of the one, half of the other")
+        return read_sheet(folder)
+
+    monkeypatch.setattr("graphs.store.read_sheet", replaced_meanwhile)
+    found = store.assay(id)
+    assert found is not None and found.verdicts[0].number == 1 and len(turns) == 2
+
+    (tmp_path / id / "graph.json").write_text("{}")
+    with pytest.raises(ForeignFolder, match="no record of ours"):
+        store.assay(id)
+    assert len(turns) == 3
