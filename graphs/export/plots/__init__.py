@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphs.assays import Assay
-from graphs.errors import BadOption
+from graphs.errors import BadOption, ForeignFolder
 from graphs.export.lettering import wrap
 from graphs.export.plots.charts import Chart, Marks, lay_out_charts
 from graphs.export.plots.controls import chart_controls
@@ -108,9 +108,28 @@ PLOTS = {
 def chart_plots(
     graph: AttributionGraph, assay: Assay | None, which: Sequence[str] = tuple(PLOTS)
 ) -> dict[str, list[Chart]]:
-    """The charts of each plot that has something to show."""
-    charts = {} if assay is None else {name: PLOTS[name].charts(graph, assay) for name in which}
+    """The charts of each plot that has something to show.
+
+    Raises:
+        ForeignFolder: the assay names nodes that the graph does not have.
+    """
+    if assay is None:
+        return {}
+    _check_rows(graph, assay)
+    charts = {name: PLOTS[name].charts(graph, assay) for name in which}
     return {name: found for name, found in charts.items() if found}
+
+
+def _check_rows(graph: AttributionGraph, assay: Assay) -> None:
+    rows = [each.node for each in (*assay.ablations, *assay.doses)]
+    rows += [row for each in assay.contributions for row in each.node]
+    rows += [row for each in assay.between for row in (*each.source, *each.target)]
+    strange = [row for row in rows if not 0 <= row < len(graph.nodes)]
+    if strange:
+        raise ForeignFolder(
+            f"the assay names node {strange[0]}, and the graph has nodes 0 to {len(graph.nodes) - 1}: it is of another "
+            "graph. Test this one with `circuits check`."
+        )
 
 
 def compose_plots(

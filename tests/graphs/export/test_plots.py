@@ -25,7 +25,7 @@ from graphs.assays import (
     Rewording,
     Subset,
 )
-from graphs.errors import BadOption
+from graphs.errors import BadOption, ForeignFolder
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plots
 from graphs.export.plots.charts import axis
@@ -209,6 +209,18 @@ def test_what_was_not_measured_is_named_and_nothing_at_all_is_refused(tmp_path):
         draw(GRAPH, tmp_path / "x.svg", picture="assay")
     with pytest.raises(BadOption, match="predictions, doses"):
         draw(GRAPH, tmp_path / "x.svg", picture="nonsense")
+
+
+@pytest.mark.parametrize("row", [-1, 5])
+def test_an_assay_of_another_graph_is_told_from_one_of_this(row, tmp_path):
+    foreign = {
+        "ablations": [ablation(row, -1.0, -1.0, -1.0)],
+        "contributions": [Contributions([row], [0.5], [0.1])],
+        "between": [Between([1], [row], [1], [0.5], [0.5], [0.5], [0.5], [0.5], 0)],
+    }
+    for name, records in foreign.items():
+        with pytest.raises(ForeignFolder, match=f"names node {row}, and the graph has nodes 0 to 4"):
+            draw(GRAPH, tmp_path / "x.html", assayed(**{name: records}))
 
 
 def test_no_word_of_an_assay_or_a_graph_becomes_markup():
