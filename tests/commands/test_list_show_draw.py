@@ -247,6 +247,7 @@ def test_supernodes_are_suggested_or_named_in_a_file(store, tmp_path):
         (["-o", "folder.svg", "--as", "svg"], "folder.svg is a folder"),
         (["-o", "x.csv", "--theme", "dark"], "no picture"),
         (["-o", "x.html", "--theme", "dark"], "no choice 'theme'"),
+        (["-o", "x.html", "--plot", "doses"], "every plot of its assay: leave out which"),
         (["-o", "x.svg", "--theme", "pink"], "found 'pink'"),
         (["-o", "x.svg", "--groups", "absent.json"], "absent.json could not be read"),
     ],

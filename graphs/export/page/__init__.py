@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphs.assays import Assay
+from graphs.errors import BadOption
 from graphs.export.lettering import readable
 from graphs.export.picture import to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plot
@@ -45,7 +46,16 @@ def write_html(graph: AttributionGraph, path: Path, *, assay: Assay | None = Non
 
 
 def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: Any) -> str:
-    """The page as one document. Options are those of `compose`, but for the theme: the page has both."""
+    """The page as one document. Options are those of `compose`, but for the theme: the page has both.
+
+    Raises:
+        BadOption: it is asked for something that a page has not. ForeignFolder: the assay is of another graph.
+    """
+    if "picture" in options:
+        raise BadOption(
+            "a page holds the graph, its groups and every plot of its assay: leave out which of them to draw, or draw a "
+            ".svg."
+        )
     # It is light or dark as its reader's system is, and as wide as the window.
     check_options(options, signature(compose), "a page", without=("theme", "width_cm"))
     charts = chart_plots(graph, assay)
