@@ -131,6 +131,8 @@ def test_bad_input_gets_one_clear_line_and_exit_code_two(
     places = {"OUT": tmp_path / "out", "FULL": tmp_path / "full", "EMPTY": tmp_path / "empty.txt"}
     filled = [word if word == "self" else str(places.get(word, word)) for word in words]
     filled = [word.replace("FULL", str(places["FULL"])) for word in filled]
+    folder_of("llama")
+    capsys.readouterr()  # what was said while that was made
 
     assert train(*filled) == 2
     said = capsys.readouterr().err
