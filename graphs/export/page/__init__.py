@@ -53,8 +53,8 @@ def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: A
     """
     if "picture" in options:
         raise BadOption(
-            "a page holds the graph, its groups and every plot of its assay: leave out which of them to draw, or draw a "
-            ".svg."
+            "a page holds the graph, its groups and every plot of its assay: leave out which of them to draw, or "
+            "draw a .svg."
         )
     # It is light or dark as its reader's system is, and as wide as the window.
     check_options(options, signature(compose), "a page", without=("theme", "width_cm"))
