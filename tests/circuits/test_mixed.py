@@ -196,3 +196,19 @@ def test_a_folder_is_called_what_it_is_called(tmp_path: Path):
     odd.mkdir()
     assert split_names(str(odd)) == [str(odd)]
     assert read_name(str(odd)) == SetName(str(odd))
+
+
+def test_for_another_model_what_comes_from_a_model_comes_from_that_one():
+    """The control with shuffled weights must not read them with the neurons of the model as it was."""
+    model = model_of("gemma2")
+    other = model.shuffled(3)
+    x, unit = torch.randn(2, model.d_model, dtype=model.dtype), torch.tensor([1, 6])
+
+    ours, theirs = mixed_of(model).for_model(other), mixed_of(other)
+
+    for layer in range(3):
+        torch.testing.assert_close(ours.reading(layer, x, unit), theirs.reading(layer, x, unit))
+        of_model = mixed_of(model).reading(layer, x, unit)[0]
+        assert torch.equal(ours.reading(layer, x, unit)[0], of_model) == (layer == 0)
+    frozen = Neurons(model, rule="frozen-gate").for_model(other)
+    torch.testing.assert_close(frozen.reading(0, x, unit), Neurons(other, rule="frozen-gate").reading(0, x, unit))
