@@ -52,6 +52,7 @@ class Patch:
     position: None for all.
     prompts: token ids of other prompts, in place of a factor: its mean at the same positions there takes its place.
     direction: in place of a factor: this is added to it.
+    onward: at every later position too, also of what is generated.
     """
 
     component: str
@@ -59,12 +60,13 @@ class Patch:
     factor: float = 0.0
     prompts: Prompts = ()
     direction: tuple[float, ...] = ()
+    onward: bool = False
 
     def __str__(self) -> str:
         change = f"× {self.factor:g}"
         if self.direction:
             change = f"+ a direction of length {sum(each**2 for each in self.direction) ** 0.5:.3g}"
-        where = "" if self.position is None else f"@{self.position}"
+        where = "" if self.position is None else f"@{self.position}{':' * self.onward}"
         return f"{self.component}{where} {_as_on(self.prompts) or change}"
 
 

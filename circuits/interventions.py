@@ -108,11 +108,54 @@ def read_under(
         wanted = [site for site in read if site[0] not in SITES or site[1] >= start[0]]  # below, nothing changes
         frozen = _hold_clean(model, run, clean, start, attention=attention, norms=norms)
         frozen |= _attended_edits(transcoders, run, [plans[row] for row in rows], start, mlps)
-        edits = _edits(transcoders, run, [plans[row] for row in rows], start, mlps, window)
+        edits = _edits(transcoders, run.inputs, run.written, [plans[row] for row in rows], start, mlps, window)
         seen = _go_on(model, run, clean, start, len(rows), _both(frozen, edits), wanted, past)
         for site in wanted:
             out[site][rows, start[1] :] = seen[site]
     return out
+
+
+@torch.no_grad()
+def go_on(
+    model: Model,
+    transcoders: Dictionary,
+    token: int,
+    past: Any,
+    onward: Sequence[Intervention | Patch],
+    *,
+    mlps: str = "frozen",
+    window: int | range | None = None,
+) -> Float[Tensor, "vocab"]:
+    """The logits after one more token, under the changes that go on; all else as in `intervene`, attention live.
+
+    What is clean is this token's own run after the past as it is, so that of earlier changes it keeps what they did.
+
+    past: what `intervene` left, or this; the token is added to it.
+    """
+    tokens = torch.tensor([[token]], device=model.device)
+    if not onward:
+        return model.run(tokens, past=past)[0][0, -1]
+    window = default_window(transcoders) if window is None else window
+    here = [transcoders.at(layer) for layer in range(model.layers)]
+    sites = [(name, layer) for layer, each in enumerate(here) for name in (each.reads, each.writes)]
+    length = past.get_seq_length() if model.remembers else 0
+    before = model.recall(past, length) if model.remembers else list(past)
+    seen = model.run(tokens, read=sites, past=before)[1]
+    inputs, written = (
+        [seen[(getattr(each, name), at)][0] for at, each in enumerate(here)] for name in ("reads", "writes")
+    )
+    units, patches = [], []
+    for each in onward:
+        if isinstance(each, Patch):
+            patches.append(_look_up(model, 1, replace(each, position=0)))
+        else:
+            was = float(transcoders.activations(each.layer, inputs[each.layer])[0, each.unit])
+            units.append((each.layer, 0, each.unit, each.factor * was if each.value is None else each.value, was))
+    counts = {layer for unit in units for layer in _within(transcoders, unit[0], window)}
+    counts |= set(window if isinstance(window, range) else ())
+    plan = _Plan(units, added=[], attended=[], patches=patches, counts=frozenset(counts), first=(0, 0))
+    edits = _edits(transcoders, inputs, written, [plan], (0, 0), mlps, window)
+    return model.run(tokens, edit=edits, past=past)[0][0, -1]
 
 
 def default_window(transcoders: Dictionary) -> int:
@@ -191,7 +234,7 @@ def _plan(
     _check_twice(spread)
     for each in spread:
         if isinstance(each, Patch):
-            patches.append(_look_up(model, run, each))
+            patches.append(_look_up(model, len(run.tokens), each))
             first.append((patches[-1][1][1], each.position or 0))
             continue
         _check(each, run, transcoders, active)
@@ -243,25 +286,26 @@ def _more_attended(
 def _spread(
     change: Intervention | Patch, run: Trace, transcoders: Dictionary, active: Active
 ) -> Iterator[Intervention | Patch]:
-    """An intervention that goes on, as one at every position of the prompt that it reaches."""
-    if isinstance(change, Patch) or not change.onward:
+    """A change that goes on, as one at every position of the prompt that it reaches."""
+    if not change.onward:
         yield change
         return
+    _check_onward(change)
+    if isinstance(change, Patch):
+        for position in range(change.position or 0, len(run.tokens)):
+            yield replace(change, position=position, onward=False)
+        return
     _check_place(change, run)
-    alone = replace(change, onward=False)
-    scaled = change.value is None and not change.prompts
     for position in range(change.position, len(run.tokens)):
-        if scaled and change.unit != ERROR:
+        if change.value is None:
             reached = (change.layer, position, change.unit) in active
-        elif scaled:
-            reached = run.errors is not None and bool(run.errors[change.layer, position].any())
         else:
             reached = position >= transcoders.at(change.layer).silent_positions
         if reached:
-            yield replace(alone, position=position)
+            yield replace(change, position=position, onward=False)
 
 
-def _look_up(model: Model, run: Trace, patch: Patch) -> tuple[Patch, Site, int | None, Tensor | None]:
+def _look_up(model: Model, length: int, patch: Patch) -> tuple[Patch, Site, int | None, Tensor | None]:
     """Where a component is in the model, and what takes its place."""
     found = COMPONENT.fullmatch(patch.component)
     layer = next((int(found[name]) for name in ("attention", "mlp", "stream") if found[name]), 0) if found else 0
@@ -273,7 +317,6 @@ def _look_up(model: Model, run: Trace, patch: Patch) -> tuple[Patch, Site, int |
         )
     if found["mlp"] and model.family.mlp == "none":
         raise BadIntervention(f"{patch}: {model.name} has no MLPs.")
-    length = len(run.tokens)
     if patch.position is not None and not 0 <= patch.position < length:
         raise BadIntervention(f"{patch}: the prompt has positions 0 to {length - 1}.")
     width = model.blocks[layer].W_O.shape[1] if head is not None else model.d_model
@@ -286,12 +329,12 @@ def _look_up(model: Model, run: Trace, patch: Patch) -> tuple[Patch, Site, int |
         raise BadIntervention(f"{patch}: prompts or a direction, not both.")
     kinds = {"input": "token_embedding", "attention": "mixed", "mlp": "mlp_output", "stream": "residual_pre"}
     site = (next(name for kind, name in kinds.items() if found[kind]), layer)
-    given = patch.direction and run.logits.new_tensor(patch.direction)
+    given = model.W_U.new_tensor(patch.direction) if patch.direction else None
     if patch.prompts:
         seen = [_on(model, prompt, site, patch, patch.position, length) for prompt in patch.prompts]
         given = torch.stack(seen).mean(0)
         given = given if head is None else given[..., head, :]
-    return patch, site, head, given if isinstance(given, Tensor) else None
+    return patch, site, head, given
 
 
 def _on(
@@ -376,7 +419,13 @@ def _numbers(model: Model, transcoders: Dictionary, run: Trace, *, rebuilt: bool
 
 
 def _edits(
-    transcoders: Dictionary, run: Trace, plans: Sequence[_Plan], start: Start, mlps: str, window: int | range
+    transcoders: Dictionary,
+    inputs: Sequence[Tensor],
+    written: Sequence[Tensor] | Tensor,
+    plans: Sequence[_Plan],
+    start: Start,
+    mlps: str,
+    window: int | range,
 ) -> dict[Site, Edit]:
     """What the sets of one batch do, each in its row."""
     units = [(row, *unit) for row, plan in enumerate(plans) for unit in plan.units]
@@ -385,8 +434,8 @@ def _edits(
     settings = Settings(row, layer, position, unit, target, was, added, [plan.counts for plan in plans])
     edits = hold_mlps(
         transcoders,
-        run.inputs,
-        list(run.written),
+        inputs,
+        list(written),
         settings,
         mlps=mlps,
         window=lambda source: _within(transcoders, source, window),
@@ -468,9 +517,18 @@ def _check_options(model: Model, *, attention: str, norms: str, mlps: str, windo
         raise BadOption(f"window must be 0 or more layers, at most {last} in {model.name}; found {window}.")
 
 
+def _check_onward(change: Intervention | Patch) -> None:
+    what = "an error" if isinstance(change, Intervention) and change.unit == ERROR else ""
+    what = what or ("other prompts" if change.prompts else "")
+    what = what or ("a unit of attention" if isinstance(change, Intervention) and change.attention else "")
+    if what:
+        raise BadIntervention(f"{change}: {what} cannot be gone on with: name the positions one by one.")
+    amounts = [change.factor, *(change.direction if isinstance(change, Patch) else [change.value or 0.0])]
+    if not all(map(math.isfinite, amounts)):
+        raise BadIntervention(f"{change}: it must be a finite number.")
+
+
 def _check_place(wanted: Intervention, run: Trace) -> None:
-    if wanted.attention and wanted.onward:
-        raise BadIntervention(f"{wanted}: a unit of attention cannot be gone on with: name the positions one by one.")
     if not 0 <= wanted.layer < run.frozen.layers or not 0 <= wanted.position < len(run.tokens):
         raise BadIntervention(
             f"{wanted}: the model has layers 0 to {run.frozen.layers - 1}, the prompt positions 0 to "

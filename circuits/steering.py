@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.attending import OFFSET, name_unit
+from circuits.changes import Change, Intervention, flatten
 from circuits.errors import BadIntervention, BadOption
-from circuits.interventions import Intervention, intervene
+from circuits.interventions import go_on, intervene
 from circuits.model import Model
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 
-SETTING = re.compile(r"(?P<name>.+?)(?:@(?P<position>last|\d+))?=(?P<amount>[^=]+?)(?P<factor>x?)")
-UNIT = re.compile(r"L(\d+)/(\d+)")
+SETTING = re.compile(r"(?P<name>.+?)(?:@(?P<first>last|\d*)(?P<rest>:\d*)?)?=(?P<amount>[^=]+?)(?P<factor>x?)")
+UNIT = re.compile(r"L(\d+)/(attn/)?(\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +33,7 @@ class Steered:
     said_before, said_after: the token ids that the model goes on with, likeliest first choice at each step.
     """
 
-    interventions: Sequence[Intervention]
+    interventions: Sequence[Change]
     before: Float[Tensor, "vocab"]
     after: Float[Tensor, "vocab"]
     said_before: list[int]
@@ -40,16 +45,18 @@ def steer(
     model: Model,
     transcoders: Dictionary,
     run: Trace,
-    interventions: Sequence[Intervention],
+    interventions: Sequence[Change],
     *,
-    attention: str = "live",
     length: int = 10,
+    **options: Any,
 ) -> Steered:
-    """Change units of a traced prompt and let the model go on from there.
+    """Change things in a traced prompt and let the model go on from there.
 
-    The change holds in the prompt; what is generated reads it through the keys and values it left there, and is live.
+    A change holds in the prompt; what is generated reads it through the keys and values it left there, and is live. One
+    that goes `onward` is made in every generated token too.
 
-    attention: "live", or "frozen" over the prompt. length: tokens to go on for, as far as the context reaches.
+    length: tokens to go on for, as far as the context reaches. options: see `intervene`; attention, where it is frozen,
+    is so over the prompt only.
 
     Raises:
         BadIntervention: see `intervene`. BadOption: a length below 0.
@@ -59,61 +66,98 @@ def steer(
     length = min(length, model.context - len(run.tokens))
     found = []
     for chosen in ((), interventions):
-        past = model.remember()
-        logits = intervene(model, transcoders, run, [chosen], attention=attention, past=past)[0, -1]
-        said: list[int] = []
-        ahead = logits
-        for _ in range(length):
-            said.append(int(ahead.argmax()))
-            ahead = model.run(torch.tensor([said[-1:]], device=model.device), past=past)[0][0, -1]
-        found.append((logits, said))
+        ahead = list(islice(say_on(model, transcoders, run, chosen, **options), max(length, 1)))
+        found.append((ahead[0], [int(each.argmax()) for each in ahead[:length]]))
     (before, said_before), (after, said_after) = found
     return Steered(list(interventions), before, after, said_before, said_after)
 
 
-def read_setting(text: str, run: Trace, transcoders: Dictionary) -> list[Intervention]:
-    """What `L2/544@last=0`, `L2/544=3` or `texas=-1x` change on a prompt.
+@torch.no_grad()
+def say_on(
+    model: Model, transcoders: Dictionary, run: Trace, chosen: Sequence[Change], **options: Any
+) -> Iterator[Float[Tensor, "vocab"]]:
+    """The logits after the prompt and after each token that the model then says, its likeliest; see `steer`."""
+    past = model.remember()
+    logits = intervene(model, transcoders, run, [chosen], past=past, **options)[0, -1]
+    onward = [each for each in flatten(chosen) if each.onward]
+    step = {name: option for name, option in options.items() if name in ("mlps", "window")}
+    while True:
+        yield logits
+        logits = go_on(model, transcoders, int(logits.argmax()), past, onward, **step)
 
-    A name is a unit, or the label of some; a position an index or `last`, by default wherever the units are active. An
-    amount is an activation, or with an x a factor of what the activation is.
+
+def read_setting(
+    text: str, run: Trace, transcoders: Dictionary, groups: Mapping[str, Sequence[int | str]] | None = None
+) -> list[Intervention]:
+    """What `L2/544@last=0`, `L2/544=3`, `texas=-1x` or `L2/544@5:=3` change on a prompt.
+
+    A name is a unit, the label of some, or one of the groups: of these members `L2/544@3` and `L2/544` are read. A
+    position is an index or `last`, by default wherever the units are active; `2:5` is every position from 2 to 4, `5:`
+    every one from 5 on, what is generated included. An amount is an activation, or with an x a factor of it.
 
     Raises:
         BadIntervention: it reads otherwise, or nothing of that name is active there.
     """
     parts = SETTING.fullmatch(text.strip())
-    if parts is None:
-        raise BadIntervention(f"{text!r}: a setting reads NAME[@POSITION]=AMOUNT, as in L2/544@last=0 or texas=-1x.")
-    name, where, amount = parts["name"], parts["position"], _number(parts["amount"], text)
-    position = None if where is None else len(run.tokens) - 1 if where == "last" else int(where)
-    unit = UNIT.fullmatch(name)
-    if unit is not None and position is not None:
-        places = [(int(unit[1]), position, int(unit[2]))]
+    if parts is None or (parts["first"] == "" and parts["rest"] is None):
+        raise BadIntervention(
+            f"{text!r}: a setting reads NAME[@POSITION]=AMOUNT, as in L2/544@last=0, texas=-1x or L2/544@5:=3."
+        )
+    amount = _number(parts["amount"], text)
+    scaled = parts["factor"] == "x"
+    length = len(run.tokens)
+    first = None if parts["first"] is None else length - 1 if parts["first"] == "last" else int(parts["first"] or 0)
+    positions = range(length) if first is None else range(first, first + 1)
+    onward = parts["rest"] == ":"
+    if first is not None and parts["rest"] is not None:
+        positions = range(first, length if onward else int(parts["rest"][1:]))
+    if not positions or positions[-1] >= length:
+        raise BadIntervention(f"{text!r}: the prompt has positions 0 to {length - 1}.")
+    unit = UNIT.fullmatch(parts["name"])
+    if unit is not None and first is not None and not (scaled and len(positions) > 1):
+        silent = 0 if len(positions) == 1 else transcoders.at(min(int(unit[1]), run.frozen.layers - 1)).silent_positions
+        number = int(unit[3]) + OFFSET * (unit[2] is not None)
+        places = [(int(unit[1]), position, number) for position in positions if position >= silent]
     else:
-        places = _active_of(name, position, run, transcoders)
-    if parts["factor"]:
-        return [Intervention(*place, factor=amount) for place in places]
-    return [Intervention(*place, value=amount) for place in places]
+        places = _active_of(parts["name"], positions, run, transcoders, (groups or {}).get(parts["name"]))
+    if onward:
+        places = sorted({(layer, positions.start, unit) for layer, _, unit in places})
+    factor, value = (amount, None) if scaled else (0.0, amount)
+    return [
+        Intervention(layer, position, unit % OFFSET, factor, value, onward=onward, attention=unit >= OFFSET)
+        for layer, position, unit in places
+    ]
 
 
 def _number(text: str, whole: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         raise BadIntervention(f"{whole!r}: {text!r} is no number.") from None
+    if not math.isfinite(number):
+        raise BadIntervention(f"{whole!r}: a finite number is wanted, found {text!r}.")
+    return number
 
 
-def _active_of(name: str, position: int | None, run: Trace, transcoders: Dictionary) -> list[tuple[int, int, int]]:
-    """Where units of that number or label are active, there or anywhere."""
+def _active_of(
+    name: str, positions: range, run: Trace, transcoders: Dictionary, members: Sequence[int | str] | None
+) -> list[tuple[int, int, int]]:
+    """Where units of that number, label or group are active among some positions."""
     active = list(zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True))
-    labels = {place: transcoders.notes.get(f"{place[0]}/{place[2]}", {}).get("label") for place in active}
+    names = {place: name_unit(place[0], place[2]) for place in active}
+    labels = {place: transcoders.notes.get(name, {}).get("label") for place, name in names.items()}
+    wanted = {name} if members is None else set(members)
     found = [
-        place for place in active if position in (None, place[1]) and name in (f"L{place[0]}/{place[2]}", labels[place])
+        place
+        for place in active
+        if place[1] in positions and wanted & {f"L{names[place]}", f"L{names[place]}@{place[1]}", labels[place]}
     ]
     if not found:
         known = sorted({label for label in labels.values() if label})
         hint = (
             f" Labels active on this prompt: {', '.join(known[:12])}{' …' if len(known) > 12 else ''}." if known else ""
         )
-        there = "" if position is None else f" at position {position}"
+        there = "" if len(positions) == len(run.tokens) else f" at position {positions.start}"
+        there += f" to {positions[-1]}" if there and len(positions) > 1 else ""
         raise BadIntervention(f"nothing called {name!r} is active{there}; a unit is named like L2/544.{hint}")
     return found
