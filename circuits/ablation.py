@@ -153,16 +153,18 @@ def _edit_attention(
     attention, first = attention_of(dictionary), dictionary.at(layer).units
     assert attention is not None
     read: list[Tensor] = []
+    rebuilds = attention.reads == attention.writes
 
     def notice(x: Tensor) -> Tensor:
         read[:] = [x]
         return x
 
     def write(out: Tensor) -> Tensor:
-        live = attention.activations(layer, read[0])
+        live = attention.activations(layer, out if rebuilds else read[0])
         after = ablated(layer, live, slice(first, first + live.shape[-1]))
         if not errors:
             return attention.decode(layer, after) + attention.bias(layer)
         return out + attention.decode(layer, after - live)
 
-    return {(attention.reads, layer): notice, (attention.writes, layer): write}
+    noticed: dict[Site, Edit] = {} if rebuilds else {(attention.reads, layer): notice}
+    return {**noticed, (attention.writes, layer): write}

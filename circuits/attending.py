@@ -15,6 +15,7 @@ from torch import Tensor
 
 from circuits.frozen import Frozen
 from circuits.transcoders.lorsa import Lorsa
+from circuits.transcoders.with_attention import AttentionSet
 from graphs.nodes import Nodes
 
 OFFSET = 2**40  # in a trace, units with numbers from here on are those of attention: each its own number above this
@@ -24,23 +25,24 @@ OFFSET = 2**40  # in a trace, units with numbers from here on are those of atten
 class Attended:
     """One layer whose attention is replaced.
 
-    inputs: what its features read. [pos d_model] patterns: where they look. [head query key]
+    inputs: what its features read. [pos d_model] patterns: where they look, None for features that read the output of
+        the model's own attention. [head query key]
     written: the real output at the site where the set writes. outputs: as it joins the residual stream. [pos d_model]
     bias, errors: the constant part of the output, and what the set misses of it. missed: the same of `written`.
         [pos d_model]
     """
 
     inputs: Float[Tensor, "pos d_model"]
-    patterns: Float[Tensor, "head query key"]
+    patterns: Float[Tensor, "head query key"] | None
     written: Float[Tensor, "pos d_model"]
     outputs: Float[Tensor, "pos d_model"]
     bias: Float[Tensor, "pos d_model"]
     errors: Float[Tensor, "pos d_model"]
     missed: Float[Tensor, "pos d_model"]
 
-    def looks(self, frozen: Frozen, layer: int) -> Float[Tensor, "head query key"]:
+    def looks(self, frozen: Frozen, layer: int) -> Float[Tensor, "head query key"] | None:
         """The patterns over the scale of the norm that is read through, as `Frozen.looks` has them."""
-        return self.patterns / frozen.attention_norm[layer].scale[:, 0]
+        return None if self.patterns is None else self.patterns / frozen.attention_norm[layer].scale[:, 0]
 
 
 def places_of(nodes: Nodes, rows: Int[np.ndarray, "unit"]) -> Int[np.ndarray, "unit 3"]:
@@ -56,7 +58,7 @@ def name_unit(layer: int, number: int) -> str:
 
 def attend(
     frozen: Frozen,
-    attention: Lorsa,
+    attention: AttentionSet,
     layer: int,
     stream: Float[Tensor, "pos d_model"],
     written: Float[Tensor, "pos d_model"],
@@ -66,7 +68,13 @@ def attend(
 
     stream: as it enters the layer. written, outputs: see `Attended`.
     """
-    inputs = frozen.attention_input(stream, layer, attention.reads)
+    if isinstance(attention, Lorsa):
+        inputs = frozen.attention_input(stream, layer, attention.reads)
+        patterns = attention.patterns(layer, inputs)
+    else:  # the frozen attention's output, as a sum over what it is made of: the real one comes from float32 norms
+        own = frozen.attention[layer]
+        inputs = outputs = written = own.forward(stream) + sum(own.constant.values())
+        patterns = None
     activations = attention.activations(layer, inputs)
     here = torch.arange(len(stream), device=stream.device)
     bias = frozen.attention_written(attention.bias(layer).expand_as(stream), layer, here, attention.writes)
@@ -76,5 +84,4 @@ def attend(
     decoded = attention.decode(layer, activations)
     errors = outputs - frozen.attention_written(decoded, layer, here, attention.writes) - bias
     missed = written - decoded - attention.bias(layer)
-    patterns = attention.patterns(layer, inputs)
     return Attended(inputs, patterns, written, outputs, bias, errors, missed), activations

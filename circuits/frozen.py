@@ -114,7 +114,8 @@ class Frozen:
     attention, mlp_norm, mlp_post_norm, attention_norm, attention_post_norm: one per layer.
     unembedding: the demeaned unembedding matrix.
     looks: of the layers whose attention is replaced, and of no others: where the patterns of what replaces it look,
-        over the scale of the norm that is read through. By layer, each [head query key]
+        over the scale of the norm that is read through; None where what replaces it reads its output, and so through
+        the model's own. By layer, each [head query key]
     """
 
     embedding: Float[Tensor, "pos d_model"]
@@ -128,7 +129,7 @@ class Frozen:
     unembedding: Float[Tensor, "d_model vocab"]
     unembedding_bias: Float[Tensor, "vocab"]
     parallel: bool
-    looks: dict[int, Float[Tensor, "head query key"]] = field(default_factory=dict)
+    looks: dict[int, Float[Tensor, "head query key"] | None] = field(default_factory=dict)
 
     @property
     def layers(self) -> int:

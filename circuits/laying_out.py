@@ -135,7 +135,9 @@ def _biases(run: Trace, top: int) -> tuple[list[tuple], dict[tuple[str, float], 
     for layer in range(min(layers, top + 1)):
         if layer in run.attended:
             add("encoder", layer, f"attention encoder bias L{layer}", before=0.5)
-            if run.frozen.attention_norm[layer].bias is not None:
+            if run.attended[layer].patterns is None:
+                add("norm", layer, f"biases within attention L{layer}", before=0.5)
+            elif run.frozen.attention_norm[layer].bias is not None:
                 add("norm", layer, f"norm bias before attention L{layer}", before=0.5)
         add("encoder", layer, f"encoder bias L{layer}")
         if run.frozen.mlp_norm[layer].bias is not None:

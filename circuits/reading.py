@@ -27,6 +27,7 @@ from circuits.model import Model
 from circuits.sweep import Targets, join_targets
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.lorsa import Lorsa
 from circuits.transcoders.neurons import Neurons
 from circuits.transcoders.with_attention import attention_of
 
@@ -105,7 +106,7 @@ def read_units(run: Trace, dictionary: Dictionary) -> Reading:
 def _read_attention(
     run: Trace, dictionary: Dictionary, layer: int, here: slice
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], np.ndarray]:
-    """The units of one layer's attention: vectors, values, gross, constants, norm biases; and each one's head.
+    """The units of one layer's attention: vectors, values, gross, constants, biases before them; and each one's head.
 
     The vectors are what is read at every key, but for the pattern and the scale of the norm: see `Frozen.looks`.
     """
@@ -113,6 +114,12 @@ def _read_attention(
     assert attention is not None
     unit = run.unit[here] - OFFSET
     read, constant = attention.reading(layer, unit)
+    if not isinstance(attention, Lorsa) or attended.patterns is None:
+        products = read * attended.inputs[run.position[here]]
+        biases = sum(run.frozen.attention[layer].constant.values(), torch.zeros_like(attended.inputs))
+        within = (read * biases[run.position[here]]).sum(-1)
+        gross = products.abs().sum(-1) + constant.abs()
+        return (read, products.sum(-1) + constant, gross, constant, within), np.zeros(len(unit), dtype=np.int64)
     head = attention.head_of(unit)
     pattern = attended.patterns[head, run.position[here]]
     value = (read * (pattern @ attended.inputs)).sum(-1) + constant

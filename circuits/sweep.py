@@ -38,7 +38,8 @@ class Targets:
     position: where it reads. [target]
     vector: its read vector in the residual stream there. [target d_model]
     head: of a unit of attention, which of `Frozen.looks` it reads through: its vector, times that, at every position up
-        to its own; -1 for what reads at one place. None where all do. A sweep takes targets of one sort. [target]
+        to its own; where that is None, its vector is of the attention's output. -1 for what reads at one place. None
+        where all do. A sweep takes targets of one sort. [target]
     """
 
     layer: Int[np.ndarray, "target"] | Float[np.ndarray, "target"]
@@ -197,7 +198,11 @@ def sweep_back(
             fan = None
         full, live = opened, int((targets.layer > layer - 1).sum())
         if live > full and targets.head is not None and targets.head[full] >= 0:
-            _spread(frozen.looks[layer], targets.take(slice(full, live)), g[start[full] : start[live]])
+            looks = frozen.looks[layer]
+            if looks is None:
+                fan = _open(frozen.attention[layer], g, vector, start, targets.position, full, live, beside=False)
+            else:
+                _spread(looks, targets.take(slice(full, live)), g[start[full] : start[live]])
             full = live
     yield "embedding", -1, Gradient(g, vector, reach, full, live, fresh=0)
 
@@ -236,11 +241,14 @@ def _open(
     position: np.ndarray,
     full: int,
     live: int,
+    *,
+    beside: bool = True,
 ) -> Fan | None:
     """The first attention that targets pass: from one vector each to all their rows.
 
     With the gradient at one position, heads need not be summed before the mixing: g[key] = Σ_head mixing[head, key]
-    u_head with u_head = value_head out_headᵀ vector, plus the vector itself at its own position.
+    u_head with u_head = value_head out_headᵀ vector, plus the vector itself at its own position: what goes on beside
+    the attention, but for targets that read its output alone.
     """
     if full == live:
         return None
@@ -251,7 +259,7 @@ def _open(
     vectors = vector.new_empty(live - full, weights.heads + 1, vector.shape[1])
     for head in range(weights.heads):
         torch.matmul(z[:, head], value[head], out=vectors[:, head])
-    vectors[:, -1] = vector[full:live]
+    vectors[:, -1] = vector[full:live] if beside else 0
     rows = g[start[full] : start[live]]
     unfold(attention.mixing, vectors, start[full:live] - start[full], position[full:live] + 1, rows)
     return Fan(full, vectors, attention.mixing)

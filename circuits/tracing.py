@@ -117,7 +117,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         if attention_set is not None and layer in replaced:
             written, outs = (seen[(site, layer)][0] for site in (attention_set.writes, "attention_output"))
             attended_by[layer], activations = attend(frozen, attention_set, layer, x, written, outs)
-            attended = outs
+            attended = attended_by[layer].outputs
             keep(layer, activations, OFFSET)
             constants.append(Constant("attention decoder bias", layer, "attention", attended_by[layer].bias))
         else:

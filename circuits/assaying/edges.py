@@ -15,6 +15,7 @@ from circuits.attribution.direct import UNITS
 from circuits.interventions import batches, hold_attention
 from circuits.model import Edit, Site
 from circuits.tracing import Constant
+from circuits.transcoders.lorsa import Lorsa
 from circuits.transcoders.with_attention import attention_of
 from graphs.assays import Edges
 from graphs.nodes import OF_ATTENTION
@@ -132,11 +133,17 @@ def _leave_out(
     def notice(place: Place) -> Edit:
         return lambda x: live.setdefault(place, x)
 
+    attention = attention_of(dictionary)
+    attended = () if attention is None else attention.numbers
+    noticed = {(attention.reads, layer): notice(("attention", layer)) for layer in attended if attention is not None}
+
     def hold(site: Site, value: Tensor) -> Edit:
         name, layer = site
         skip = dictionary.skip(layer) if name == "mlp_output" else None
 
-        def edit(_: Tensor) -> Tensor:
+        def edit(now: Tensor) -> Tensor:
+            if site in noticed:  # what reads a held output reads it before it is held
+                noticed[site](now)
             out = value.expand(len(taken), *value.shape[1:])
             place = (name.removesuffix("_output"), layer)
             if place in missing:
@@ -152,9 +159,7 @@ def _leave_out(
     everywhere = torch.arange(len(run.tokens), device=run.tokens.device)
     edits: dict[Site, Edit] = dict(hold_attention(run))
     edits |= {(dictionary.at(layer).reads, layer): notice(("mlp", layer)) for layer in range(bench.model.layers)}
-    attention = attention_of(dictionary)
-    if attention is not None:
-        edits |= {(attention.reads, layer): notice(("attention", layer)) for layer in attention.numbers}
+    edits |= noticed
     edits |= {site: hold(site, value) for site, value in held.items()}
     for (place, layer), lacking in missing.items():
         if place != "mlp" and not (place == "attention" and layer in run.attended):
@@ -190,7 +195,11 @@ def _read(
         attention = attention_of(dictionary)
         if attending and attention is not None:
             vectors, _ = attention.reading(layer, unit)
-            pattern = run.attended[layer].patterns[attention.head_of(unit), position]
+            patterns = run.attended[layer].patterns
+            if patterns is None or not isinstance(attention, Lorsa):
+                yield torch.from_numpy(at), live[("attention", layer)][:, position] @ vectors.T
+                continue
+            pattern = patterns[attention.head_of(unit), position]
             seen = torch.einsum("rqd,nd->rnq", live[("attention", layer)], vectors)
             yield torch.from_numpy(at), torch.einsum("rnq,nq->rn", seen, pattern)
             continue

@@ -15,6 +15,7 @@ from circuits.attribution.direct import UNITS
 from circuits.model import Model, Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.lorsa import Lorsa
 from circuits.transcoders.with_attention import attention_of
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
@@ -156,6 +157,8 @@ def _measure_unit(transcoders: Dictionary, graph: AttributionGraph, run: Trace, 
     def read(inputs: Tensor) -> Float[Tensor, "*run"]:
         if attention is not None:
             vectors, constant = attention.reading(layer, unit)
+            if not isinstance(attention, Lorsa):
+                return inputs[..., position, :] @ vectors[0] + constant[0]
             pattern = attention.patterns(layer, inputs)[..., int(attention.head_of(unit)), position, :]
             return (pattern * (inputs @ vectors[0])).sum(-1) + constant[0]
         x = inputs[..., position, :]

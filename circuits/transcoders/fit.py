@@ -206,7 +206,7 @@ def _reason(transcoders: Transcoders | Lorsa, fit: Fit) -> str:
     if not any(fit.l0):
         return "no feature is ever active"
     if not median(fit.fvu) < POOR:
-        what = "attention puts" if isinstance(transcoders, Lorsa) else "the MLPs put"
+        what = "attention puts" if transcoders.writes in ATTENTION_WRITES else "the MLPs put"
         return f"it explains next to nothing of what {what} out"
     declared = transcoders.declared
     if declared and not declared / FAR <= _mean(fit.l0) <= declared * FAR:

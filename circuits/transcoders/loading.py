@@ -15,6 +15,7 @@ from circuits.formats.files import UNSTATED
 from circuits.hub import Progress, fetch_transcoders, read_address
 from circuits.model import Model
 from circuits.published import shipped_folder, shipped_transcoders
+from circuits.transcoders.attention_autoencoders import AttentionAutoencoders
 from circuits.transcoders.autoencoders import Autoencoders
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.fit import ATTENTION_READS, ATTENTION_WRITES, WRITES, check_fit, find_sites
@@ -24,7 +25,7 @@ from circuits.transcoders.naming import SetName, read_name, split_names
 from circuits.transcoders.neurons import RULES, Neurons
 from circuits.transcoders.stepped import SteppedTranscoders
 from circuits.transcoders.transcoders import Transcoders
-from circuits.transcoders.with_attention import put_beside
+from circuits.transcoders.with_attention import AttentionSet, put_beside
 
 
 def load_transcoders(
@@ -37,7 +38,8 @@ def load_transcoders(
         is in the Hub's cache is taken as it is, what is not is fetched: see `circuits.hub`.
         "SET+neurons" takes the model's own neurons in the layers that the set has not; "SET+SET" joins what lies in two
         places. Of a layer that several have, the first named is taken; "SET@L0-2,5" takes these layers alone.
-        A set for attention (Lorsa) stands beside them, in the layers that it has: "SET+LORSA", "neurons+LORSA@L2".
+        A set for attention (Lorsa, or autoencoders of what attention puts out) stands beside them, in the layers that
+        it has: "SET+LORSA", "neurons+LORSA@L2".
         "@SITE" behind a name says where the set reads or writes, whatever its files say: mlp_input, mlp_normalised or
         residual_mid, mlp_output or mlp_raw; an autoencoder "@mlp_raw@mlp_raw"; a set for attention attention_input or
         attention_normalised, attention_output or attention_raw. "@RULE" is for autoencoders of MLP outputs, and the
@@ -58,8 +60,8 @@ def load_transcoders(
         raise UnknownTranscoders(f"transcoders are named by a shipped name, a folder or 'neurons', found {name!r}.")
     wanted = [read_name(each) for each in split_names(str(name))]
     found = [(_open(each, model, progress), each) for each in wanted]
-    attention = [each for each, _ in found if isinstance(each, Lorsa)]
-    opened = [(each, said) for each, said in found if not isinstance(each, Lorsa)]
+    attention = [each for each, _ in found if isinstance(each, Lorsa) or _rebuilds_attention(each)]
+    opened = [(each, said) for each, said in found if not isinstance(each, Lorsa) and not _rebuilds_attention(each)]
     _check_attention(attention, [each for each, _ in opened])
     _check_whole([each for each, _ in opened], model)
     made = [_finish(each, said, model, force) for each, said in opened]
@@ -135,15 +137,23 @@ def _open_attention(folder: Path, wanted: SetName, model: Model) -> Lorsa:
     return found if wanted.layers is None else found.only(wanted.layers)
 
 
-def _finish_attention(found: Lorsa, model: Model, force: bool) -> Lorsa:
+def _finish_attention(found: Transcoders | Neurons | Lorsa, model: Model, force: bool) -> AttentionSet:
     """A set for attention in its place, and measured."""
+    assert not isinstance(found, Neurons)
     found = found.to(model.device, model.dtype, whole=found.size <= IN_MEMORY)
     if not force:
         check_fit(model, found)
-    return found
+    return found if isinstance(found, Lorsa) else AttentionAutoencoders(found)
 
 
-def _check_attention(attention: Sequence[Lorsa], others: Sequence[Transcoders | Neurons]) -> None:
+def _rebuilds_attention(found: Transcoders | Neurons | Lorsa) -> bool:
+    """Whether a set is of autoencoders of what attention puts out."""
+    return isinstance(found, Transcoders) and found.reads == found.writes == "attention_output"
+
+
+def _check_attention(
+    attention: Sequence[Transcoders | Neurons | Lorsa], others: Sequence[Transcoders | Neurons]
+) -> None:
     """See that attention is replaced once, and MLPs too."""
     if len(attention) > 1:
         names = " and ".join(each.name for each in attention)
@@ -207,12 +217,12 @@ def _check_kind(found: Transcoders, rule: str | None) -> None:
             "written, and its features stand in for no one MLP. Give transcoders, autoencoders of MLP outputs, or "
             "'neurons'."
         )
-    if _autoencodes(found) and found.writes not in WRITES:
+    if _autoencodes(found) and found.writes not in (*WRITES, "attention_output"):
         raise UnfitTranscoders(
-            f"{found.name} is an autoencoder of {found.reads}, which no MLP puts out. Give transcoders, autoencoders "
-            "of MLP outputs, or 'neurons'."
+            f"{found.name} is an autoencoder of {found.reads}, which no MLP and no attention puts out. Give "
+            "transcoders, autoencoders of MLP outputs or of attention outputs, or 'neurons'."
         )
-    if rule is not None and not _autoencodes(found):
+    if rule is not None and (not _autoencodes(found) or _rebuilds_attention(found)):
         raise BadOption(
             f"{found.name}: @{rule} says how an MLP is made linear, which transcoders have no need of; autoencoders "
             f"have, and neurons (neurons/{rule})."
@@ -225,7 +235,7 @@ def _check_kind(found: Transcoders, rule: str | None) -> None:
 
 
 def _check_sizes(found: Transcoders, model: Model) -> None:
-    if model.family.mlp == "none":
+    if model.family.mlp == "none" and not _rebuilds_attention(found):
         raise UnfitTranscoders(
             f"{model.name} is attention alone: there are no MLPs that {found.name} could stand in for. Give 'neurons': "
             "there are none, and tokens, heads and biases remain."

@@ -6,14 +6,17 @@ import hashlib
 from typing import Any, cast
 
 from circuits.model import Model
+from circuits.transcoders.attention_autoencoders import AttentionAutoencoders
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.lorsa import Lorsa
+
+AttentionSet = Lorsa | AttentionAutoencoders
 
 
 class WithAttention:
     """What `mlps` is, for MLPs; and in the layers that it has, `attention` in place of the model's own."""
 
-    def __init__(self, mlps: Dictionary, attention: Lorsa) -> None:
+    def __init__(self, mlps: Dictionary, attention: AttentionSet) -> None:
         self.mlps = mlps
         self.attention = attention
         self.name = f"{mlps.name}+{attention.name}"
@@ -28,11 +31,11 @@ class WithAttention:
         return put_beside(self.mlps.for_model(model), self.attention)
 
 
-def put_beside(mlps: Dictionary, attention: Lorsa) -> Dictionary:
+def put_beside(mlps: Dictionary, attention: AttentionSet) -> Dictionary:
     """The two as one dictionary."""
     return cast(Dictionary, WithAttention(mlps, attention))
 
 
-def attention_of(dictionary: Dictionary) -> Lorsa | None:
+def attention_of(dictionary: Dictionary) -> AttentionSet | None:
     """What a dictionary has in place of attention, None where the model's own is left."""
     return getattr(dictionary, "attention", None)

@@ -91,7 +91,7 @@ def test_directions_sum_to_what_the_stream_has_along_them(world: str, site: str)
     assert graph.weight[graph.target == goal].sum() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("world", ["llama", "gemma2", "parallel, one layer"])
+@pytest.mark.parametrize("world", ["llama", "gemma2", "parallel, one layer", "autoencoders"])
 def test_effects_asked_for_again_are_the_edges(world: str):
     model, dictionary, prompt = world_of(world)
     graph = attribute(model, dictionary, prompt)
@@ -114,7 +114,7 @@ def test_features_left_untraced_keep_their_mass():
     np.testing.assert_allclose(total[-1], whole.nodes.value[-1], rtol=1e-9)
 
 
-@pytest.mark.parametrize("world", ["llama", "gemma2", "gpt2, not the first"])
+@pytest.mark.parametrize("world", ["llama", "gemma2", "gpt2, not the first", "autoencoders"])
 def test_ablating_takes_away_what_attention_features_write(world: str):
     """Against a run of hand-made hooks: the last replaced layer's features alone are ablated."""
     model, dictionary, prompt = world_of(world)
@@ -149,7 +149,7 @@ def test_means_of_attention_features_come_after_those_of_the_mlp():
     assert found[0].shape[1] == dictionary.at(0).units
 
 
-@pytest.mark.parametrize("world", ["llama", "gpt2"])
+@pytest.mark.parametrize("world", ["llama", "gpt2", "autoencoders"])
 def test_the_assay_holds_every_edge_to_experiment(world: str):
     model, dictionary, prompt = world_of(world)
     graph = prune(attribute(model, dictionary, prompt), nodes=0.95)

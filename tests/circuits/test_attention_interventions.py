@@ -17,7 +17,9 @@ from graphs.nodes import OF_ATTENTION
 from graphs.pruning import prune
 from tests.circuits.test_replaced_attention import world_of
 
-worlds = pytest.mark.parametrize("world", ["llama", "gpt2, not the first", "gemma2", "parallel, one layer"])
+worlds = pytest.mark.parametrize(
+    "world", ["llama", "gpt2, not the first", "gemma2", "parallel, one layer", "autoencoders, norm behind"]
+)
 
 
 @worlds

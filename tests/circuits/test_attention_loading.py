@@ -100,3 +100,41 @@ def test_what_makes_no_dictionary_is_refused_by_name(tmp_path: Path):
         load_transcoders(f"neurons+{folder}@mlp_raw", model)
     with pytest.raises(UnfitTranscoders, match="give the set made for this model"):
         load_transcoders(f"neurons+{folder}", model_of("gpt_neo", "float32"))
+
+
+def write_autoencoders(model: Model, folder: Path, hook: str = "hook_attn_out") -> Path:
+    """Every coordinate of an attention output as two features, one for each sign, in SAELens's layout."""
+    both = torch.cat([torch.eye(model.d_model), -torch.eye(model.d_model)])
+    for layer in range(model.layers):
+        at = folder / f"blocks.{layer}.{hook}"
+        at.mkdir(parents=True)
+        settings = {"architecture": "standard", "d_in": model.d_model, "d_sae": len(both), "dtype": "float32"}
+        settings |= {"apply_b_dec_to_input": False, "normalize_activations": "none"}
+        (at / "cfg.json").write_text(json.dumps({**settings, "metadata": {"hook_name": f"blocks.{layer}.{hook}"}}))
+        tensors = {"W_enc": both.T.contiguous(), "W_dec": both, "b_enc": torch.zeros(len(both))}
+        save_file({**tensors, "b_dec": torch.zeros(model.d_model)}, at / "sae_weights.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_autoencoders_of_attention_outputs_stand_in_for_attention(tmp_path: Path, family: str):
+    model = model_of(family, "float32")
+    folder = write_autoencoders(model, tmp_path / "attn")
+
+    dictionary = load_transcoders(f"neurons+{folder}@L1-2", model)
+    run = trace(model, dictionary, PROMPT)
+
+    assert list(run.attended) == [1, 2]
+    for attended in run.attended.values():
+        assert attended.errors.abs().max() < 1e-5 * attended.outputs.abs().max()
+    graph = attribute(model, dictionary, PROMPT)
+    assert (graph.nodes.kind == "attention").sum() == 2 * model.d_model * (len(graph.tokens))
+    with pytest.raises(UnfitTranscoders, match=r"for the MLPs too, as in neurons\+"):
+        load_transcoders(str(folder), model)
+
+
+def test_autoencoders_of_heads_values_are_told_from_those_of_outputs(tmp_path: Path):
+    model = model_of("llama", "float32")
+
+    with pytest.raises(UnfitTranscoders, match="an autoencoder of mixed, which no MLP and no attention puts out"):
+        load_transcoders(f"neurons+{write_autoencoders(model, tmp_path / 'z', 'attn.hook_z')}", model)

@@ -8,8 +8,10 @@ from circuits.attributing import attribute
 from circuits.interventions import hold_attention
 from circuits.model import Model
 from circuits.tracing import Trace, trace
+from circuits.transcoders.attention_autoencoders import AttentionAutoencoders
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.lorsa import Lorsa, Rotation
+from circuits.transcoders.transcoders import Transcoders
 from circuits.transcoders.with_attention import attention_of, put_beside
 from graphs.graph import AttributionGraph
 from graphs.nodes import OF_ATTENTION
@@ -28,6 +30,10 @@ WORLDS = {
     "parallel": ("gpt_neox", "skip", (0, 1, 2), "attention_input", "attention_output"),
     "parallel, one layer": ("phi", "per-layer", (1,), "attention_normalised", "attention_output"),
     "norm behind": ("olmo2", "per-layer", (0, 1), "attention_input", "attention_raw"),
+    "autoencoders": ("llama", "per-layer", (0, 1, 2), "attention_output", "attention_output"),
+    "autoencoders, not the first": ("gpt2", "cross-layer", (1, 2), "attention_output", "attention_output"),
+    "autoencoders, norm behind": ("gemma2", "skip", (0, 2), "attention_output", "attention_output"),
+    "autoencoders, parallel": ("gpt_neox", "skip", (1, 2), "attention_output", "attention_output"),
     "no norms": ("no-norms", "per-layer", (0, 1), "attention_normalised", "attention_output"),
 }
 worlds = pytest.mark.parametrize("world", WORLDS)
@@ -62,10 +68,18 @@ def lorsa_of(model: Model, numbers: tuple[int, ...], reads: str, writes: str, un
     )
 
 
+def autoencoders_of(model: Model, numbers: tuple[int, ...]) -> AttentionAutoencoders:
+    """A random set that rebuilds the attention output of some layers."""
+    alike = dictionary_of(model, "per-layer", reads="attention_output", writes="attention_output", units=8)
+    assert isinstance(alike, Transcoders)
+    return AttentionAutoencoders(alike.only(numbers))
+
+
 def world_of(name: str, dtype: str = "float64") -> tuple[Model, Dictionary, str | list[int]]:
     family, kind, numbers, reads, writes = WORLDS[name]
     model = (native_of if family == "no-norms" else model_of)(family, dtype)
-    dictionary = put_beside(dictionary_of(model, kind), lorsa_of(model, numbers, reads, writes))
+    attention = autoencoders_of(model, numbers) if reads == writes else lorsa_of(model, numbers, reads, writes)
+    dictionary = put_beside(dictionary_of(model, kind), attention)
     return model, dictionary, [1, 2, 3, 5, 7] if family == "no-norms" else PROMPT
 
 
@@ -183,6 +197,8 @@ def read(
         attention = attention_of(dictionary)
         assert attention is not None
         vector, constant = attention.reading(layer, torch.tensor([unit]))
+        if not isinstance(attention, Lorsa):
+            return inputs[("attention", layer)][0, position] @ vector[0] + constant[0]
         pattern = attention.patterns(layer, run.attended[layer].inputs)[unit // 4, position]
         return (
             sum(pattern[key] * (inputs[("attention", layer)][0, key] @ vector[0]) for key in range(len(pattern)))
@@ -216,7 +232,9 @@ def frozen_forward(
         return lambda x: inputs.setdefault((place, layer), x)
 
     def put(site, layer: int):
-        def edit(_):
+        def edit(now):
+            if site[0] == attention.reads:
+                inputs.setdefault(("attention", layer), now)
             skip = dictionary.skip(layer) if site[0] == "mlp_output" else None
             if skip is None:
                 return leaves[site]
