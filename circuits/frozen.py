@@ -129,6 +129,7 @@ class Frozen:
     unembedding: Float[Tensor, "d_model vocab"]
     unembedding_bias: Float[Tensor, "vocab"]
     parallel: bool
+    causal: bool
     looks: dict[int, Float[Tensor, "head query key"] | None] = field(default_factory=dict)
 
     @property
@@ -217,6 +218,7 @@ def freeze(model: Model, seen: dict[Site, Tensor]) -> Frozen:
         unembedding=_demean(model),
         unembedding_bias=model.b_U - model.b_U.mean(),
         parallel=model.parallel,
+        causal=model.causal,
     )
 
 

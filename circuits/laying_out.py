@@ -103,20 +103,25 @@ def lay_out(
         errors=errors[1],
         attention_errors=errors[0],
         constants=length + np.arange(len(run.constants)),
-        stretches=_stretches(len(front), stage[order] * length + inner[2][order], layers, length, bool(run.attended)),
+        stretches=_stretches(
+            len(front), stage[order] * length + inner[2][order], layers, length, bool(run.attended), run.frozen.causal
+        ),
     )
     return Table(nodes, found, {name: length + at for name, at in reading.items()}, len(nodes) - len(aims))
 
 
-def _stretches(front: int, cell: Int[np.ndarray, "inner"], layers: int, length: int, halved: bool) -> Stretches:
+def _stretches(
+    front: int, cell: Int[np.ndarray, "inner"], layers: int, length: int, halved: bool, causal: bool
+) -> Stretches:
     """Where each group of columns begins and ends: tokens, biases, layers. cell: layer * length + position, sorted.
 
-    halved: there are two groups a layer; see `Stretches`.
+    halved: there are two groups a layer; see `Stretches`. causal: what stands to the right of a target is no input.
     """
     groups = 2 * layers if halved else layers
     ends = front + np.searchsorted(cell, np.arange(groups * length), side="right").reshape(groups, length)
     begin = np.concatenate([[0, length, front], ends[:-1, -1]])
-    return Stretches(begin, np.concatenate([[np.arange(1, length + 1)], np.full((1, length), front), ends]), halved)
+    ends = np.concatenate([[np.arange(1, length + 1)], np.full((1, length), front), ends])
+    return Stretches(begin, ends if causal else np.broadcast_to(ends[:, -1:], ends.shape).copy(), halved)
 
 
 def _biases(run: Trace, top: int) -> tuple[list[tuple], dict[tuple[str, float], int]]:

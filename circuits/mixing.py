@@ -1,6 +1,7 @@
 """Attention's own part of the sweep: gradients moved from queries to keys, rows of different lengths side by side.
 
-Every target owns as many rows as it has positions to its left, itself included. One kernel a kind of device.
+Every target owns as many rows as it has positions to its left, itself included; where attention looks both ways, one
+for each position. One kernel a kind of device.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ def mix(
     start: np.ndarray,
     length: np.ndarray,
     kv_heads: int,
+    *,
+    causal: bool = True,
 ) -> Float[Tensor, "row kv_width"]:
-    """`out[key] = Σ_query>=key mixing[head, key, query] z[query]` for each target, query heads summed into value heads.
+    """`out[key] = Σ_query mixing[head, key, query] z[query]` for each target, query heads summed into value heads.
 
     start, length: the rows of target j are z[start[j] : start[j] + length[j]], for positions 0 to length[j] - 1.
+    causal: no query looks to its right, so that queries before a key are left out.
     """
     if z.device.type != "cpu":
-        kernel = _padded
-    else:
-        kernel = _on_cpu if int(length.max()) <= SHORT else _by_products
-    return kernel(mixing, z, start, length, kv_heads)
+        return _padded(mixing, z, start, length, kv_heads)
+    kernel = _on_cpu if int(length.max()) <= SHORT else _by_products
+    return kernel(mixing, z, start, length, kv_heads, causal)
 
 
-def _by_products(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int) -> Tensor:
+def _by_products(
+    mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int, causal: bool
+) -> Tensor:
     """For long prompts: matrix products for each target, over the queries that are not before any of some keys."""
     out = z.new_empty(len(z), z.shape[1] // len(mixing) * kv_heads)
     for first, rows in zip(start.tolist(), length.tolist(), strict=True):
@@ -42,7 +47,8 @@ def _by_products(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarra
         taken = out[first : first + rows].unflatten(1, (kv_heads, -1))
         for key in range(0, rows, SHORT):
             keys = slice(key, min(key + SHORT, rows))
-            moved = torch.bmm(mixing[:, keys, key:rows], given[:, key:])
+            first_query = key if causal else 0
+            moved = torch.bmm(mixing[:, keys, first_query:rows], given[:, first_query:])
             taken[keys] = moved.unflatten(0, (kv_heads, -1)).sum(1).transpose(0, 1)
     return out
 
@@ -52,26 +58,31 @@ def unfold(
     vectors: Float[Tensor, "target spoke width"],
     start: np.ndarray,
     length: np.ndarray,
+    position: np.ndarray,
     out: Float[Tensor, "row width"],
 ) -> None:
-    """`out[key] = Σ_head mixing[head, key, last] vectors[head]` for each target; where key = last, its last vector too.
+    """`out[key] = Σ_head mixing[head, key, own] vectors[head]` for each target, and the last vector at its own position.
 
-    start, length: the rows of out, as for `mix`; the last position of target j is length[j] - 1.
+    start, length: the rows of out, as for `mix`. position: of each target.
     """
     kernel = _unfold_on_cpu if out.device.type == "cpu" else _unfold_padded
-    kernel(mixing, vectors, start, length, out)
+    kernel(mixing, vectors, start, length, position, out)
 
 
-def _unfold_on_cpu(mixing: Tensor, vectors: Tensor, start: np.ndarray, length: np.ndarray, out: Tensor) -> None:
-    _unfold_rows(mixing.numpy(), vectors.numpy(), start, length, out.numpy())
+def _unfold_on_cpu(
+    mixing: Tensor, vectors: Tensor, start: np.ndarray, length: np.ndarray, position: np.ndarray, out: Tensor
+) -> None:
+    _unfold_rows(mixing.numpy(), vectors.numpy(), start, length, position, out.numpy())
 
 
-def _unfold_padded(mixing: Tensor, vectors: Tensor, start: np.ndarray, length: np.ndarray, out: Tensor) -> None:
+def _unfold_padded(
+    mixing: Tensor, vectors: Tensor, start: np.ndarray, length: np.ndarray, position: np.ndarray, out: Tensor
+) -> None:
     place, inside = _places(start, length, out)
-    last = torch.from_numpy(length - 1).to(out.device)
-    moved = torch.einsum("hkt,thd->tkd", mixing[:, : int(length.max()), last], vectors[:, :-1])
+    own = torch.from_numpy(position).to(out.device)
+    moved = torch.einsum("hkt,thd->tkd", mixing[:, : int(length.max()), own], vectors[:, :-1])
     out[place[inside]] = moved[inside]
-    out[torch.from_numpy(start + length - 1).to(out.device)] += vectors[:, -1]
+    out[torch.from_numpy(start + position).to(out.device)] += vectors[:, -1]
 
 
 def _places(start: np.ndarray, length: np.ndarray, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,9 +92,9 @@ def _places(start: np.ndarray, length: np.ndarray, like: Tensor) -> tuple[Tensor
     return torch.from_numpy(place).to(like.device), torch.from_numpy(inside).to(like.device)
 
 
-def _on_cpu(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int) -> Tensor:
+def _on_cpu(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv_heads: int, causal: bool) -> Tensor:
     out = z.new_zeros(len(z), z.shape[1] // len(mixing) * kv_heads)
-    _mix_rows(mixing.numpy(), z.numpy(), start, length, kv_heads, out.numpy())
+    _mix_rows(mixing.numpy(), z.numpy(), start, length, kv_heads, causal, out.numpy())
     return out
 
 
@@ -103,7 +114,7 @@ def _padded(mixing: Tensor, z: Tensor, start: np.ndarray, length: np.ndarray, kv
 
 @njit(cache=True, fastmath=True, nogil=True)
 @no_type_check
-def _mix_rows(mixing, z, start, length, kv_heads, out):
+def _mix_rows(mixing, z, start, length, kv_heads, causal, out):
     heads = mixing.shape[0]
     width = z.shape[1] // heads
     group = heads // kv_heads
@@ -113,7 +124,7 @@ def _mix_rows(mixing, z, start, length, kv_heads, out):
             of, to = head * width, head // group * width
             for key in range(first, last):
                 row = out[key, to : to + width]
-                for query in range(key, last):
+                for query in range(key if causal else first, last):
                     weight = mixing[head, key - first, query - first]
                     if weight != 0:
                         given = z[query, of : of + width]
@@ -123,18 +134,18 @@ def _mix_rows(mixing, z, start, length, kv_heads, out):
 
 @njit(cache=True, fastmath=True, nogil=True)
 @no_type_check
-def _unfold_rows(mixing, vectors, start, length, out):
+def _unfold_rows(mixing, vectors, start, length, position, out):
     heads = mixing.shape[0]
     for target in range(len(start)):
-        last = length[target] - 1
-        for key in range(last + 1):
+        own = position[target]
+        for key in range(length[target]):
             row = out[start[target] + key]
-            if key == last:
+            if key == own:
                 row[:] = vectors[target, heads]
             else:
                 row[:] = 0
             for head in range(heads):
-                weight = mixing[head, key, last]
+                weight = mixing[head, key, own]
                 if weight != 0:
                     given = vectors[target, head]
                     for e in range(len(row)):

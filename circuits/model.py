@@ -124,6 +124,7 @@ class Model:
 
     name: what the user called it. layers, d_model, heads, vocabulary, context: its sizes.
     parallel: attention and MLP of a layer read the same residual stream (Pythia).
+    causal: no position looks to its right.
     activation: the MLP's activation function, by its Hugging Face name.
     device, dtype: where and in what it computes. spread: its weights lie on several devices; what is read of a run, and
         the attention's weights, are brought to `device`.
@@ -141,6 +142,7 @@ class Model:
         self.neurons: int = config.d_mlp if family.mlp == "dense" else 0
         self.activation: str = config.act_fn
         self.parallel = bool(config.parallel_attn_mlp)
+        self.causal = getattr(config, "attention_dir", "causal") == "causal"
         self.learned_positions = config.positional_embedding_type == "standard"
         self.dtype = dtype
         self.spread = (getattr(config, "n_devices", 1) or 1) > 1
@@ -581,11 +583,6 @@ def _family(name: str, architecture: str) -> Family:
 
 def _native_family(name: str, config: Any) -> Family:
     """The family of a TransformerLens-native model, whose configuration says all."""
-    if config.attention_dir != "causal":
-        raise UnsupportedModel(
-            f"{name} looks both ways (attention_dir is {config.attention_dir!r}): a trace reads from left to right. "
-            "Only causal models can be traced."
-        )
     if config.d_vocab_out not in (-1, config.d_vocab):
         raise UnsupportedModel(
             f"{name} reads {config.d_vocab} tokens and says {config.d_vocab_out} others: one vocabulary is wanted."

@@ -23,12 +23,17 @@ def sample_prompts(
 ) -> Int[Tensor, "prompt pos"]:
     """Token ids that the model samples at temperature 1 after one given token, the same for the same seed.
 
+    A model that looks both ways says no next token: its prompts are tokens drawn at random, all alike likely.
+
     Chance is drawn on the CPU, one number a token, and looked up in the cumulative distribution: the device, and how
     many prompts are sampled at once, make no difference.
 
     progress: called with (what is being done, tokens done, tokens in all).
     """
     chance = torch.rand(count, length - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if not model.causal:
+        said = torch.full((count, 1), first, dtype=torch.int64)
+        return torch.cat([said, (chance * model.vocabulary).long()], dim=1).to(model.device)
     done, parts = 0, []
     for drawn in chance.split(_at_once(model, length, model.vocabulary)):
         past, said = model.remember(), torch.full((len(drawn), 1), first, device=model.device)

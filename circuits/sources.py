@@ -173,7 +173,8 @@ class Sources:
         Position embeddings are carried too; without this they are constants like any other.
         """
         run, attention = self._run, self._run.frozen.attention[0]
-        at, of = np.tril_indices(len(run.tokens))
+        length = len(run.tokens)
+        at, of = np.tril_indices(length) if run.frozen.causal else np.indices((length, length)).reshape(2, -1)
 
         def carried() -> Tensor:
             found = attention.spread_each(run.frozen.embedding)

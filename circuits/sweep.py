@@ -6,7 +6,8 @@
                               z = g outᵀ,  v[key] = Σ_query mixing[key, query] z[query],  g += v valueᵀ
 
 Targets are sorted by layer, so that at every place the live ones come first. A target owns a row of g for each position
-up to its own and no others; until its first attention it is one vector. All rows stand in one matrix, so that every
+up to its own and no others (for every position, where attention looks both ways); until its first attention it is one
+vector. All rows stand in one matrix, so that every
 product is one flat matrix product.
 
 Source: METHODS section 3.1; SPEED sections 3.1 to 3.5.
@@ -79,10 +80,16 @@ def join_targets(parts: Sequence[Targets]) -> Targets:
 class Reach:
     """Which rows of g stand at each position, for targets of these positions; made once for a whole sweep."""
 
-    def __init__(self, position: Int[np.ndarray, "target"], start: Int[np.ndarray, "_"], device: torch.device) -> None:
-        everywhere = range(int(position.max(initial=-1)) + 1)
+    def __init__(
+        self,
+        position: Int[np.ndarray, "target"],
+        length: Int[np.ndarray, "target"],
+        start: Int[np.ndarray, "_"],
+        device: torch.device,
+    ) -> None:
+        everywhere = range(int(length.max(initial=0)))
         self._device = device
-        self._past = [np.flatnonzero(position >= at) for at in everywhere]
+        self._past = [np.flatnonzero(length > at) for at in everywhere]
         self._here = [np.flatnonzero(position == at) for at in everywhere]
         self._targets = [torch.from_numpy(each).to(device) for each in self._past]
         self._rows = [torch.from_numpy(start[each] + at).to(device) for at, each in enumerate(self._past)]
@@ -161,11 +168,11 @@ def sweep_back(
     stop_early: do not go through the first attention. Embeddings must then be scored before it, at ("attention", 0), as
         it carries them forward. Not for parallel blocks, whose targets of layer 0 read beside that attention.
     """
-    length = targets.position + 1
+    length = targets.position + 1 if frozen.causal else np.full(len(targets), len(frozen.embedding))
     start = np.concatenate([[0], np.cumsum(length)])
     g = targets.vector.new_empty(int(start[-1]), targets.vector.shape[1])
     vector = targets.vector.clone()
-    reach = Reach(targets.position, start, g.device)
+    reach = Reach(targets.position, length, start, g.device)
     full, live = 0, int((targets.layer >= frozen.layers).sum())
     fan = None
     for layer in reversed(range(frozen.layers)):
@@ -187,8 +194,8 @@ def sweep_back(
             return
         opened = full if layer in frozen.looks else live
         if layer not in frozen.looks:
-            _pass(frozen.attention[layer], g, start, length, full, fan)
-            fan = _open(frozen.attention[layer], g, vector, start, targets.position, full, live)
+            _pass(frozen.attention[layer], g, start, length, targets.position, full, fan, causal=frozen.causal)
+            fan = _open(frozen.attention[layer], g, vector, start, length, targets.position, full, live)
         if frozen.parallel and skipped is not None and skipped_single is not None:
             rows += skipped
             if opened == live:
@@ -208,7 +215,15 @@ def sweep_back(
 
 
 def _pass(
-    attention: FrozenAttention, g: Tensor, start: np.ndarray, length: np.ndarray, full: int, fan: Fan | None
+    attention: FrozenAttention,
+    g: Tensor,
+    start: np.ndarray,
+    length: np.ndarray,
+    position: np.ndarray,
+    full: int,
+    fan: Fan | None,
+    *,
+    causal: bool,
 ) -> None:
     """g += attentionᵀ g for the first `full` targets, some rows at a time.
 
@@ -225,10 +240,10 @@ def _pass(
         if fan is not None and first >= fan.first and (last - first) * fan.vectors.shape[1] < len(rows):
             spokes = fan.vectors[first - fan.first : last - fan.first] @ weights.out.T
             z = rows.new_empty(len(rows), spokes.shape[2])
-            unfold(fan.mixing, spokes, start[here] - start[first], length[here], z)
+            unfold(fan.mixing, spokes, start[here] - start[first], length[here], position[here], z)
         else:
             z = rows @ weights.out.T
-        v = mix(attention.mixing, z, start[here] - start[first], length[here], weights.kv_heads)
+        v = mix(attention.mixing, z, start[here] - start[first], length[here], weights.kv_heads, causal=causal)
         rows.addmm_(v, weights.value.T)
         first = last
 
@@ -238,6 +253,7 @@ def _open(
     g: Tensor,
     vector: Tensor,
     start: np.ndarray,
+    length: np.ndarray,
     position: np.ndarray,
     full: int,
     live: int,
@@ -261,7 +277,7 @@ def _open(
         torch.matmul(z[:, head], value[head], out=vectors[:, head])
     vectors[:, -1] = vector[full:live] if beside else 0
     rows = g[start[full] : start[live]]
-    unfold(attention.mixing, vectors, start[full:live] - start[full], position[full:live] + 1, rows)
+    unfold(attention.mixing, vectors, start[full:live] - start[full], length[full:live], position[full:live], rows)
     return Fan(full, vectors, attention.mixing)
 
 

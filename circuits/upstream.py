@@ -34,7 +34,8 @@ def keep_upstream(
     layers = np.arange(run.frozen.layers)
     written = np.stack([layers if run.frozen.parallel else layers - 0.5, layers])
     above = layer > written[:, :, None]
-    reach = np.where(above, position, -1).max(2)
+    seen = position if run.frozen.causal else np.full(len(position), len(run.tokens) - 1)
+    reach = np.where(above, seen, -1).max(2)
     stays = run.position <= torch.from_numpy(reach).to(run.position)[(~of_attention).long(), run.layer]
     stays[own] = True
     if reading is not None and reading.along is not None:

@@ -79,6 +79,22 @@ def test_every_edge_of_a_native_model_is_what_autograd_gives(family: str, kind: 
         check_sums(attribute(model, dictionary_of(model, kind), WORDLESS), "float64")
 
 
+@pytest.mark.parametrize("kind", ["per-layer", "cross-layer"])
+def test_where_attention_looks_both_ways_what_stands_to_the_right_feeds_a_target_too(kind: str):
+    model = native_of("two-way")
+    dictionary = dictionary_of(model, kind)
+    many = [1, 2, 3, 5, 7, 4, 6, 8, 9, 2, 3]  # more tokens than heads
+
+    check_against_autograd(model, dictionary, many)
+    graph = attribute(model, dictionary, many)
+
+    check_sums(graph, "float64")
+    position = graph.nodes.position
+    kinds = ("token", "feature", "error")
+    to_the_left = np.isin(graph.nodes.kind[graph.source], kinds) & (position[graph.source] > position[graph.target])
+    assert to_the_left.mean() > 0.2
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("family", EXPERTS)
 def test_the_inputs_of_every_target_sum_to_its_value_beside_experts(family: str, dtype: str):

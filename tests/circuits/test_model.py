@@ -187,7 +187,6 @@ def test_what_is_no_model_is_refused():
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"attention_dir": "bidirectional"}, "looks both ways"),
         ({"d_vocab_out": 5}, "one vocabulary is wanted"),
         ({"positional_embedding_type": "sideways"}, "cannot be loaded: .*sideways"),
     ],

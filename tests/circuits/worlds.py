@@ -60,6 +60,7 @@ NATIVE = {
     "no-norms": {"normalization_type": None},
     "no-gain": {"normalization_type": "LNPre"},
     "bare": {"attn_only": True, "normalization_type": None},
+    "two-way": {"attention_dir": "bidirectional", "n_layers": 3},
 }
 KINDS = ("neurons", "per-layer", "skip", "cross-layer", "autoencoder", "mixed")
 
@@ -97,7 +98,7 @@ def native_of(kind: str, dtype: str = "float64") -> Model:
         "unembed.W_U": (16, len(WORDS)),
     }
     shapes["unembed.b_U"] = (len(WORDS),)
-    for layer in range(2):
+    for layer in range(settings["n_layers"]):
         at = f"blocks.{layer}"
         shapes |= {f"{at}.attn.W_{each}": (4, 16, 4) for each in "QKV"} | {f"{at}.attn.W_O": (4, 4, 16)}
         shapes |= {f"{at}.attn.b_{each}": (4, 4) for each in "QKV"} | {f"{at}.attn.b_O": (16,)}
