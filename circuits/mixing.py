@@ -61,7 +61,7 @@ def unfold(
     position: np.ndarray,
     out: Float[Tensor, "row width"],
 ) -> None:
-    """`out[key] = Σ_head mixing[head, key, own] vectors[head]` for each target, and the last vector at its own position.
+    """`out[key] = Σ_head mixing[head, key, own] vectors[head]` of each target, its last vector too where key = own.
 
     start, length: the rows of out, as for `mix`. position: of each target.
     """
