@@ -28,7 +28,7 @@ def run_circuit(
     embedding: of the clean prompts. corrupted: the whole run on the others.
     Lays out one input for each head of a layer: [pair head pos d_model] numbers at a time, some few of them.
     """
-    stream = embedding if transformer.W_pos is None else embedding + transformer.W_pos[: embedding.shape[1]]
+    stream = transformer.begin(embedding)
     seen = _Seen(transformer, corrupted, corrupted.before[0] - stream)
     column, heads = 0, transformer.heads
     for at, layer in enumerate(transformer.layers):

@@ -27,7 +27,8 @@ from circuits.transcoders.neurons import ACTIVATIONS
 FAITHFUL = {torch.float32: 1e-3, torch.float64: 1e-4}  # of the spread of the logits: norms of the real run in float32
 EPSILON = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
 Rotation = Callable[[int], tuple[Tensor, Tensor]]
-Replaced = Mapping[tuple[str, int], Tensor]
+Put = Tensor | Callable[[Tensor], Tensor]
+Replaced = Mapping[tuple[str, int], Put]
 NOTHING: Replaced = MappingProxyType({})
 
 
@@ -148,14 +149,20 @@ class Layer:
         value: Float[Tensor, "#batch head pos d_head"],
     ) -> Float[Tensor, "batch head pos d_head"]:
         """Values mixed by the pattern; any selection of heads."""
+        return self.scores(query, key).softmax(-1) @ value
+
+    def scores(
+        self, query: Float[Tensor, "#batch head pos d_head"], key: Float[Tensor, "#batch head pos d_head"]
+    ) -> Float[Tensor, "batch head pos pos"]:
+        """How much each position looks at each, before the softmax; minus infinity where it does not see it."""
         query = _rotate(normalise(self.query_norm, query), self.rotation)
         key = _rotate(normalise(self.key_norm, key), self.rotation)
         scores = self.scale * (query @ key.mT)
         if self.cap:
             scores = self.cap * torch.tanh(scores / self.cap)
         if self.causal:
-            scores = scores.masked_fill(self._hidden(scores.shape[-1], scores.device), -torch.inf)
-        return scores.softmax(-1) @ value
+            scores = scores.masked_fill(self._unseen(scores.shape[-1], scores.device), -torch.inf)
+        return scores
 
     def write(self, mixed: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos d_model"]:
         """The sum of what the heads write, with the bias, before any norm on it."""
@@ -164,17 +171,23 @@ class Layer:
 
     def mlp(self, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         """What the MLP adds when it reads this stream, its norms included."""
+        return self.write_mlp(self.neurons(stream))
+
+    def neurons(self, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos neuron"]:
+        """The activations of the MLP's neurons when it reads this stream."""
         x = normalise(self.mlp_norm, stream)
         before = x @ self.W_in if self.b_in is None else x @ self.W_in + self.b_in
         if self.W_gate is None:
-            hidden = self.function(before)
-        else:
-            gate = x @ self.W_gate if self.b_gate is None else x @ self.W_gate + self.b_gate
-            hidden = self.product(self.function(gate), before)
-        out = hidden @ self.W_out
+            return self.function(before)
+        gate = x @ self.W_gate if self.b_gate is None else x @ self.W_gate + self.b_gate
+        return self.product(self.function(gate), before)
+
+    def write_mlp(self, neurons: Float[Tensor, "batch pos neuron"]) -> Float[Tensor, "batch pos d_model"]:
+        """What the MLP adds when its neurons are these, the norm on it included."""
+        out = neurons @ self.W_out
         return normalise(self.mlp_post_norm, out if self.b_out is None else out + self.b_out)
 
-    def _hidden(self, length: int, device: torch.device) -> Tensor:
+    def _unseen(self, length: int, device: torch.device) -> Tensor:
         at = torch.arange(length, device=device)
         behind = at[:, None] - at
         return (behind < 0) if self.window is None else (behind < 0) | (behind >= self.window)
@@ -187,6 +200,7 @@ class Run:
     before: the stream that attention reads. query, key, value, mixed: [batch head pos d_head].
     attention: the sum that the heads wrote, before any norm on it. mlp_input: the stream the MLP reads, apart from the
     stream that goes on. mlp: what it adds. after: the stream at the end. [batch pos d_model]
+    neurons: of each MLP, where they were asked for. [batch pos neuron]
     """
 
     before: list[Tensor]
@@ -198,6 +212,7 @@ class Run:
     mlp_input: list[Tensor]
     mlp: list[Tensor]
     after: Tensor
+    neurons: list[Tensor] = field(default_factory=list)
 
     def detached(self) -> Run:
         """The same numbers, off autograd's tape."""
@@ -235,30 +250,50 @@ class Transformer:
         """Token embeddings, without positions."""
         return self.W_E[tokens] * self.embedding_scale
 
-    def run(self, embedding: Float[Tensor, "batch pos d_model"], *, replace: Replaced = NOTHING) -> Run:
-        """A whole run on token embeddings. replace: what takes the place of ("mixed", layer) or ("mlp", layer)."""
-        stream = embedding if self.W_pos is None else embedding + self.W_pos[: embedding.shape[1]]
-        return self.go_on(stream, 0, replace=replace)
+    def run(
+        self, embedding: Float[Tensor, "batch pos d_model"], *, neurons: bool = False, replace: Replaced = NOTHING
+    ) -> Run:
+        """A whole run on token embeddings. neurons: these are kept as well.
+
+        replace: what takes the place of a column of `Run` at a layer, or a function of what is there: of "query",
+        "key", "value", "mixed", "neurons" and "mlp".
+        """
+        return self.go_on(self.begin(embedding), 0, neurons=neurons, replace=replace)
+
+    def begin(self, embedding: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """The stream before the first layer."""
+        return embedding if self.W_pos is None else embedding + self.W_pos[: embedding.shape[1]]
 
     def go_on(
-        self, stream: Float[Tensor, "batch pos d_model"], layer: int, *, keep: bool = True, replace: Replaced = NOTHING
+        self,
+        stream: Float[Tensor, "batch pos d_model"],
+        layer: int,
+        *,
+        keep: bool = True,
+        neurons: bool = False,
+        replace: Replaced = NOTHING,
     ) -> Run:
         """The run from the stream before a layer to the end. keep=False: of what passed only the end is kept."""
         found = Run([], [], [], [], [], [], [], [], stream)
         for at, each in enumerate(self.layers[layer:], start=layer):
             x = normalise(each.norm, stream)
-            query, key, value = each.query(x), each.key(x), each.value(x)
-            mixed = replace.get(("mixed", at), each.attend(query, key, value))
+            query = _put(replace, "query", at, each.query(x))
+            key = _put(replace, "key", at, each.key(x))
+            value = _put(replace, "value", at, each.value(x))
+            mixed = _put(replace, "mixed", at, each.attend(query, key, value))
             attention = each.write(mixed)
             middle = stream + normalise(each.post_norm, attention)
             read = (stream if self.parallel else middle).clone()  # a tensor of its own: its gradient is the MLP's alone
-            mlp = replace.get(("mlp", at), each.mlp(read))
+            active = _put(replace, "neurons", at, each.neurons(read))
+            mlp = _put(replace, "mlp", at, each.write_mlp(active))
             if keep:
                 passed = (stream, query, key, value, mixed, attention, read, mlp)
                 kept = (found.before, found.query, found.key, found.value)
                 kept += (found.mixed, found.attention, found.mlp_input, found.mlp)
                 for column, tensor in zip(kept, passed, strict=True):
                     column.append(tensor)
+            if keep and neurons:
+                found.neurons.append(active)
             stream = middle + mlp
         return replace_field(found, after=stream)
 
@@ -279,6 +314,12 @@ class Transformer:
     def log_probabilities(self, logits: Float[Tensor, "... vocab"]) -> Float[Tensor, "... vocab"]:
         """What it would say, after its soft cap, in nats."""
         return (self.cap * torch.tanh(logits / self.cap) if self.cap else logits).log_softmax(-1)
+
+
+def _put(replace: Replaced, name: str, layer: int, tensor: Tensor) -> Tensor:
+    """What takes a tensor's place; the tensor itself where nothing does."""
+    found = replace.get((name, layer), tensor)
+    return found if isinstance(found, Tensor) else found(tensor)
 
 
 def normalise(norm: LiveNorm | None, x: Tensor) -> Tensor:

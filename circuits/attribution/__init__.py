@@ -1,11 +1,15 @@
-"""METHODS, EDGE_METHODS: name -> how a graph is made. One file a method; the tables are read top to bottom."""
+"""METHODS, EDGE_METHODS, PART_METHODS: name -> how a graph is made. One file a method; tables are read top to bottom."""
 
+from circuits.attribution.atp import score_parts_by_gradient
+from circuits.attribution.atp_star import score_parts_with_corrections
 from circuits.attribution.clean_corrupted import score_at_both_ends
+from circuits.attribution.conductance import score_by_conductance
 from circuits.attribution.direct import attribute_directly
 from circuits.attribution.eap import score_by_gradient
 from circuits.attribution.eap_ig import score_between_inputs
 from circuits.attribution.eap_ig_activations import score_between_activations
 from circuits.attribution.exact_edges import patch_every_edge
+from circuits.attribution.exact_parts import patch_every_part
 from circuits.attribution.information_flow import score_by_flow
 from circuits.attribution.random_scores import draw_scores
 from circuits.attribution.relp import score_by_relevance
@@ -24,4 +28,12 @@ EDGE_METHODS = {
     "exact": patch_every_edge,  # every edge patched by itself: the truth, slow
     "information-flow": score_by_flow,  # which sources a reader's input is near to
     "random": draw_scores,
+}
+
+# The same for heads, MLPs and neurons as wholes: (transformer, pairs, metric, parts, **options) -> a score for each.
+PART_METHODS = {
+    "atp": score_parts_by_gradient,  # gradients of the clean run
+    "atp-star": score_parts_with_corrections,  # the same for saturated patterns and for effects that cancel
+    "conductance": score_by_conductance,  # what flows through on the way from one prompt to the other
+    "exact-nodes": patch_every_part,  # every part patched by itself: the truth, slow
 }

@@ -1,0 +1,100 @@
+"""ABLATIONS: what takes the place of what components write, outside a circuit.
+
+    resample           what they write on the corrupted prompt
+    zero               nothing
+    mean               their mean over all positions of all corrupted prompts
+    mean-by-position   their mean at each position, over the corrupted prompts of the same length
+    optimal            for each component the constant that changes the clean run least: `circuits.optimal_constants`
+
+The ablation is part of a claim: circuits that stand under one fall under another. It is prepared once from all pairs,
+and then gives for some of them the run in which every component writes what takes its place.
+
+Source: Wang et al. 2022 (means), Li & Janson 2024 (optimal); METHODS section 8.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from circuits.held_runs import HELD, hold, spread
+from circuits.optimal_constants import fit_constants
+from circuits.pairs import Pairs
+from circuits.transformer import Run, Transformer
+
+Ablation = Callable[[Transformer, Pairs], Run]
+Progress = Callable[[str, int, int], None]
+Values = dict[str, list[Tensor]]  # "input", the token embedding, and each of HELD: one tensor a layer
+AT_ONCE = 2**12  # positions of all pairs that run at once while means are taken
+
+
+def resample(transformer: Transformer, pairs: Pairs) -> Run:
+    """The corrupted prompts' own run."""
+    return transformer.run(transformer.embed(pairs.corrupted), neurons=True)
+
+
+def _resample(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+    return resample
+
+
+def _zero(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+    means = mean_values(transformer, list(pairs[0].split(1))[:1])
+    return constants({name: [torch.zeros_like(each) for each in column] for name, column in means.items()})
+
+
+def _mean(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+    return constants(mean_values(transformer, pairs))
+
+
+def _mean_by_position(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+    by_length = {each.clean.shape[1]: constants(mean_values(transformer, [each], together=False)) for each in pairs}
+    return lambda transformer, pairs: by_length[pairs.clean.shape[1]](transformer, pairs)
+
+
+def _optimal(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+    means = mean_values(transformer, pairs)
+    return constants(means | fit_constants(transformer, pairs, means, progress))
+
+
+@torch.no_grad()
+def mean_values(transformer: Transformer, pairs: Sequence[Pairs], *, together: bool = True) -> Values:
+    """The mean of what everything writes on the corrupted prompts. [head pos d_head] or [pos d]
+
+    together: over all positions, so that there is one; else position by position, and all pairs are equally long.
+    """
+    sums: Values = {}
+    rows = 0
+    for each in pairs:
+        length = each.clean.shape[1]
+        for few in each.split(max(1, AT_ONCE // length)):
+            embedding = transformer.embed(few.corrupted)
+            run = transformer.run(embedding, neurons=True)
+            for name, column in ({"input": [embedding]} | {name: getattr(run, name) for name in HELD}).items():
+                parts = [part.double().sum(0) for part in column]
+                parts = [part.sum(-2, keepdim=True) for part in parts] if together else parts
+                before = sums.get(name, [part.new_zeros(()) for part in parts])
+                sums[name] = [one + other for one, other in zip(before, parts, strict=True)]
+            rows += len(few) * (length if together else 1)
+    return {name: [(part / rows).to(transformer.W_E) for part in column] for name, column in sums.items()}
+
+
+def constants(values: Values) -> Ablation:
+    """The ablation that puts the same values everywhere; learned positions and the biases of attention stay."""
+
+    def ablate(transformer: Transformer, pairs: Pairs) -> Run:
+        count, length = pairs.clean.shape
+        told = {name: [spread(each, count, length) for each in column] for name, column in values.items()}
+        return hold(transformer, transformer.begin(told["input"][0]), told)
+
+    return ablate
+
+
+ABLATIONS: dict[str, Callable[[Transformer, Sequence[Pairs], Progress], Ablation]] = {
+    "resample": _resample,
+    "zero": _zero,
+    "mean": _mean,
+    "mean-by-position": _mean_by_position,
+    "optimal": _optimal,
+}
