@@ -102,17 +102,18 @@ def test_what_makes_no_dictionary_is_refused_by_name(tmp_path: Path):
         load_transcoders(f"neurons+{folder}", model_of("gpt_neo", "float32"))
 
 
-def write_autoencoders(model: Model, folder: Path, hook: str = "hook_attn_out") -> Path:
+def write_autoencoders(model: Model, folder: Path, hook: str = "hook_attn_out", width: int | None = None) -> Path:
     """Every coordinate of an attention output as two features, one for each sign, in SAELens's layout."""
-    both = torch.cat([torch.eye(model.d_model), -torch.eye(model.d_model)])
+    width = width or model.d_model
+    both = torch.cat([torch.eye(width), -torch.eye(width)])
     for layer in range(model.layers):
         at = folder / f"blocks.{layer}.{hook}"
         at.mkdir(parents=True)
-        settings = {"architecture": "standard", "d_in": model.d_model, "d_sae": len(both), "dtype": "float32"}
+        settings = {"architecture": "standard", "d_in": width, "d_sae": len(both), "dtype": "float32"}
         settings |= {"apply_b_dec_to_input": False, "normalize_activations": "none"}
         (at / "cfg.json").write_text(json.dumps({**settings, "metadata": {"hook_name": f"blocks.{layer}.{hook}"}}))
         tensors = {"W_enc": both.T.contiguous(), "W_dec": both, "b_enc": torch.zeros(len(both))}
-        save_file({**tensors, "b_dec": torch.zeros(model.d_model)}, at / "sae_weights.safetensors")
+        save_file({**tensors, "b_dec": torch.zeros(width)}, at / "sae_weights.safetensors")
     return folder
 
 
@@ -136,5 +137,9 @@ def test_autoencoders_of_attention_outputs_stand_in_for_attention(tmp_path: Path
 def test_autoencoders_of_heads_values_are_told_from_those_of_outputs(tmp_path: Path):
     model = model_of("llama", "float32")
 
+    with pytest.raises(
+        UnfitTranscoders, match="width 24 .that of its heads together: autoencoders of these are not read"
+    ):
+        load_transcoders(str(write_autoencoders(model, tmp_path / "wide", "hook_mlp_out", 24)), model)
     with pytest.raises(UnfitTranscoders, match="an autoencoder of mixed, which no MLP and no attention puts out"):
         load_transcoders(f"neurons+{write_autoencoders(model, tmp_path / 'z', 'attn.hook_z')}", model)

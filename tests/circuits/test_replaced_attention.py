@@ -16,9 +16,10 @@ from circuits.transcoders.with_attention import attention_of, put_beside
 from graphs.graph import AttributionGraph
 from graphs.nodes import OF_ATTENTION
 from tests.circuits.oracle import norms_in_float64
-from tests.circuits.worlds import dictionary_of, model_of, native_of
+from tests.circuits.worlds import NATIVE, dictionary_of, model_of, native_of
 
 PROMPT = "a red fox runs here"
+LONG = "a red fox runs here now there a blue dog sleeps here"
 # family, what replaces MLPs, which layers' attention is replaced, where its set reads and writes
 WORLDS = {
     "llama": ("llama", "per-layer", (0, 1, 2), "attention_normalised", "attention_output"),
@@ -34,6 +35,9 @@ WORLDS = {
     "autoencoders, not the first": ("gpt2", "cross-layer", (1, 2), "attention_output", "attention_output"),
     "autoencoders, norm behind": ("gemma2", "skip", (0, 2), "attention_output", "attention_output"),
     "autoencoders, parallel": ("gpt_neox", "skip", (1, 2), "attention_output", "attention_output"),
+    "autoencoders, more tokens than heads": ("gpt2", "per-layer", (2,), "attention_output", "attention_output"),
+    "more tokens than heads": ("llama", "skip", (2,), "attention_input", "attention_output"),
+    "attention alone": ("attention-only", "neurons", (0, 1), "attention_input", "attention_output"),
     "no norms": ("no-norms", "per-layer", (0, 1), "attention_normalised", "attention_output"),
 }
 worlds = pytest.mark.parametrize("world", WORLDS)
@@ -77,10 +81,11 @@ def autoencoders_of(model: Model, numbers: tuple[int, ...]) -> AttentionAutoenco
 
 def world_of(name: str, dtype: str = "float64") -> tuple[Model, Dictionary, str | list[int]]:
     family, kind, numbers, reads, writes = WORLDS[name]
-    model = (native_of if family == "no-norms" else model_of)(family, dtype)
+    native = family in NATIVE
+    model = (native_of if native else model_of)(family, dtype)
     attention = autoencoders_of(model, numbers) if reads == writes else lorsa_of(model, numbers, reads, writes)
     dictionary = put_beside(dictionary_of(model, kind), attention)
-    return model, dictionary, [1, 2, 3, 5, 7] if family == "no-norms" else PROMPT
+    return model, dictionary, [1, 2, 3, 5, 7] if native else LONG if "more tokens" in name else PROMPT
 
 
 @worlds
