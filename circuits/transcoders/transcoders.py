@@ -89,11 +89,6 @@ class Transcoders:
         return tuple(range(self.layers)) if self.numbers is None else self.numbers
 
     @property
-    def autoencodes(self) -> bool:
-        """Whether it rebuilds a tensor from itself: see `circuits.transcoders.autoencoders`."""
-        return self.reads == self.writes
-
-    @property
     def size(self) -> int:
         """How many numbers it holds."""
         large = [getattr(self, name) for name in LARGE]
