@@ -243,9 +243,7 @@ def _check_sizes(found: Transcoders, model: Model) -> None:
     layers = 1 + max(found.of_layers)
     if layers > model.layers or found.d_model != model.d_model:
         wide = model.heads * model.blocks[0].W_O.shape[1]
-        heads = (
-            " (that of its heads together: an autoencoder of them can't be read here)" if found.d_model == wide else ""
-        )
+        heads = " (that of its heads together: autoencoders of these are not read)" if found.d_model == wide else ""
         raise UnfitTranscoders(
             f"{model.name} has {model.layers} layers of width {model.d_model}, but {found.name} is for {layers} "
             f"layers of width {found.d_model}{heads}: give the set made for this model, or -t neurons."
