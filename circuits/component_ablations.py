@@ -24,15 +24,15 @@ from circuits.optimal_constants import fit_constants
 from circuits.pairs import Pairs
 from circuits.transformer import Run, Transformer
 
-Ablation = Callable[[Transformer, Pairs], Run]
+Ablation = Callable[..., Run]  # (transformer, pairs, *, neurons=False); neurons: these are kept in the run as well
 Progress = Callable[[str, int, int], None]
 Values = dict[str, list[Tensor]]  # "input", the token embedding, and each of HELD: one tensor a layer
 AT_ONCE = 2**12  # positions of all pairs that run at once while means are taken
 
 
-def resample(transformer: Transformer, pairs: Pairs) -> Run:
+def resample(transformer: Transformer, pairs: Pairs, *, neurons: bool = False) -> Run:
     """The corrupted prompts' own run."""
-    return transformer.run(transformer.embed(pairs.corrupted), neurons=True)
+    return transformer.run(transformer.embed(pairs.corrupted), neurons=neurons)
 
 
 def _resample(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
@@ -50,7 +50,11 @@ def _mean(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) 
 
 def _mean_by_position(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
     by_length = {each.clean.shape[1]: constants(mean_values(transformer, [each], together=False)) for each in pairs}
-    return lambda transformer, pairs: by_length[pairs.clean.shape[1]](transformer, pairs)
+
+    def ablate(transformer: Transformer, pairs: Pairs, *, neurons: bool = False) -> Run:
+        return by_length[pairs.clean.shape[1]](transformer, pairs)
+
+    return ablate
 
 
 def _optimal(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
@@ -83,7 +87,7 @@ def mean_values(transformer: Transformer, pairs: Sequence[Pairs], *, together: b
 def constants(values: Values) -> Ablation:
     """The ablation that puts the same values everywhere; learned positions and the biases of attention stay."""
 
-    def ablate(transformer: Transformer, pairs: Pairs) -> Run:
+    def ablate(transformer: Transformer, pairs: Pairs, *, neurons: bool = False) -> Run:
         count, length = pairs.clean.shape
         told = {name: [spread(each, count, length) for each in column] for name, column in values.items()}
         return hold(transformer, transformer.begin(told["input"][0]), told)

@@ -18,6 +18,7 @@ from circuits.edge_scores import components_of
 from circuits.transformer import Run, Transformer
 
 OF_HEADS = ("query", "key", "value", "mixed")
+READS: dict[str, str] = dict(zip(OF_HEADS[:-1], (f"<{letter}>" for letter in LETTERS), strict=True))
 Column = tuple[str, int, int]  # a column of `Run`, its layer, how many parts it holds
 
 
@@ -43,9 +44,8 @@ class Parts:
         """What the parts are called, in order."""
         found = []
         for name, layer, count in self.columns:
-            letter = dict(zip(OF_HEADS, (f"<{letter}>" for letter in LETTERS), strict=False)).get(name, "")
             if name in OF_HEADS:
-                found += [f"a{layer}.h{head}{letter}" for head in range(count)]
+                found += [f"a{layer}.h{head}{READS.get(name, '')}" for head in range(count)]
             elif name == "neurons":
                 found += [f"m{layer}.n{neuron}" for neuron in range(count)]
             else:

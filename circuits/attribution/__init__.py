@@ -1,4 +1,4 @@
-"""METHODS, EDGE_METHODS, PART_METHODS: name -> how a graph is made. One file a method; tables are read top to bottom."""
+"""METHODS, EDGE_METHODS, PART_METHODS: name -> how a graph is made. One file a method, read top to bottom."""
 
 from circuits.attribution.atp import score_parts_by_gradient
 from circuits.attribution.atp_star import score_parts_with_corrections

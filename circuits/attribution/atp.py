@@ -35,7 +35,7 @@ def score_parts_by_gradient(
     positions: by position, else summed over them. Two runs forward, one back.
     """
     with torch.no_grad():
-        other = ablation(transformer, pairs)
+        other = ablation(transformer, pairs, neurons=bool(parts.width))
     gradients = differentiate_parts(transformer, parts, transformer.embed(pairs.clean), pairs, metric)
     scores = [
         by_part(column, (column_of(other, column) - column_of(gradients.run, column)) * gradients.at[column])

@@ -47,7 +47,8 @@ def score_parts_with_corrections(
     layers = len(transformer.layers)
     embedding = transformer.embed(pairs.clean)
     with torch.no_grad():
-        other, clean = ablation(transformer, pairs), transformer.run(embedding, neurons=bool(parts.width))
+        other = ablation(transformer, pairs, neurons=bool(parts.width))
+        clean = transformer.run(embedding, neurons=bool(parts.width))
     sizes: dict[Column, Tensor] = {}
     for dropped in range(layers) if layers > 1 else (None,):
         replace = (

@@ -5,18 +5,29 @@ Source: Hanna et al. 2024 (EAP-IG), "clean-corrupted"; METHODS section 8.3.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.component_ablations import Ablation, resample
 from circuits.edge_scores import differentiate, score_edges
 from circuits.metrics import Metric
 from circuits.pairs import Pairs
 from circuits.transformer import Transformer
 
 
-def score_at_both_ends(transformer: Transformer, pairs: Pairs, metric: Metric) -> Float[Tensor, "source reader"]:
-    """The mean of two scores, with gradients at the clean and at the corrupted run. Two runs forward, two back."""
-    clean = differentiate(transformer, transformer.embed(pairs.clean), pairs, metric)
-    corrupted = differentiate(transformer, transformer.embed(pairs.corrupted), pairs, metric, clean.logits)
-    both = (score_edges(transformer, clean.run, corrupted.run, each) for each in (clean, corrupted))
+def score_at_both_ends(
+    transformer: Transformer, pairs: Pairs, metric: Metric, *, ablation: Ablation = resample
+) -> Float[Tensor, "source reader"]:
+    """The mean of two scores, with gradients at the clean run and at one on what takes the tokens' place.
+
+    Three runs forward, two back.
+    """
+    embedding = transformer.embed(pairs.clean)
+    with torch.no_grad():
+        other = ablation(transformer, pairs)
+        end = embedding + other.before[0] - transformer.begin(embedding)
+    clean = differentiate(transformer, embedding, pairs, metric)
+    corrupted = differentiate(transformer, end, pairs, metric, clean.logits)
+    both = (score_edges(transformer, clean.run, other, each) for each in (clean, corrupted))
     return sum(both, start=clean.loss.new_zeros(())) / 2

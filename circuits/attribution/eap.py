@@ -9,18 +9,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.component_ablations import Ablation, resample
 from circuits.edge_scores import differentiate, score_edges
 from circuits.metrics import Metric
 from circuits.pairs import Pairs
 from circuits.transformer import Transformer
 
 
-def score_by_gradient(transformer: Transformer, pairs: Pairs, metric: Metric) -> Float[Tensor, "source reader"]:
+def score_by_gradient(
+    transformer: Transformer, pairs: Pairs, metric: Metric, *, ablation: Ablation = resample
+) -> Float[Tensor, "source reader"]:
     """What patching each edge would add to the loss if everything were linear, summed over the pairs.
 
     Two runs forward, one back.
     """
     with torch.no_grad():
-        corrupted = transformer.run(transformer.embed(pairs.corrupted))
+        corrupted = ablation(transformer, pairs)
     gradients = differentiate(transformer, transformer.embed(pairs.clean), pairs, metric)
     return score_edges(transformer, gradients.run, corrupted, gradients)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.component_ablations import Ablation, resample
 from circuits.edge_scores import differentiate, read_logits, score_edges
 from circuits.metrics import Metric
 from circuits.pairs import Pairs
@@ -22,19 +23,26 @@ from circuits.transformer import Transformer
 
 @torch.no_grad()
 def score_between_inputs(
-    transformer: Transformer, pairs: Pairs, metric: Metric, *, steps: int = 5, begin: str = "corrupted"
+    transformer: Transformer,
+    pairs: Pairs,
+    metric: Metric,
+    *,
+    ablation: Ablation = resample,
+    steps: int = 5,
+    begin: str = "corrupted",
 ) -> Float[Tensor, "source reader"]:
     """Scores with gradients averaged over `steps` points between the prompts, summed over the pairs.
 
     begin: which end is one of the points, "corrupted" or "clean".
     """
-    ends = [transformer.embed(tokens) for tokens in (pairs.clean, pairs.corrupted)]
-    clean, corrupted = (transformer.run(end) for end in ends)
+    embedding = transformer.embed(pairs.clean)
+    clean, corrupted = transformer.run(embedding), ablation(transformer, pairs)
+    way = clean.before[0] - corrupted.before[0]
     logits = read_logits(transformer, clean.after, pairs)
     total = logits.new_zeros((), dtype=torch.float64)
     for step in range(steps):
         share = (step + (begin == "clean")) / steps
-        between = ends[1] + share * (ends[0] - ends[1])
+        between = embedding + (share - 1) * way
         gradients = differentiate(transformer, between, pairs, metric, logits)
         total = total + score_edges(transformer, clean, corrupted, gradients)
     return total / steps

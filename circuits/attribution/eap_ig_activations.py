@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.component_ablations import Ablation, resample
 from circuits.edge_scores import differentiate, read_logits, score_edges
 from circuits.metrics import Metric
 from circuits.pairs import Pairs
@@ -21,14 +22,20 @@ from circuits.transformer import Transformer
 
 @torch.no_grad()
 def score_between_activations(
-    transformer: Transformer, pairs: Pairs, metric: Metric, *, steps: int = 5, begin: str = "corrupted"
+    transformer: Transformer,
+    pairs: Pairs,
+    metric: Metric,
+    *,
+    ablation: Ablation = resample,
+    steps: int = 5,
+    begin: str = "corrupted",
 ) -> Float[Tensor, "source reader"]:
     """Scores averaged over stages and steps, summed over the pairs. `steps` × (2 layers + 1) runs forward and back.
 
     begin: which end is one of the points, "corrupted" (k = 0 … m-1) or "clean" (k = 1 … m).
     """
-    ends = [transformer.embed(tokens) for tokens in (pairs.clean, pairs.corrupted)]
-    clean, corrupted = (transformer.run(end) for end in ends)
+    start = transformer.embed(pairs.clean)
+    clean, corrupted = transformer.run(start), ablation(transformer, pairs)
     logits = read_logits(transformer, clean.after, pairs)
     total = logits.new_zeros((), dtype=torch.float64)
     layers = range(len(transformer.layers))
@@ -36,9 +43,9 @@ def score_between_activations(
     for stage in stages:
         for step in range(steps):
             share = (step + (begin == "clean")) / steps
-            embedding, replace = ends[0], {}
+            embedding, replace = start, {}
             if stage is None:
-                embedding = ends[1] + share * (ends[0] - ends[1])
+                embedding = start + (share - 1) * (clean.before[0] - corrupted.before[0])
             else:
                 ours, theirs = (getattr(run, stage[0])[stage[1]] for run in (clean, corrupted))
                 replace = {stage: theirs + share * (ours - theirs)}

@@ -1,4 +1,4 @@
-"""Exact edge patching: every edge by itself carries the corrupted prompt, and the loss is measured.
+"""Exact edge patching: every edge by itself carries what takes its place, and the loss is measured.
 
 The truth that other methods are held to. What comes before the reader is the clean run's; from there the model goes on
 once for every edge, edges of one reader's layer side by side.
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.component_ablations import Ablation, resample
 from circuits.edge_scores import components_of, loss_of, read_logits
 from circuits.metrics import Metric
 from circuits.pairs import Pairs
@@ -21,9 +22,11 @@ ROWS = 2**14  # positions of all pairs and edges that go on at once
 
 
 @torch.no_grad()
-def patch_every_edge(transformer: Transformer, pairs: Pairs, metric: Metric) -> Float[Tensor, "source reader"]:
+def patch_every_edge(
+    transformer: Transformer, pairs: Pairs, metric: Metric, *, ablation: Ablation = resample
+) -> Float[Tensor, "source reader"]:
     """What patching each edge adds to the loss, summed over the pairs. One run from the reader's layer for each."""
-    clean, corrupted = (transformer.run(transformer.embed(tokens)) for tokens in (pairs.clean, pairs.corrupted))
+    clean, corrupted = transformer.run(transformer.embed(pairs.clean)), ablation(transformer, pairs)
     logits = read_logits(transformer, clean.after, pairs)
     before = loss_of(transformer, logits, pairs, metric, logits)
     components = components_of(transformer)

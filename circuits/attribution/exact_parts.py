@@ -37,7 +37,7 @@ def patch_every_part(
     positions: each position patched by itself, else all together. A run from the part's layer for each.
     """
     clean = transformer.run(transformer.embed(pairs.clean), neurons=bool(parts.width))
-    other = ablation(transformer, pairs)
+    other = ablation(transformer, pairs, neurons=bool(parts.width))
     logits = read_logits(transformer, clean.after, pairs)
     before = loss_of(transformer, logits, pairs, metric, logits)
     length = pairs.clean.shape[1]

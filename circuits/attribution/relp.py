@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.component_ablations import Ablation, resample
 from circuits.edge_scores import differentiate, score_edges
 from circuits.metrics import Metric
 from circuits.pairs import Pairs
@@ -25,11 +26,13 @@ from circuits.transformer import Layer, LiveNorm, Transformer
 NORMS = ("norm", "post_norm", "mlp_norm", "mlp_post_norm", "query_norm", "key_norm")
 
 
-def score_by_relevance(transformer: Transformer, pairs: Pairs, metric: Metric) -> Float[Tensor, "source reader"]:
+def score_by_relevance(
+    transformer: Transformer, pairs: Pairs, metric: Metric, *, ablation: Ablation = resample
+) -> Float[Tensor, "source reader"]:
     """Scores summed over the pairs. Two runs forward, one back."""
     ruled = follow_rules(transformer)
     with torch.no_grad():
-        corrupted = ruled.run(ruled.embed(pairs.corrupted))
+        corrupted = ablation(ruled, pairs)
     gradients = differentiate(ruled, ruled.embed(pairs.clean), pairs, metric)
     return score_edges(ruled, gradients.run, corrupted, gradients)
 

@@ -28,7 +28,7 @@ def silent(name, done, total):
 @pytest.mark.parametrize("family", OPEN)
 def test_a_run_that_is_told_what_it_wrote_is_that_run(family):
     transformer = transformer_of(model_of(family))
-    run = resample(transformer, PAIRS)
+    run = resample(transformer, PAIRS, neurons=True)
 
     held = hold(transformer, run.before[0], {name: getattr(run, name) for name in HELD})
 

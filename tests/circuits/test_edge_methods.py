@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from circuits import edge_scores
+from circuits.attribution import EDGE_METHODS
 from circuits.attribution.clean_corrupted import score_at_both_ends
 from circuits.attribution.eap import score_by_gradient
 from circuits.attribution.eap_ig import score_between_inputs
@@ -16,6 +17,7 @@ from circuits.attribution.information_flow import score_by_flow
 from circuits.attribution.random_scores import draw_scores
 from circuits.attribution.relp import follow_rules, score_by_relevance
 from circuits.circuit_runs import run_circuit
+from circuits.component_ablations import ABLATIONS
 from circuits.edge_scores import components_of, loss_of, read_logits
 from circuits.metrics import METRICS, logit_difference
 from circuits.pairs import Pairs
@@ -208,3 +210,53 @@ def components_sample(components):
     """Some edges of every sort."""
     edges = np.argwhere(components.edges)
     return [tuple(edge) for edge in edges[:: max(1, len(edges) // 60)]]
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean", "optimal"])
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_edges_carry_what_the_ablation_puts_in_place_of_the_corrupted_prompt(family, ablation, monkeypatch):
+    monkeypatch.setattr("circuits.optimal_constants.STEPS", 3)
+    transformer = transformer_of(model_of(family))
+    components = components_of(transformer)
+    ablate = ABLATIONS[ablation](transformer, [PAIRS], lambda name, done, total: None)
+    clean, other = transformer.embed(PAIRS.clean), ablate(transformer, PAIRS)
+    cut = torch.zeros(components.edges.shape, dtype=torch.float64)
+    everything_cut = run_circuit(transformer, clean, other, torch.ones_like(cut))
+
+    exact = patch_every_edge(transformer, PAIRS, logit_difference, ablation=ablate)
+    found = score_by_gradient(transformer, PAIRS, logit_difference, ablation=ablate)
+
+    torch.testing.assert_close(everything_cut, other.after)
+    torch.testing.assert_close(found, slope(transformer, clean, corrupted=other), rtol=1e-9, atol=1e-12)
+    losses = []
+    for edge in [("input", "m1"), ("a0.h2", "logits"), ("m0", "a1.h1<k>"), ("a1.h0", "m1")]:
+        one = cut.clone()
+        at = components.edge("->".join(edge))
+        one[at] = 1
+        for each in (one, cut):
+            logits = read_logits(transformer, run_circuit(transformer, clean, other, each), PAIRS)
+            losses.append(-logit_difference(logits, PAIRS, logits, torch.clone).sum())
+        torch.testing.assert_close(exact[at], losses[-2] - losses[-1], rtol=1e-9, atol=1e-12)
+
+
+def test_where_all_is_linear_gradients_are_exact():
+    # No norms, no MLP but a linear one, patterns that no input moves: nothing is left that a gradient could miss.
+    transformer = transformer_of(model_of("gpt2"))
+    norms = dict.fromkeys(("norm", "mlp_norm"))
+    flat = [
+        replace(
+            layer, **norms, function=torch.clone, query=replace(layer.query, weight=0 * layer.query.weight, bias=None)
+        )
+        for layer in transformer.layers
+    ]
+    linear = replace(transformer, layers=flat, final_norm=None)
+
+    exact = patch_every_edge(linear, PAIRS, logit_difference)
+
+    assert (exact.abs() > 1e-6).sum() > 100
+    for method in ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted"):
+        found = EDGE_METHODS[method](linear, PAIRS, logit_difference)
+        if method == "eap-ig-activations":  # what is set between the prompts hands nothing back, so it is a share
+            assert (found[exact.abs() < 1e-12].abs() < 1e-9).all()
+        else:
+            torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-10)

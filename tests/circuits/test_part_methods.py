@@ -24,7 +24,7 @@ from tests.circuits.worlds import model_of
 def nearby(share):
     """An ablation that goes only a share of the way to the corrupted run."""
 
-    def ablate(transformer, pairs):
+    def ablate(transformer, pairs, *, neurons=False):
         clean, other = (
             vars(transformer.run(transformer.embed(each), neurons=True)) for each in (pairs.clean, pairs.corrupted)
         )
