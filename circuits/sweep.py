@@ -207,9 +207,10 @@ def sweep_back(
         if live > full and targets.head is not None and targets.head[full] >= 0:
             looks = frozen.looks[layer]
             if looks is None:
-                fan = _open(frozen.attention[layer], g, vector, start, targets.position, full, live, beside=False)
+                own = frozen.attention[layer]
+                fan = _open(own, g, vector, start, length, targets.position, full, live, beside=False)
             else:
-                _spread(looks, targets.take(slice(full, live)), g[start[full] : start[live]])
+                _spread(looks, targets.take(slice(full, live)), length[full:live], g[start[full] : start[live]])
             full = live
     yield "embedding", -1, Gradient(g, vector, reach, full, live, fresh=0)
 
@@ -281,9 +282,10 @@ def _open(
     return Fan(full, vectors, attention.mixing)
 
 
-def _spread(looks: Float[Tensor, "head query key"], targets: Targets, g: Float[Tensor, "row d_model"]) -> None:
+def _spread(
+    looks: Float[Tensor, "head query key"], targets: Targets, length: np.ndarray, g: Float[Tensor, "row d_model"]
+) -> None:
     """Units of attention join: the rows of each are its vector, by how much it looks at every position."""
-    length = targets.position + 1
     owner = np.repeat(np.arange(len(targets)), length)
     key = np.concatenate([np.arange(n) for n in length]) if len(length) else owner
     assert targets.head is not None

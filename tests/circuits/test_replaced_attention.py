@@ -38,6 +38,8 @@ WORLDS = {
     "autoencoders, more tokens than heads": ("gpt2", "per-layer", (2,), "attention_output", "attention_output"),
     "more tokens than heads": ("llama", "skip", (2,), "attention_input", "attention_output"),
     "attention alone": ("attention-only", "neurons", (0, 1), "attention_input", "attention_output"),
+    "looking both ways": ("two-way", "per-layer", (2,), "attention_input", "attention_output"),
+    "autoencoders, looking both ways": ("two-way", "per-layer", (1,), "attention_output", "attention_output"),
     "no norms": ("no-norms", "per-layer", (0, 1), "attention_normalised", "attention_output"),
 }
 worlds = pytest.mark.parametrize("world", WORLDS)
