@@ -89,37 +89,36 @@ def say_on(
 def read_setting(
     text: str, run: Trace, transcoders: Dictionary, groups: Mapping[str, Sequence[int | str]] | None = None
 ) -> list[Intervention]:
-    """What `L2/544@last=0`, `L2/544=3`, `texas=-1x` or `L2/544@5:=3` change on a prompt.
+    """What `L2/544@last=0`, `texas=-1x`, `ohio@last=1` or `L2/544@5:=3` change on a prompt.
 
     A name is a unit, the label of some, or one of the groups: of these members `L2/544@3` and `L2/544` are read. A
-    position is an index or `last`, by default wherever the units are active; `2:5` is every position from 2 to 4, `5:`
-    every one from 5 on, what is generated included. An amount is an activation, or with an x a factor of it.
+    position is an index or `last`; `2:5` is every position from 2 to 4, `5:` every one from 5 on, what is generated
+    included. An amount is an activation, or with an x a factor of it. A factor, and an activation without a position,
+    are for units that are active; an activation at a position is for all of that name, and wakes what is silent.
 
     Raises:
-        BadIntervention: it reads otherwise, or nothing of that name is active there.
+        BadIntervention: it reads otherwise, or nothing of that name is there.
     """
     parts = SETTING.fullmatch(text.strip())
     if parts is None or (parts["first"] == "" and parts["rest"] is None):
         raise BadIntervention(
             f"{text!r}: a setting reads NAME[@POSITION]=AMOUNT, as in L2/544@last=0, texas=-1x or L2/544@5:=3."
         )
-    amount = _number(parts["amount"], text)
-    scaled = parts["factor"] == "x"
-    length = len(run.tokens)
-    first = None if parts["first"] is None else length - 1 if parts["first"] == "last" else int(parts["first"] or 0)
-    positions = range(length) if first is None else range(first, first + 1)
-    onward = parts["rest"] == ":"
-    if first is not None and parts["rest"] is not None:
-        positions = range(first, length if onward else int(parts["rest"][1:]))
-    if not positions or positions[-1] >= length:
-        raise BadIntervention(f"{text!r}: the prompt has positions 0 to {length - 1}.")
-    unit = UNIT.fullmatch(parts["name"])
-    if unit is not None and first is not None and not (scaled and len(positions) > 1):
-        silent = 0 if len(positions) == 1 else transcoders.at(min(int(unit[1]), run.frozen.layers - 1)).silent_positions
-        number = int(unit[3]) + OFFSET * (unit[2] is not None)
-        places = [(int(unit[1]), position, number) for position in positions if position >= silent]
-    else:
-        places = _active_of(parts["name"], positions, run, transcoders, (groups or {}).get(parts["name"]))
+    name, amount, scaled = parts["name"], _number(parts["amount"], text), parts["factor"] == "x"
+    positions, onward = _positions(parts["first"], parts["rest"], len(run.tokens))
+    if not positions or positions[-1] >= len(run.tokens):
+        raise BadIntervention(f"{text!r}: the prompt has positions 0 to {len(run.tokens) - 1}.")
+    members = (groups or {}).get(name, [name])
+    alone = len(positions) == 1
+    places = []
+    if parts["first"] is not None and (not scaled or (alone and UNIT.fullmatch(name))):
+        places = [
+            (layer, position, unit)
+            for layer, unit in _called(members, transcoders)
+            for position in positions
+            if alone or position >= transcoders.at(layer % run.frozen.layers).silent_positions
+        ]
+    places = places or _active(name, members, positions, run, transcoders)
     if onward:
         places = sorted({(layer, positions.start, unit) for layer, _, unit in places})
     factor, value = (amount, None) if scaled else (0.0, amount)
@@ -127,6 +126,16 @@ def read_setting(
         Intervention(layer, position, unit % OFFSET, factor, value, onward=onward, attention=unit >= OFFSET)
         for layer, position, unit in places
     ]
+
+
+def _positions(first: str | None, rest: str | None, length: int) -> tuple[range, bool]:
+    """The positions of a prompt that are meant, and whether those after it are too."""
+    if first is None:
+        return range(length), False
+    start = length - 1 if first == "last" else int(first or 0)
+    if rest is None:
+        return range(start, start + 1), False
+    return range(start, int(rest[1:] or length)), rest == ":"
 
 
 def _number(text: str, whole: str) -> float:
@@ -139,18 +148,25 @@ def _number(text: str, whole: str) -> float:
     return number
 
 
-def _active_of(
-    name: str, positions: range, run: Trace, transcoders: Dictionary, members: Sequence[int | str] | None
+def _called(members: Sequence[int | str], transcoders: Dictionary) -> list[tuple[int, int]]:
+    """Every (layer, unit) of those numbers or labels, active or not; units numbered as in a trace."""
+    labelled = {f"L{unit}" for unit, note in transcoders.notes.items() if note.get("label") in members}
+    names = [each.partition("@")[0] for each in members if isinstance(each, str)]
+    units = [unit for each in dict.fromkeys([*names, *sorted(labelled)]) if (unit := UNIT.fullmatch(each))]
+    return [(int(unit[1]), int(unit[3]) + OFFSET * (unit[2] is not None)) for unit in units]
+
+
+def _active(
+    name: str, members: Sequence[int | str], positions: range, run: Trace, transcoders: Dictionary
 ) -> list[tuple[int, int, int]]:
-    """Where units of that number, label or group are active among some positions."""
+    """Where units of those numbers or labels are active among some positions."""
     active = list(zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True))
     names = {place: name_unit(place[0], place[2]) for place in active}
     labels = {place: transcoders.notes.get(name, {}).get("label") for place, name in names.items()}
-    wanted = {name} if members is None else set(members)
     found = [
         place
         for place in active
-        if place[1] in positions and wanted & {f"L{names[place]}", f"L{names[place]}@{place[1]}", labels[place]}
+        if place[1] in positions and {f"L{names[place]}", f"L{names[place]}@{place[1]}", labels[place]} & {*members}
     ]
     if not found:
         known = sorted({label for label in labels.values() if label})

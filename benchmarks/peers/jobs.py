@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,14 @@ class Peer:
     def score(self, save: Path) -> None:
         """Influence, replacement and completeness of the same graph."""
         self._do("score", save=save)
+
+    def intervene(
+        self, interventions: Sequence[tuple], save: Path, *, generate: int = 0, **options: Any
+    ) -> dict[str, np.ndarray]:
+        """Its interventions, (layer, position or [first, None], feature, value), with its own options: the logits and
+        activations, and with `generate` the tokens that it then says."""
+        self._do("intervene", interventions=interventions, generate=generate, options=options, save=save)
+        return dict(np.load(save))
 
     def _do(self, what: str, *, save: Path | None, **order: Any) -> Spent:
         assert self._process.stdin is not None

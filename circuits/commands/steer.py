@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from circuits.steering import Steered
 
 SHOWN = 5  # next tokens, before and after
+NAMED = 12  # changes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="settings",
         action="append",
         required=True,
-        help="L2/544@last=0, or a label and a factor: texas=-1x; may be repeated",
+        help="L2/544@last=0; a label and a factor: texas=-1x; from a position on: L2/544@5:=3; may be repeated",
     )
+    parser.add_argument("--groups", metavar="FILE", help='names for --set, as JSON: {"texas": ["L1/544@3", …], …}')
     parser.add_argument("--attention", choices=("live", "frozen"), default="live", help="over the prompt")
-    parser.add_argument("--length", metavar="N", type=int, default=10, help="tokens to go on for (default: 10)")
+    parser.add_argument(
+        "--mlps",
+        choices=("frozen", "rebuilt", "live"),
+        default="frozen",
+        help="in the window: held at what they were, with the other features encoded anew, or live (default: frozen)",
+    )
+    parser.add_argument(
+        "--window",
+        metavar="N",
+        type=int,
+        help="layers past its own in which a feature's writes count (default: 0 or 2)",
+    )
+    parser.add_argument("--generate", metavar="N", type=int, default=10, help="tokens to go on for (default: 10)")
     flags.add_json(parser)
     flags.add_quiet(parser)
 
@@ -38,15 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
     from circuits.steering import read_setting, steer
     from circuits.tracing import trace
     from circuits.transcoders.loading import load_transcoders
+    from graphs.grouping import read_groups
 
+    groups = {} if arguments.groups is None else read_groups(arguments.groups)
     with Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         model.tokenize(arguments.prompt)  # a bad prompt is told before anything else is loaded
         transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force, progress=bars)
         run = trace(model, transcoders, arguments.prompt)
-        chosen = [each for text in arguments.settings for each in read_setting(text, run, transcoders)]
-        steered = steer(model, transcoders, run, chosen, attention=arguments.attention, length=arguments.length)
+        chosen = [each for text in arguments.settings for each in read_setting(text, run, transcoders, groups)]
+        options = {"attention": arguments.attention, "mlps": arguments.mlps, "window": arguments.window}
+        steered = steer(model, transcoders, run, chosen, length=arguments.generate, **options)
     if arguments.json:
         print(json.dumps(_record(model, steered), indent=1))
     elif not arguments.quiet:
@@ -55,7 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _record(model: Model, steered: Steered) -> dict[str, Any]:
-    record: dict[str, Any] = {"interventions": [str(each) for each in steered.interventions]}
+    from circuits.changes import to_record
+
+    record: dict[str, Any] = {
+        "interventions": [str(each) for each in steered.interventions],
+        "changes": [to_record(each) for each in steered.interventions],
+    }
     for name, logits, said in (
         ("before", steered.before, steered.said_before),
         ("after", steered.after, steered.said_after),
@@ -84,4 +106,6 @@ def _in_words(model: Model, steered: Steered) -> list[str]:
     goes_on = [
         f"{name}: {('' if spaced else ' ').join(record[name]['continuation']).strip()}" for name in ("before", "after")
     ]
-    return [f"changed {', '.join(record['interventions'])}", *table_in_words(rows), "goes on", *goes_on]
+    changed = record["interventions"]
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    return [f"changed {', '.join(changed[:NAMED])}{more}", *table_in_words(rows), "goes on", *goes_on]

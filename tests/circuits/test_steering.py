@@ -79,6 +79,9 @@ def test_settings_name_units_by_number_or_label_at_a_place_or_wherever_they_are_
         assert read_setting("L2/5@last=0", run, inner) == [Intervention(2, last, 5, value=0.0)]
         assert read_setting(f"L{layer}/{unit}=-1x", run, inner) == [Intervention(layer, p, unit, -1.0) for p in places]
         assert read_setting("a red thing=2.5", run, inner) == [Intervention(layer, p, unit, value=2.5) for p in places]
+        inner.notes["2/11"] = {"label": "a red thing"}
+        both = [Intervention(*place, value=1.0) for place in sorted([(layer, 2, unit), (2, 2, 11)])]
+        assert sorted(read_setting("a red thing@2=1", run, inner), key=str) == sorted(both, key=str)
         with pytest.raises(BadIntervention, match="a red thing"):
             read_setting("a blue thing=0", run, inner)
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from circuits.__main__ import main
+from circuits.changes import from_record
 from graphs.store import Store
 from tests.worlds import graph_of
 
@@ -13,7 +14,7 @@ SHOWCASE = "the capital of the state containing dallas is"
 
 
 def test_steering_says_what_changed_and_what_the_model_says_then(capsys: pytest.CaptureFixture[str]):
-    assert main(["steer", SHOWCASE, "--set", "L0/0@last=40", "--length", "2", "--json"]) == 0
+    assert main(["steer", SHOWCASE, "--set", "L0/0@last=40", "--generate", "2", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
 
     assert record["interventions"] == ["L0/0@8 = 40"]
@@ -23,12 +24,32 @@ def test_steering_says_what_changed_and_what_the_model_says_then(capsys: pytest.
     assert before["probability"] != after["probability"]
 
 
+def test_one_state_off_and_another_on_changes_the_capital(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    groups = tmp_path / "groups.json"
+    groups.write_text(json.dumps({"here": ["L1/295", "L1/684", "L1/734", "L1/955", "L2/254@8"]}))
+
+    for off in (["texas=0x"], ["here=0x", "--groups", str(groups)]):
+        assert main(["steer", SHOWCASE, "--set", off[0], "--set", "ohio@last=1", "--generate", "1", *off[1:]]) == 0
+        before, after = capsys.readouterr().out.splitlines()[-2:]
+        assert (before, after) == ("before: austin", "after: columbus")
+
+
+def test_what_is_said_can_be_steered_in_every_word(capsys: pytest.CaptureFixture[str]):
+    settings = ["--set", "L2/544@3:=2", "--mlps", "live", "--window", "1", "--generate", "2"]
+
+    assert main(["steer", SHOWCASE, *settings, "--json"]) == 0
+
+    (change,) = json.loads(capsys.readouterr().out)["changes"]
+    assert str(from_record(change)) == "L2/544@3: = 2"
+
+
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
         ("L0/0", "a setting reads"),
         ("L99/0@last=1", "has layers 0 to"),
         ("L0/0@99=1", "positions 0 to"),
+        ("L0/0@3:2=1", "positions 0 to"),
         ("L0/999999@last=1", "units 0 to"),
         ("L0/0@last=inf", "finite"),
         ("atlantis=-1x", "nothing called 'atlantis'"),
@@ -38,6 +59,22 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_code_two(
     setting: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["steer", SHOWCASE, "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        (["--window", "4"], "at most 3"),
+        (["--generate", "-1"], "0 or more"),
+        (["--groups", "nowhere.json"], "could not be read as groups"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_line_too(
+    option: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["steer", SHOWCASE, "--set", "L0/0@last=1", *option]) == 2
     said = capsys.readouterr().err
     assert complaint in said and "Traceback" not in said
 

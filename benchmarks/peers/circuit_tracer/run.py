@@ -5,6 +5,8 @@ Runs in an environment of its own and imports nothing of ours. Lines are JSON ob
     attribute   one attribution; with `save`, its result to that file
     prune       its pruning of the job's graph, or of the graph attributed last; with `save`, the masks to that file
     score       its influence and its two scores, to `save`, of the same graph
+    intervene   its `feature_intervention`, with `generate` tokens more its `feature_intervention_generate`: the logits
+                and activations to `save`
 
 and each is answered by one line: CPU and wall seconds, and how far memory rose above what the process held before.
 """
@@ -44,6 +46,7 @@ class Words:
         self.vocab_size = vocabulary
         self.all_special_ids = range(vocabulary)
         self.bos_token_id = 0
+        self.pad_token_id = -1
         self.padding_side = "right"
 
     def decode(self, ids: Any) -> str:
@@ -186,6 +189,33 @@ def score(graph: Graph, path: str) -> None:
     np.savez(path, influence=influence, replacement=replacement, completeness=completeness)
 
 
+def intervene(model: TransformerLensReplacementModel, job: dict[str, Any], order: dict[str, Any]) -> None:
+    """Interventions are (layer, position or [first, None] for a slice without end, feature, value)."""
+    tokens = torch.tensor(job["tokens"])
+    wanted = [
+        (layer, slice(*position) if isinstance(position, list) else position, feature, value)
+        for layer, position, feature, value in order["interventions"]
+    ]
+    options = dict(order["options"])
+    if options.get("constrained_layers"):
+        options["constrained_layers"] = range(*options["constrained_layers"])
+    if order["generate"]:
+        said, logits, activations = model.feature_intervention_generate(
+            tokens[None],
+            wanted,
+            **options,
+            max_new_tokens=order["generate"],
+            do_sample=False,
+            stop_at_eos=False,
+            verbose=False,
+            return_type="tokens",
+        )
+        np.savez(order["save"], said=said[0].numpy(), logits=logits.numpy(), activations=activations.numpy())
+    else:
+        logits, activations = model.feature_intervention(tokens, wanted, **options)
+        np.savez(order["save"], logits=logits[0].numpy(), activations=activations.numpy())
+
+
 def memory(name: str) -> int:
     """Bytes that the process holds (VmRSS) or has held at most since it was last asked to forget (VmHWM)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -223,6 +253,8 @@ def main() -> None:
             save_attribution(graph, order["save"])
         elif order["do"] == "prune" and order["save"]:
             np.savez(order["save"], nodes=kept.node_mask.numpy(), edges=kept.edge_mask.numpy())
+        elif order["do"] == "intervene":
+            intervene(model, job, order)
         print(json.dumps(answer), flush=True)
 
 
