@@ -37,13 +37,15 @@ def _ablate(bench: Bench, doses: Sequence[float]) -> list[Ablation]:
     nodes, metric, rows = bench.graph.nodes, bench.metric, bench.ablated
     predicted = predict_ablations(bench.transcoders, bench.run, bench.graph, metric, rows)
     what = [(i, dose) for dose in doses for i in range(len(rows))]
-    alone = [[change_node(nodes, int(rows[i]), 1 - dose)] for i, dose in what]
+    alone = [change_node(nodes, int(rows[i]), 1 - dose) for i, dose in what]
+    order = sorted(range(len(alone)), key=lambda at: (alone[at].layer, alone[at].position))  # what begins alike
+    done = np.argsort(order)
     change: dict[str, list[float]] = {mode: [] for mode in ATTENTION}
     divergence: dict[str, list[float]] = {mode: [] for mode in ATTENTION}
     count = bench.count("ablating nodes one by one", len(alone) * len(ATTENTION))
     for mode in ATTENTION:
         for start in range(0, len(alone), AT_ONCE):
-            part = alone[start : start + AT_ONCE]
+            part = [[alone[at]] for at in order[start : start + AT_ONCE]]
             read = intervene(bench.model, bench.transcoders, bench.run, part, attention=mode, read=metric.site)
             change[mode] += (metric.explained(read) - metric.clean).tolist()
             divergence[mode] += metric.moved(read).tolist()
@@ -53,10 +55,10 @@ def _ablate(bench: Bench, doses: Sequence[float]) -> list[Ablation]:
             node=int(rows[i]),
             influence=float(nodes.influence[rows[i]]),
             predicted=float(dose * predicted[i]),
-            measured=change["live"][at],
-            kl=divergence["live"][at],
-            measured_frozen=change["frozen"][at],
-            kl_frozen=divergence["frozen"][at],
+            measured=change["live"][done[at]],
+            kl=divergence["live"][done[at]],
+            measured_frozen=change["frozen"][done[at]],
+            kl_frozen=divergence["frozen"][done[at]],
             dose=dose,
         )
         for at, (i, dose) in enumerate(what)
