@@ -196,6 +196,22 @@ class Rewording:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """Other wordings that are as long as the graph's prompt, with its features held in their places.
+
+    prompt: their texts. model, circuit, without: what must be kept (see `Subset`) in the whole model, with only the
+        graph's features left, and with only them ablated, mean ablation. [example]
+    untested: why nothing can be said, empty when it can.
+    """
+
+    prompt: Sequence[str]
+    model: Sequence[float]
+    circuit: Sequence[float]
+    without: Sequence[float]
+    untested: str = ""
+
+
+@dataclass(frozen=True)
 class Control:
     """One figure of the graph beside the same figure of graphs that should do worse.
 
@@ -255,7 +271,7 @@ class Assay:
         kept and ablated. contributions: one record. controls: one record per kind. All empty when not asked for.
     skipped: experiments that were registered and not run, and why.
     between: level 3, one record. disturbances: level 4, one record for each kind and way of attention.
-    prunings: one record. rewordings: one record for each prompt, the unrelated ones last.
+    prunings: one record. rewordings: one record for each prompt, the unrelated ones last. examples: one record.
     """
 
     registration: Mapping[str, Any]
@@ -275,6 +291,7 @@ class Assay:
     disturbances: Sequence[Disturbance] = ()
     prunings: Sequence[Prunings] = ()
     rewordings: Sequence[Rewording] = ()
+    examples: Sequence[Examples] = ()
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

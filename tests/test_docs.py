@@ -66,11 +66,12 @@ def test_the_document_is_of_this_version_and_describes_nothing_that_is_gone():
 @pytest.mark.slow
 def test_all_that_an_assay_registers_and_every_figure_of_it_is_in_the_document(monkeypatch):
     monkeypatch.setattr(thresholds, "OTHERS", 1)
+    monkeypatch.setattr(thresholds, "EXAMPLES", 2)
     model = model_of("gpt2")
     neurons = dictionary_of(model, "neurons")
     graph = prune(attribute(model, neurons, "a red fox runs", ["red"]), nodes=0.9, edges=0.98)
-    wanted = ("ablations", "doses", "between", "prunings", "rewordings")
-    words = ["a fox runs", "red fox runs", "red a fox runs"]  # the model answers one of them alike at least
+    wanted = ("ablations", "doses", "between", "prunings", "rewordings", "examples")
+    words = ["a fox runs", "red fox runs", "red a fox runs", "fox runs a red"]  # the model answers one of them alike at least
 
     result = assay(model, neurons, graph, experiments=wanted, top=8, paraphrases=words)
 

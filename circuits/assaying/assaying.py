@@ -14,7 +14,8 @@ import torch
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench, strongest_units
 from circuits.assaying.between import summarise_between
-from circuits.assaying.ladder import EXPERIMENTS, QUICK, REWORDINGS
+from circuits.assaying.examples import summarise_examples
+from circuits.assaying.ladder import EXPERIMENTS, OF_WORDINGS, QUICK
 from circuits.assaying.metric import Metric, choose_metric, why_untestable
 from circuits.assaying.rebuilding import missed_share
 from circuits.assaying.registration import register
@@ -121,7 +122,8 @@ def assay(
     statistics["missed"] = missed_share(transcoders, run)
     if "doses" in found:
         statistics |= summarise_doses(found.get("ablations", []), found["doses"], metric.clean)
-    statistics |= summarise_stability(graph, found.get("prunings", []), found.get(REWORDINGS, []))
+    statistics |= summarise_stability(graph, found.get("prunings", []), found.get("rewordings", []))
+    statistics |= summarise_examples(found.get("examples", []), seed)
     if found.get("between"):
         statistics |= summarise_between(found["between"][0], seed)
     records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
@@ -164,11 +166,11 @@ def _tokenize(model: Model, graph: AttributionGraph, paraphrases: Sequence[str |
 
 
 def _choose_experiments(wanted: Sequence[str] | None, deep: bool, reworded: bool) -> tuple[str, ...]:
-    names = (*(tuple(EXPERIMENTS) if deep else QUICK), REWORDINGS) if wanted is None else tuple(wanted)
+    names = (*(tuple(EXPERIMENTS) if deep else QUICK), *OF_WORDINGS) if wanted is None else tuple(wanted)
     strange = [name for name in names if name not in EXPERIMENTS]
     if strange:
         raise BadOption(f"there is no experiment {strange[0]!r}; there are {', '.join(EXPERIMENTS)}.")
-    return tuple(name for name in EXPERIMENTS if name in names and (name != REWORDINGS or reworded))
+    return tuple(name for name in EXPERIMENTS if name in names and (name not in OF_WORDINGS or reworded))
 
 
 def _choose_ablated(graph: AttributionGraph, metric: Metric, deep: bool, top: int | None) -> np.ndarray:

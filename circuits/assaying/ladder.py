@@ -12,6 +12,7 @@ from circuits.assaying.controls import test_controls
 from circuits.assaying.curves import test_curves
 from circuits.assaying.disturbing import test_disturbances
 from circuits.assaying.edges import test_edges
+from circuits.assaying.examples import test_examples
 from circuits.assaying.minimality import test_minimality
 from circuits.assaying.sets import test_sets
 from circuits.assaying.single import test_doses, test_singly
@@ -24,6 +25,7 @@ from graphs.assays import (
     Curve,
     Disturbance,
     Edges,
+    Examples,
     Prunings,
     Rewording,
     Subset,
@@ -39,7 +41,7 @@ class Experiment:
     run: Callable[[Bench], list[Any]]
 
 
-REWORDINGS = "rewordings"  # run where there are any
+OF_WORDINGS = ("rewordings", "examples")  # run where there are other wordings
 
 # By the field of an Assay that holds the records.
 EXPERIMENTS = {
@@ -53,6 +55,7 @@ EXPERIMENTS = {
     "curves": Experiment("keeping more and more of the graph", Curve, test_curves),
     "controls": Experiment("graphs that should do worse", Control, test_controls),
     "prunings": Experiment("pruning it otherwise", Prunings, test_prunings),
-    REWORDINGS: Experiment("asking in other words", Rewording, test_rewordings),
+    "rewordings": Experiment("asking in other words", Rewording, test_rewordings),
+    "examples": Experiment("the graph's features in other wordings", Examples, test_examples),
 }
 QUICK = ("ablations", "subsets")  # what every trace gets

@@ -67,6 +67,11 @@ GRID_EDGES = (0.95, 0.98, 0.99)
 # part.
 SURVIVES = 0.5
 
+# Examples that the tests over examples want, and the margin of equivalence (Shi et al. 2024; METHODS 7.4: with fewer no
+# circuit can be shown equivalent).
+EXAMPLES = 68
+MARGIN = 0.1
+
 # Slope of measured on predicted change: METHODS 7.7, the interval for "predicts".
 SLOPE = (0.5, 1.5)
 # Share of ablations that move the target the way predicted, among those predicted to move it by 5 % of itself (7.4).

@@ -12,6 +12,7 @@ import numpy as np
 from circuits.assaying import thresholds as bar
 from circuits.assaying.curves import ABLATIONS
 from circuits.assaying.disturbing import KINDS
+from circuits.assaying.hypotheses import find_needed
 from graphs.assays import (
     Ablation,
     Between,
@@ -20,6 +21,7 @@ from graphs.assays import (
     Curve,
     Disturbance,
     Edges,
+    Examples,
     Rewording,
     Subset,
     Verdict,
@@ -75,6 +77,8 @@ def judge(
                 verdicts += judge_one(each)
     if "rewordings" in names:
         verdicts.append(judge_rewordings(records["rewordings"], statistics, skipped.get("rewordings", "")))
+    if "examples" in names:
+        verdicts += judge_examples(records["examples"], statistics, skipped.get("examples", ""))
     return verdicts
 
 
@@ -242,6 +246,33 @@ def judge_rewordings(records: Sequence[Rewording], statistics: Mapping[str, floa
     )
 
 
+def judge_examples(records: Sequence[Examples], statistics: Mapping[str, float], why: str = "") -> list[Verdict]:
+    """Over examples: equivalence must be shown; independence is not supported once it is refuted."""
+    why = why or next((each.untested for each in records), "")
+    count = sum(len(each.prompt) for each in records)
+    share, p_equivalent, p_independent = (
+        statistics.get(name, math.nan) for name in ("higher", "p_equivalent", "p_independent")
+    )
+    return [
+        _verdict(
+            "on other wordings the graph's features score higher and lower than the model equally often",
+            p_equivalent,
+            p_equivalent <= bar.SIGNIFICANT,
+            f"p ≤ {bar.SIGNIFICANT} that the share is {bar.MARGIN:.0%} or more off one half",
+            f"{count} wordings, {share:.0%} of them higher",
+            why,
+        ),
+        _verdict(
+            "on other wordings what is left without the graph's features says nothing of what the model says",
+            p_independent,
+            p_independent > bar.SIGNIFICANT,
+            f"p > {bar.SIGNIFICANT} of independence, which is no proof of it",
+            f"{count} wordings, shuffled 1000 times",
+            why,
+        ),
+    ]
+
+
 def judge_curve(curve: Curve) -> list[Verdict]:
     """Level 5: whether the order of influence is worth something; and what is left of the graph without errors."""
     if curve.errors == "kept":
@@ -276,13 +307,15 @@ def judge_contributions(found: Contributions) -> list[Verdict]:
     """Level 5: whether the graph holds nothing that a random feature could stand in for."""
     outdone = float(np.quantile(np.abs(found.reference), bar.OUTDONE)) if len(found.reference) else math.nan
     share = float((np.abs(found.lost) > outdone).mean()) if len(found.lost) else math.nan
+    needed = find_needed(np.array(found.lost), np.array(found.reference), share=bar.OUTDONE, level=bar.SIGNIFICANT)
+    surely = f"; {needed.mean():.0%} matter more by binomial tests, Holm's correction" if len(needed) else ""
     return [
         _verdict(
             "no feature of the graph is idle (mean ablation of all others)",
             share,
             share >= bar.NEEDFUL,
             f"≥ {bar.NEEDFUL:.0%} matter more than {bar.OUTDONE:.0%} of random features added",
-            f"{len(found.reference)} random features, of which {bar.OUTDONE:.0%} add less than {outdone:.2g}",
+            f"{len(found.reference)} random features, of which {bar.OUTDONE:.0%} add less than {outdone:.2g}{surely}",
             found.untested,
         )
     ]

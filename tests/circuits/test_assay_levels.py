@@ -253,7 +253,7 @@ def test_a_deep_assay_runs_everything_and_survives_being_stored(small_worlds_cou
     dictionary = dictionary_of(model, "per-layer")
     graph = graph_of("llama", "per-layer")
 
-    result = assay(model, dictionary, graph, deep=True, controls=4)
+    result = assay(model, dictionary, graph, deep=True, controls=4, paraphrases=["dog runs a red"])
 
     assert set(result.registration["experiments"]) == set(EXPERIMENTS)
     assert all(getattr(result, name) for name in EXPERIMENTS) and not result.skipped

@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuits import assay, attribute
+from circuits import assay, attribute, trace
+from circuits.ablation import ablate_sets
 from circuits.assaying import thresholds
+from circuits.assaying.examples import summarise_examples
+from circuits.assaying.examples import test_examples as try_examples
 from circuits.assaying.stability import summarise_stability
 from circuits.assaying.stability import test_prunings as try_prunings
 from circuits.assaying.stability import test_rewordings as try_rewordings
-from circuits.assaying.verdicts import judge_rewordings
+from circuits.assaying.verdicts import judge_examples, judge_rewordings
 from circuits.errors import BadPrompt
 from circuits.targets import Feature
 from graphs.assays import Assay, Prunings, Rewording
@@ -127,7 +130,37 @@ def test_an_assay_with_paraphrases_judges_them_and_travels():
 
     assert not without.rewordings and "survives rewording" not in str(without.verdicts)
     assert found.registration["hash"] != without.registration["hash"]
-    assert found.verdicts[-1].claim == "the graph survives rewording"
+    assert "the graph survives rewording" in [each.claim for each in found.verdicts]
+    assert "68 are wanted" in found.verdicts[-1].control
     assert Assay.from_json(found.to_json()).rewordings == found.rewordings
     with pytest.raises(BadPrompt, match="own prompt"):
         assay(model, dictionary, graph, paraphrases=[PROMPT])
+
+
+def test_the_graphs_features_are_kept_in_wordings_as_long_as_the_prompt(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(thresholds, "EXAMPLES", 2)
+    bench = bench_of("llama", "per-layer")
+    model, dictionary = bench.model, bench.transcoders
+    alike, longer = (model.tokenize(text).tolist() for text in ("dog runs a red", "a red fox runs here"))
+    same = list(bench.graph.token_ids)
+
+    (found,) = try_examples(replace(bench, paraphrases=[same, alike, longer]))
+
+    assert len(found.prompt) == 2 and not found.untested
+    assert found.model[0] == pytest.approx(bench.metric.clean_kept)
+    ours = bench.places(bench.units)
+    run = trace(model, dictionary, alike)
+    for keep, score in ((True, found.circuit[1]), (False, found.without[1])):
+        (logits,) = ablate_sets(model, dictionary, run, [ours], keep=keep, fill=bench.means)
+        assert score == pytest.approx(float(bench.metric.kept(logits)[0]))
+    figures = summarise_examples([found], seed=0)
+    assert set(figures) == {"higher", "p_differs", "p_equivalent", "hsic", "p_independent"}
+    equal, apart = judge_examples([found], figures)
+    assert equal.verdict == "not supported" and apart.verdict == "supported"  # two examples show nothing
+
+
+def test_too_few_wordings_of_that_length_are_said_to_be_so():
+    bench = bench_of("llama", "per-layer")
+    (found,) = try_examples(replace(bench, paraphrases=[bench.model.tokenize("dog runs a red").tolist()]))
+    assert "1 wordings have 5 tokens" in found.untested and "68 are wanted" in found.untested
+    assert {each.verdict for each in judge_examples([found], summarise_examples([found], 0))} == {"untested"}
