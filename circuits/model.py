@@ -23,8 +23,8 @@ from torch import Tensor
 
 from circuits.errors import BadOption, BadPrompt, NotFetched, UnknownModel, UnsupportedModel
 from circuits.families import FAMILIES, NO_MLP, NO_NORMS, Family
-from circuits.hub import Progress, fetch_model
-from circuits.published import SHIPPED, shipped_models
+from circuits.hub.fetching import Progress, fetch_model
+from circuits.hub.published import SHIPPED, shipped_models
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -54,6 +54,7 @@ SITES = {
 WHOLE = {
     "token_embedding": "embed.hook_out",
     "position_embedding": "pos_embed.hook_out",
+    "residual_end": "ln_final.hook_in",
     "final_scale": "ln_final.hook_scale",
     "logits": "unembed.hook_out",
 }
@@ -466,7 +467,7 @@ def load_model(
     """A model by shipped name ("world"), local folder, or Hub id; or one in memory, of which a copy is made.
 
     A Hub id is ORG/NAME or ORG/NAME@REVISION. What is in the Hub's cache on this machine is taken as it is, and what is
-    not is fetched: see `circuits.hub`.
+    not is fetched: see `circuits.hub.fetching`.
 
     A folder holds what transformers saves, or the config and state dict of a TransformerLens-native model. In memory: a
     model of transformers, or a bridge that `boot_native` made. Weights may be stored in bfloat16.

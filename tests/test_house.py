@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 BELOW = {"graphs": {"graphs"}, "circuits": {"graphs", "circuits"}, "benchmarks": {"graphs", "circuits", "benchmarks"}}
 DOORS = {
     "transformer_lens": {"circuits/model.py"},
-    "huggingface_hub": {"circuits/hub.py", "circuits/cached.py"},
+    "huggingface_hub": {"circuits/hub/fetching.py", "circuits/hub/cached.py"},
     "graphviz": {"graphs/export/picture.py"},
     "networkx": {"graphs/export/network.py"},
     "pyarrow": {"graphs/store.py"},
@@ -81,7 +81,7 @@ def test_everything_a_package_offers_is_there_and_no_module_stands_in_its_place(
         ("import graphs, circuits, graphs.scores, graphs.export", HEAVY),
         ("from circuits.__main__ import read; read(['--help'])", (*HEAVY, "numpy")),
         ("import graphs.store, circuits.commands.draw, circuits.commands.list, circuits.commands.show", HEAVY),
-        ("import circuits.commands.models, circuits.commands.transcoders, circuits.hub, circuits.offers", HEAVY),
+        ("import circuits.commands.models, circuits.commands.transcoders, circuits.hub.fetching, circuits.hub.offers", HEAVY),
         ("from graphs import *", HEAVY[:4]),
     ],
 )

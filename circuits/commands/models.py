@@ -5,25 +5,25 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from circuits import fetching
+from circuits.hub import listing
 
 if TYPE_CHECKING:
-    from circuits.offers import Offer
+    from circuits.hub.offers import Offer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    fetching.add_arguments(parser, "models", "qwen cache")
+    listing.add_arguments(parser, "models", "qwen cache")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if fetching.is_get(arguments):
-        from circuits.hub import fetch_model
-        from circuits.published import shipped_models
+    if listing.is_get(arguments):
+        from circuits.hub.fetching import fetch_model
+        from circuits.hub.published import shipped_models
 
-        return fetching.get(arguments, fetch_model, shipped_models(), f"circuits trace PROMPT -m {arguments.words[1]}")
-    from circuits.offers import model_offers
+        return listing.get(arguments, fetch_model, shipped_models(), f"circuits trace PROMPT -m {arguments.words[1]}")
+    from circuits.hub.offers import model_offers
 
-    return fetching.show(arguments, model_offers(), cells)
+    return listing.show(arguments, model_offers(), cells)
 
 
 def cells(offer: Offer) -> tuple[str, ...]:

@@ -5,28 +5,28 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from circuits import fetching
+from circuits.hub import listing
 
 if TYPE_CHECKING:
-    from circuits.offers import Offer
+    from circuits.hub.offers import Offer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    fetching.add_arguments(parser, "transcoders", "gemma cross-layer")
+    listing.add_arguments(parser, "transcoders", "gemma cross-layer")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if fetching.is_get(arguments):
-        from circuits.hub import fetch_transcoders
-        from circuits.published import SETS, shipped_transcoders
+    if listing.is_get(arguments):
+        from circuits.hub.fetching import fetch_transcoders
+        from circuits.hub.published import SETS, shipped_transcoders
 
         name = arguments.words[1]
         model = {each.name: each.model for each in SETS}.get(name, "MODEL")
         then = f"circuits trace PROMPT -m {model} -t {name}"
-        return fetching.get(arguments, fetch_transcoders, [*shipped_transcoders(), "neurons"], then)
-    from circuits.offers import set_offers
+        return listing.get(arguments, fetch_transcoders, [*shipped_transcoders(), "neurons"], then)
+    from circuits.hub.offers import set_offers
 
-    return fetching.show(arguments, set_offers(), cells)
+    return listing.show(arguments, set_offers(), cells)
 
 
 def cells(offer: Offer) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from circuits.choosing import split_address
 from circuits.errors import DamagedTranscoders, UnknownTranscoders
 from circuits.formats.files import READS, WRITES, Stored, find_site, read_config
 from circuits.formats.layer_files import (
@@ -15,7 +14,8 @@ from circuits.formats.layer_files import (
     read_gemma_scope_layer,
 )
 from circuits.formats.layers import Layer, join_layers
-from circuits.hub import cached_file
+from circuits.hub.choosing import split_address
+from circuits.hub.fetching import cached_file
 from circuits.transcoders.transcoders import Transcoders
 
 

@@ -12,9 +12,9 @@ import torch
 from circuits.errors import BadOption, NotFetched, UnfitTranscoders, UnknownTranscoders
 from circuits.formats import IN_MEMORY, is_for_attention, load, load_attention
 from circuits.formats.files import UNSTATED
-from circuits.hub import Progress, fetch_transcoders, read_address
+from circuits.hub.fetching import Progress, fetch_transcoders, read_address
+from circuits.hub.published import shipped_folder, shipped_transcoders
 from circuits.model import Model
-from circuits.published import shipped_folder, shipped_transcoders
 from circuits.transcoders.attention_autoencoders import AttentionAutoencoders
 from circuits.transcoders.autoencoders import Autoencoders
 from circuits.transcoders.base import Dictionary
@@ -35,7 +35,7 @@ def load_transcoders(
 
     name: "neurons" or "neurons/RULE" (see `Neurons`), a shipped set ("world", "world/cross-layer"), a folder in a
         published layout, or an address on the Hub: ORG/NAME, /FOLDER and @REVISION behind it where it needs them. What
-        is in the Hub's cache is taken as it is, what is not is fetched: see `circuits.hub`.
+        is in the Hub's cache is taken as it is, what is not is fetched: see `circuits.hub.fetching`.
         "SET+neurons" takes the model's own neurons in the layers that the set has not; "SET+SET" joins what lies in two
         places. Of a layer that several have, the first named is taken; "SET@L0-2,5" takes these layers alone.
         A set for attention (Lorsa, or autoencoders of what attention puts out) stands beside them, in the layers that

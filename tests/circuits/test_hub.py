@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from circuits.__main__ import main
-from circuits.choosing import choose_model_files, choose_set_files, sets_among
 from circuits.errors import NotFetched, UnknownModel, UnknownTranscoders
 from circuits.formats import load
-from circuits.hub import Fetched, fetch_model, fetch_transcoders, read_address
+from circuits.hub.choosing import choose_model_files, choose_set_files, sets_among
+from circuits.hub.fetching import Fetched, fetch_model, fetch_transcoders, read_address
+from circuits.hub.published import SHIPPED
 from circuits.model import load_model
-from circuits.published import SHIPPED
 from circuits.transcoders.loading import load_transcoders
 from tests.circuits import layouts
 from tests.circuits.fake_hub import FakeHub, running_hub, switch_on
@@ -266,7 +266,7 @@ def test_a_leftover_of_a_cut_download_is_not_taken_for_a_file(hub: FakeHub, tmp_
 
 def test_without_room_nothing_is_begun(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     hold_set(hub, tmp_path / "set")
-    monkeypatch.setattr("circuits.hub.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("circuits.hub.fetching.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(
         NotFetched, match=r"org/set needs .* kB of disk, and .* has 1.0 kB free.*hf cache ls.*HF_HUB_CACHE"
     ):

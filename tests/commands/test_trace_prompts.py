@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from circuits.__main__ import main
-from circuits.published import SHIPPED
+from circuits.hub.published import SHIPPED
 from graphs.store import Store
 
 TURNS = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuits.choosing import choose_model_files, sets_among, split_address
 from circuits.errors import UnknownModel
-from circuits.hub import cache_folder, cached_file
+from circuits.hub.choosing import choose_model_files, sets_among, split_address
+from circuits.hub.fetching import cache_folder, cached_file
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from circuits import flags
 
 if TYPE_CHECKING:
-    from circuits.hub import Fetched
-    from circuits.offers import Offer
+    from circuits.hub.fetching import Fetched
+    from circuits.hub.offers import Offer
 
 GET = "get"
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from circuits.choosing import choose_model_files, choose_set_files
 from circuits.errors import NotFetched
-from circuits.published import MODELS, SETS
+from circuits.hub.choosing import choose_model_files, choose_set_files
+from circuits.hub.published import MODELS, SETS
 from circuits.sizes import size_in_words
 
 Progress = Callable[[str, int, int], None]  # (what is fetched, bytes done, bytes in all)

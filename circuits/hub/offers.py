@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuits.cached import Cached, cached_models, cached_sets
-from circuits.published import (
+from circuits.hub.cached import Cached, cached_models, cached_sets
+from circuits.hub.published import (
     MODELS,
     SETS,
     SHIPPED,
