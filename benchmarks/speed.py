@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from benchmarks.peers.cases import Case, Made, make
-from benchmarks.peers.jobs import INSTALL, Peer, Spent, installed, medians, write_attribution, write_graph
+from benchmarks.peers.jobs import INSTALL, Peer, installed, write_attribution, write_graph
+from benchmarks.peers.processes import Spent, medians
 from benchmarks.stages import STAGES, stages_of
 from circuits import assay, attribute
 from circuits.attribution.direct import attribute_directly, attribute_trace

@@ -69,7 +69,7 @@ def make(case: Case, dtype: str = "float32", device: str = "cpu") -> Made:
         name = "world" if case.kind == "per-layer" else "world/cross-layer"
         dictionary = load_transcoders(name, model)
         return Made(case, _shipped(), model, dictionary, model.tokenize(DALLAS).tolist())
-    folder = _write_model(case)
+    folder = write_model(case)
     model = load_model(folder, device=device, dtype=dtype)
     numbers = torch.Generator().manual_seed(5)
     tokens = torch.randint(0, VOCABULARY, (case.tokens,), generator=numbers).tolist()
@@ -82,7 +82,7 @@ def _shipped() -> Path:
     return SHIPPED / "world" / "model"
 
 
-def _write_model(case: Case) -> Path:
+def write_model(case: Case) -> Path:
     """A random model in Hugging Face layout; every gain and bias random too, so that a forgotten one shows."""
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from unittest.mock import patch
 
@@ -19,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.peers.cases import Made
+from benchmarks.peers.processes import Process, Spent, is_installed
 from benchmarks.peers.scratch import scratch_folder
 from graphs.graph import AttributionGraph
 
-ROOT = Path(__file__).parent.parent.parent
-PYTHON = ROOT / ".peers/circuit_tracer/bin/python"
+PEER = "circuit_tracer"
 HOOKS = {
     "mlp_input": "mlp.hook_in",
     "mlp_normalised": "ln2.hook_normalized",
@@ -36,7 +32,7 @@ INSTALL = "circuit-tracer is not installed: run benchmarks/peers/circuit_tracer/
 
 def installed() -> bool:
     """Whether the peer's environment is there."""
-    return PYTHON.exists() and (PYTHON.parent.parent / "complete").exists()
+    return is_installed(PEER)
 
 
 @contextmanager
@@ -46,76 +42,31 @@ def without_float32() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What one piece of work took. cpu, wall: seconds. peak: bytes above what the process held before."""
-
-    cpu: float
-    wall: float
-    peak: int
-
-
-class Peer:
-    """The peer's process, waiting for orders; `with Peer(folder) as peer:` ends it.
-
-    One process keeps its model between orders, so that its runs and ours can take turns.
-    """
+class Peer(Process):
+    """Circuit-tracer with one job, waiting for orders."""
 
     def __init__(self, folder: Path) -> None:
-        if not installed():
-            raise FileNotFoundError(INSTALL)
-        one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        self._process = subprocess.Popen(
-            [PYTHON, "-W", "ignore", Path(__file__).parent / "circuit_tracer/run.py", folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **one_thread, "HF_HUB_OFFLINE": "1"},
-        )
-        self._answer()
-
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.terminate()
-        self._process.wait()
+        super().__init__(PEER, folder)
 
     def attribute(self, *, save: Path | None = None, **options: Any) -> Spent:
         """One attribution, with circuit-tracer's own options."""
-        return self._do("attribute", options=options, save=save)
+        return self.do("attribute", options=options, save=save)
 
     def prune(self, nodes: float, edges: float, *, save: Path | None = None) -> Spent:
         """Prune the job's graph, or the one attributed last."""
-        return self._do("prune", nodes=nodes, edges=edges, save=save)
+        return self.do("prune", nodes=nodes, edges=edges, save=save)
 
     def score(self, save: Path) -> None:
         """Influence, replacement and completeness of the same graph."""
-        self._do("score", save=save)
+        self.do("score", save=save)
 
     def intervene(
         self, interventions: Sequence[tuple], save: Path, *, generate: int = 0, **options: Any
     ) -> dict[str, np.ndarray]:
         """Its interventions, (layer, position or [first, None], feature, value), with its own options: the logits and
         activations, and with `generate` the tokens that it then says."""
-        self._do("intervene", interventions=interventions, generate=generate, options=options, save=save)
+        self.do("intervene", interventions=interventions, generate=generate, options=options, save=save)
         return dict(np.load(save))
-
-    def _do(self, what: str, *, save: Path | None, **order: Any) -> Spent:
-        assert self._process.stdin is not None
-        order = {"do": what, "save": None if save is None else str(save), **order}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return Spent(**self._answer())
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        raise RuntimeError(f"circuit-tracer ended with exit code {self._process.wait()}; its last words are above.")
 
 
 def write_attribution(made: Made, dtype: str = "float32") -> Path:
@@ -372,10 +323,3 @@ def _translate_rotary(
         found[f"{theirs}mlp.b_in"] = embedding.new_zeros(config.intermediate_size)
         found[f"{theirs}mlp.b_out"] = embedding.new_zeros(width)
     return settings, found
-
-
-def medians(spent: Iterable[Spent]) -> Spent:
-    """The median of each figure, but the largest peak."""
-    found = list(spent)
-    cpu, wall = (float(np.median([getattr(each, name) for each in found])) for name in ("cpu", "wall"))
-    return Spent(cpu, wall, max(each.peak for each in found))

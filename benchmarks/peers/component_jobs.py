@@ -1,0 +1,91 @@
+"""Pairs of prompts and a random GPT-2 for them, written to a folder that EAP-IG and we both load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.peers.cases import VOCABULARY, Case, write_model
+from benchmarks.peers.processes import Process, Spent
+from benchmarks.peers.scratch import scratch_folder
+from circuits.model import load_model
+from circuits.pairs import Pairs
+from circuits.transformer import Transformer, transformer_of
+
+PEER = "eap_ig"
+INSTALL = "EAP-IG is not installed: run EAP_IG=CHECKOUT benchmarks/peers/eap_ig/install"
+NAMES = {  # ours: the peer's
+    "eap": "EAP",
+    "eap-ig": "EAP-IG-inputs",
+    "eap-ig-activations": "EAP-IG-activations",
+    "clean-corrupted": "clean-corrupted",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One model and pairs of prompts. folder: the peer's job."""
+
+    folder: Path
+    transformer: Transformer
+    pairs: Pairs
+
+
+def make_work(case: Case, pairs: int, dtype: str = "float32") -> Work:
+    """The same model and pairs every time. Prompts differ at about half their positions, and answers are random.
+
+    The answer is read after the last token, but in every fourth pair one before it.
+    """
+    model = write_model(case)
+    numbers = torch.Generator().manual_seed(3)
+    clean, other = torch.randint(0, VOCABULARY, (2, pairs, case.tokens), generator=numbers)
+    differs = torch.rand(pairs, case.tokens, generator=numbers) < 0.5
+    right, wrong = torch.rand(pairs, VOCABULARY, generator=numbers).topk(2).indices.unbind(1)
+    drawn = {
+        "clean": clean,
+        "corrupted": torch.where(differs, other, clean),
+        "right": right,
+        "wrong": wrong,
+        "position": case.tokens - 1 - (torch.arange(pairs) % 4 == 3).long(),
+    }
+    folder = scratch_folder("job-")
+    job = {"model": str(model), "dtype": dtype, **{name: each.tolist() for name, each in drawn.items()}}
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return Work(folder, transformer_of(load_model(model, dtype=dtype)), Pairs(**drawn))
+
+
+class Peer(Process):
+    """EAP-IG with one job, waiting for orders."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(PEER, work.folder)
+
+    def score(
+        self,
+        method: str,
+        *,
+        metric: str = "logit-difference",
+        steps: int = 5,
+        later: int = 0,
+        batch: int = 32,
+        frozen: bool = False,
+        save: Path | None = None,
+    ) -> Spent:
+        """Every edge, by the method that we call so; see its `run.py`.
+
+        later: how many steps nearer to the clean prompt the points of integrated gradients lie than it has them.
+        frozen: parameters take no gradients, which saves it time; its EAP cannot do without.
+        """
+        how = {"method": NAMES[method], "metric": metric, "steps": steps, "later": later}
+        return self.do("score", **how, batch=batch, frozen=frozen, save=save)
+
+    def evaluate(self, edges: int, save: Path, *, metric: str = "logit-difference", batch: int = 32) -> None:
+        """The circuit of its strongest edges, and what it keeps of each pair's metric."""
+        self.do("evaluate", edges=edges, metric=metric, batch=batch, save=save)
+
+    def sweep(self, *, metric: str = "logit-difference", save: Path | None = None) -> Spent:
+        """TransformerLens's activation patching, denoising, of every head."""
+        return self.do("sweep", metric=metric, save=save)

@@ -1,0 +1,200 @@
+"""EAP-IG and TransformerLens's patching, driven through files: reads a job, then does what each line of input asks for.
+
+Runs in an environment of its own and imports nothing of ours. Lines are JSON objects with `do`:
+
+    score      every edge by one of its methods; with `save`, to that file
+    evaluate   its circuit of the `edges` strongest among the scores made last, and each pair's metric for the clean
+               run, the corrupted one and the circuit, to `save`
+    sweep      TransformerLens's activation patching, head by layer; with `save`, to that file
+
+and each is answered by one line: CPU and wall seconds, and how far memory rose above what the process held before.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from eap import attribute as attribution
+from eap import evaluate as evaluation
+from eap.graph import Graph
+from torch import Tensor
+from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformer_lens.patching import get_act_patch_attn_head_out_all_pos
+from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
+from transformers import GPT2LMHeadModel
+
+Pair = tuple[Tensor, Tensor, Tensor]
+
+
+def load_model(folder: str, dtype: torch.dtype) -> HookedTransformer:
+    """A GPT-2 in Hugging Face layout, by TransformerLens's own conversion."""
+    network = GPT2LMHeadModel.from_pretrained(folder, dtype=dtype)
+    read = network.config
+    config = HookedTransformerConfig(
+        n_layers=read.n_layer,
+        d_model=read.n_embd,
+        n_ctx=read.n_positions,
+        d_head=read.n_embd // read.n_head,
+        n_heads=read.n_head,
+        d_mlp=4 * read.n_embd,
+        d_vocab=read.vocab_size,
+        act_fn="gelu_new",
+        normalization_type="LN",
+        eps=read.layer_norm_epsilon,
+        dtype=dtype,
+        device="cpu",
+    )
+    model = HookedTransformer(config)
+    missing, strange = model.load_state_dict(convert_gpt2_weights(network, config), strict=False)
+    lacking = [name for name in missing if "mask" not in name and "IGNORE" not in name and name != "unembed.b_U"]
+    if strange or lacking:
+        raise ValueError(f"weights do not fit: missing {lacking[:5]}, strange {strange[:5]}")
+    model.unembed.b_U.data.zero_()
+    return model
+
+
+def split_inputs(model: HookedTransformer, wanted: bool) -> None:
+    """What EAP-IG asks of a model: a result for each head, an input for each reader."""
+    model.set_use_attn_result(wanted)
+    model.set_use_split_qkv_input(wanted)
+    model.set_use_hook_mlp_in(wanted)
+
+
+def on_the_cpu() -> None:
+    """Its scores are made on a device that is written down in it, and its prompts are text: here they are token ids."""
+    zeros = torch.zeros
+
+    def zeros_here(*shape: Any, device: Any = None, **options: Any) -> Tensor:
+        return zeros(*shape, device="cpu" if device == "cuda" else device, **options)
+
+    def tokens_as_they_are(model: HookedTransformer, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+        mask = torch.ones_like(tokens)
+        return tokens, mask, mask.sum(1), tokens.shape[1]
+
+    torch.zeros = zeros_here
+    for module in (attribution, evaluation):
+        module.tokenize_plus = tokens_as_they_are
+
+
+def metrics(job: dict[str, Any]) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """The loss of each pair, minus the metric, from logits where its answer is read."""
+    right, wrong = (torch.tensor(job[name])[:, None] for name in ("right", "wrong"))
+
+    def difference(values: Tensor, rows: Tensor) -> Tensor:
+        return -(values.gather(1, right[rows]) - values.gather(1, wrong[rows]))[:, 0]
+
+    return {
+        "logit-difference": difference,
+        "probability-difference": lambda logits, rows: difference(logits.softmax(-1), rows),
+    }
+
+
+class Job:
+    """A model and pairs of prompts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        self.model = load_model(self.job["model"], getattr(torch, self.job["dtype"]))
+        self.graph = Graph.from_model(self.model)
+        self.metrics = metrics(self.job)
+        self.position = torch.tensor(self.job["position"])
+
+    def pairs(self, size: int) -> list[Pair]:
+        """Batches; what stands for the answers is the pairs' numbers."""
+        columns = [torch.tensor(self.job[name]) for name in ("clean", "corrupted")]
+        columns.append(torch.arange(len(columns[0])))
+        return list(zip(*(column.split(size) for column in columns), strict=True))
+
+    def loss(self, metric: str, logits: Tensor, clean: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
+        read = logits[torch.arange(len(rows)), self.position[rows]]
+        return self.metrics[metric](read, rows)
+
+    def score(self, order: dict[str, Any]) -> np.ndarray:
+        """`later`: the points of integrated gradients one step nearer to the clean prompt than it has them."""
+        for module in (attribution,):
+            module.range = partial(_range, later=order["later"])
+
+        def total(*given: Tensor) -> Tensor:
+            return self.loss(order["metric"], *given).sum()
+
+        self.model.requires_grad_(not order["frozen"])
+        self.model.zero_grad()
+        attribution.attribute(
+            self.model,
+            self.graph,
+            self.pairs(order["batch"]),
+            total,
+            order["method"],
+            ig_steps=order["steps"],
+            quiet=True,
+        )
+        return self.graph.scores.numpy()
+
+    def evaluate(self, order: dict[str, Any]) -> dict[str, np.ndarray]:
+        loss = partial(self.loss, order["metric"])
+        pairs = self.pairs(order["batch"])
+        self.graph.apply_topn(order["edges"], absolute=True, prune=True)
+        given = {"quiet": True}
+        return {
+            "chosen": self.graph.in_graph.numpy(),
+            "clean": -evaluation.evaluate_baseline(self.model, pairs, loss, **given).numpy(),
+            "corrupted": -evaluation.evaluate_baseline(self.model, pairs, loss, run_corrupted=True, **given).numpy(),
+            "kept": -evaluation.evaluate_graph(self.model, self.graph, pairs, loss, skip_clean=False, **given).numpy(),
+        }
+
+    @torch.no_grad()
+    def sweep(self, order: dict[str, Any]) -> np.ndarray:
+        """Denoising: the mean metric of the corrupted run with each head's output from the clean one."""
+        (clean, corrupted, rows), *_ = self.pairs(len(self.position))
+        _, cache = self.model.run_with_cache(clean, names_filter=lambda name: name.endswith("hook_z"))
+
+        def gain(logits: Tensor) -> Tensor:
+            return -self.loss(order["metric"], logits, logits, rows, rows).mean()
+
+        return get_act_patch_attn_head_out_all_pos(self.model, corrupted, cache, gain).numpy()
+
+
+def _range(*ends: int, later: int) -> range:
+    return range(*ends) if len(ends) == 1 else range(*(end + later for end in ends))
+
+
+def memory(name: str) -> int:
+    """Bytes that the process holds (VmRSS) or has held at most since it was last asked to forget (VmHWM)."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    job = Job(Path(sys.argv[1]))
+    on_the_cpu()
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        split_inputs(job.model, order["do"] != "sweep")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before = memory("VmRSS")
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = {"score": job.score, "evaluate": job.evaluate, "sweep": job.sweep}[order["do"]](order)
+        answer = {
+            "cpu": time.process_time() - cpu,
+            "wall": time.perf_counter() - wall,
+            "peak": memory("VmHWM") - before,
+        }
+        if order["save"]:
+            np.savez(order["save"], **(found if isinstance(found, dict) else {"found": found}))
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
