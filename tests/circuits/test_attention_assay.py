@@ -13,7 +13,7 @@ from circuits.attributing import attribute
 from circuits.attribution.direct import effects_on
 from circuits.errors import BadOption, BadTarget
 from circuits.sampling import activations_on, mean_activations
-from circuits.targets import Direction, Feature, parse_target
+from circuits.targets import Direction, Error, Feature, parse_target
 from circuits.tracing import trace
 from circuits.transcoders.with_attention import attention_of
 from graphs.export import export
@@ -89,6 +89,19 @@ def test_directions_sum_to_what_the_stream_has_along_them(world: str, site: str)
     (goal,) = np.flatnonzero(graph.goal)
     assert graph.nodes.value[goal] == pytest.approx(expected, rel=1e-6)
     assert graph.weight[graph.target == goal].sum() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("world", ["llama", "parallel, one layer", "autoencoders, norm behind"])
+def test_an_mlps_error_is_explained_through_features_of_attention(world: str):
+    model, dictionary, prompt = world_of(world)
+    errors = trace(model, dictionary, prompt).errors
+    assert errors is not None
+
+    graph = attribute(model, dictionary, prompt, [Error(2, -1)])
+
+    (goal,) = np.flatnonzero(graph.goal)
+    assert graph.weight[graph.target == goal].sum() == pytest.approx(float(errors[2, -1].norm()), rel=1e-6)
+    assert "attention" in graph.nodes.kind[graph.source[graph.target == goal]]
 
 
 @pytest.mark.parametrize("world", ["llama", "gemma2", "parallel, one layer", "autoencoders"])
