@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,6 +128,18 @@ def count(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number of at least 1 is wanted, found {text!r}")
     return int(text)
+
+
+def size(text: str) -> int:
+    """Bytes: `500MB`, `4 GB`, `1.5gb`; a thousand to the next, as disks are sold."""
+    units = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    number = text.strip().rstrip("bBkKmMgGtT")
+    unit = text.strip()[len(number) :].lower()
+    with suppress(ValueError, KeyError, OverflowError):
+        found = float(number) * units[unit]
+        if 1 <= found < float("inf"):
+            return int(found)
+    raise argparse.ArgumentTypeError(f"a size like 500MB or 4GB is wanted, found {text!r}")
 
 
 def transcoders_for(arguments: argparse.Namespace) -> str:

@@ -1,20 +1,27 @@
-"""`circuits find`: the heads, MLPs and edges between them that carry an answer, over pairs of prompts."""
+"""`circuits find`: the heads, MLPs, neurons or edges between them that carry an answer, over pairs of prompts."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuits import flags
 
 if TYPE_CHECKING:
     from circuits.finding import Found
+    from circuits.node_finding import FoundNodes
 
-METHODS = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "relp", "exact", "information-flow", "random")
+OF_EDGES = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "relp", "exact", "information-flow", "random")
+OF_NODES = ("atp", "atp-star", "conductance", "exact-nodes")
+ABLATIONS = ("resample", "zero", "mean", "mean-by-position", "optimal")
 METRICS = ("logit-difference", "probability-difference", "log-probability", "kl")
-SHOWN = 10  # edges told in words
+SHOWN = 10  # edges or nodes told in words
+UNFINISHED = ".unfinished"  # in the store: scores of finished batches
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pairs", metavar="FILE", help='JSON lines: {"clean": …, "corrupted": …, "right": …, "wrong": …}'
     )
     flags.add_model(parser, transcoders=False)
-    parser.add_argument("--method", choices=METHODS, default="eap-ig", help="how edges are scored (default: eap-ig)")
-    parser.add_argument("--edges", metavar="N", type=flags.count, default=200, help="how many at most (default: 200)")
+    parser.add_argument(
+        "--method",
+        choices=(*OF_EDGES, *OF_NODES),
+        default="eap-ig",
+        help=f"how edges are scored, or nodes ({', '.join(OF_NODES)}) (default: eap-ig)",
+    )
+    parser.add_argument("--edges", metavar="N", type=flags.count, help="how many at most (default: 200)")
+    parser.add_argument("--nodes", metavar="N", type=flags.count, help="how many at most, where nodes are scored (30)")
+    parser.add_argument(
+        "--apart", action="store_true", help="nodes: queries, keys and values of each head besides its output"
+    )
+    parser.add_argument("--neurons", action="store_true", help="nodes: an MLP's neurons in its place")
+    parser.add_argument("--positions", action="store_true", help="nodes: each position of the prompt by itself")
     parser.add_argument("--signed", action="store_true", help="the highest scores, not the largest sizes")
+    parser.add_argument(
+        "--ablation",
+        choices=ABLATIONS,
+        default="resample",
+        help="what takes the place of all outside the circuit (default: resample, the corrupted prompt)",
+    )
     parser.add_argument(
         "--metric", choices=METRICS, default="logit-difference", help="what to keep (default: logit-difference)"
     )
@@ -33,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--begin", choices=("corrupted", "clean"), help="which end is one of the steps (default: corrupted)"
     )
     flags.add_seed(parser, "for random scores")
-    parser.add_argument("--batch", metavar="N", type=flags.count, default=32, help="pairs at a time (default: 32)")
+    parser.add_argument("--batch", metavar="N", type=flags.count, help="pairs at a time (default: 32, or by --memory)")
+    parser.add_argument(
+        "--memory", metavar="SIZE", type=flags.size, help="batches as large as this holds beside the model, as 4GB"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="also draw the graph there: x.svg, x.html, …")
     flags.add_store(parser)
     flags.add_json(parser)
@@ -47,30 +74,36 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         check_output(arguments.output)
 
+    options = _asked(arguments)
+
     from circuits.finding import find
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
+    from circuits.node_finding import find_nodes
     from circuits.pairs import read_pairs
     from circuits.progress import Bars
     from graphs.export import export
     from graphs.store import Store
 
     store = Store(arguments.store)
-    given = {name: getattr(arguments, name) for name in ("steps", "begin", "seed")}
-    with Bars(quiet=arguments.quiet) as bars:
+    unfinished = Path(arguments.store) / UNFINISHED
+    with _saying_what_is_kept(unfinished), Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         pairs = read_pairs(arguments.pairs, model)
-        found = find(
+        search = find_nodes if arguments.method in OF_NODES else find
+        found = search(
             model,
             pairs,
             method=arguments.method,
             metric=arguments.metric,
-            edges=arguments.edges,
+            ablation=arguments.ablation,
             signed=arguments.signed,
             batch=arguments.batch,
+            memory=arguments.memory,
+            unfinished=unfinished,
             progress=bars,
-            **{name: value for name, value in given.items() if value is not None},
+            **options,
         )
         bars.note("storing the graph")
         id = store.save(found.graph, name=Path(arguments.pairs).stem)
@@ -94,21 +127,74 @@ def _plain(number: float) -> float | None:
     return number if number == number else None
 
 
-def in_words(found: Found) -> list[str]:
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was asked of the method; what belongs to the other kind of method only is refused.
+
+    Raises:
+        BadOption: nodes are asked of a method that scores edges, or edges of one that scores nodes.
+    """
+    from circuits.errors import BadOption
+
+    of_nodes = arguments.method in OF_NODES
+    own, others = (("edges",), ("nodes", "apart", "neurons", "positions"))[:: -1 if of_nodes else 1]
+    given = [name for name in others if getattr(arguments, name)]
+    if given:
+        kinds = ("nodes", "edges", OF_EDGES) if of_nodes else ("edges", "nodes", OF_NODES)
+        raise BadOption(
+            f"--{given[0]} is asked, but {arguments.method} scores {kinds[0]}: methods that score {kinds[1]} are "
+            f"{', '.join(kinds[2])}."
+        )
+    names = (*own, "steps", "begin", "seed")
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+@contextmanager
+def _saying_what_is_kept(unfinished: Path) -> Iterator[None]:
+    """On Ctrl-C, whether the same command has something to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if unfinished.is_dir() and any(unfinished.iterdir()):
+            print("circuits: finished batches are kept; the same command goes on with the rest", file=sys.stderr)
+        raise
+
+
+def in_words(found: Found | FoundNodes) -> list[str]:
     """What was found, for a terminal."""
     import numpy as np
 
+    from circuits.finding import Found
+
     made = found.graph.provenance
+    of = f"{made['method']} on {made['pairs']} pair{'s' * (made['pairs'] != 1)}"
+    if isinstance(found, Found):
+        kept = f"{int(found.chosen.sum()):,} of {int(found.components.edges.sum()):,} edges kept, "
+        kept += f"{len(found.graph.nodes)} of {len(found.components.sources) + 1} components"
+    else:
+        kept = f"{int(found.chosen[1:].sum()):,} of {found.chosen[1:].size:,} nodes kept"
     lines = [
-        f"{made['method']} on {made['pairs']} pair{'s' * (made['pairs'] != 1)}: {int(found.chosen.sum()):,} of "
-        f"{int(found.components.edges.sum()):,} edges kept, {len(found.graph.nodes)} of "
-        f"{len(found.components.sources) + 1} components",
-        f"{made['options']['metric']}: {found.clean:.3f} clean, {found.corrupted:.3f} corrupted, {found.kept:.3f} with "
-        f"only the circuit clean: {found.faithfulness:.1%} of the difference kept",
-        "strongest edges:",
+        f"{of}: {kept}",
+        f"{made['options']['metric']}: {found.clean:.3f} clean, {found.corrupted:.3f} {_ablated(made)}, "
+        f"{found.kept:.3f} with only the circuit clean: {found.faithfulness:.1%} of the difference kept",
+        f"strongest {'edges' if isinstance(found, Found) else 'nodes'}:",
     ]
     order = np.argsort(-np.abs(np.where(found.chosen, found.scores, 0.0)), axis=None, kind="stable")
-    strongest = order[: min(SHOWN, int(found.chosen.sum()))]
-    for source, reader in np.column_stack(np.unravel_index(strongest, found.scores.shape)).tolist():
-        lines.append(f"  {found.scores[source, reader]:+.4f}  {found.components.name(source, reader)}")
+    for at in order[: min(SHOWN, int(found.chosen.sum()))].tolist():
+        place = np.unravel_index(at, found.scores.shape)
+        lines.append(f"  {found.scores[place]:+.4f}  {_name(found, *map(int, place))}")
     return lines
+
+
+def _ablated(made: Mapping[str, Any]) -> str:
+    ablation = made["options"]["ablation"]
+    return "corrupted" if ablation == "resample" else f"with all ablated ({ablation})"
+
+
+def _name(found: Found | FoundNodes, row: int, column: int | None = None) -> str:
+    from circuits.finding import Found
+
+    if isinstance(found, Found):
+        assert column is not None
+        return found.components.name(row, column)
+    token = "" if column is None else f" @{found.graph.tokens[column].strip()} ({column})"
+    return f"{found.parts.names[row]}{token}"

@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 import pytest
 
 from circuits.__main__ import main
-from circuits.attribution import EDGE_METHODS
+from circuits.attribution import EDGE_METHODS, PART_METHODS
 from circuits.commands import find, patch
+from circuits.component_ablations import ABLATIONS
 from circuits.metrics import METRICS
 from circuits.patching import DIRECTIONS, OVER
 from graphs.store import Store
@@ -25,7 +26,9 @@ def pairs(tmp_path):
 
 
 def test_the_command_offers_what_there_is():
-    assert set(find.METHODS) == set(EDGE_METHODS)
+    assert set(find.OF_EDGES) == set(EDGE_METHODS)
+    assert set(find.OF_NODES) == set(PART_METHODS)
+    assert find.ABLATIONS == tuple(ABLATIONS)
     assert set(find.METRICS) == set(METRICS)
     assert set(patch.KINDS) == set(OVER) and DIRECTIONS == ("denoising", "noising")
 
@@ -66,6 +69,44 @@ def test_all_edges_keep_all_of_the_difference(pairs, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["faithfulness"] == pytest.approx(1, abs=1e-4)
 
 
+def test_a_circuit_of_nodes_is_found_stored_and_told(pairs, tmp_path, capsys):
+    words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "atp-star", "--nodes", "12"]
+
+    assert main([*words, "--positions", "--ablation", "mean", "--memory", "2GB"]) == 0
+
+    said = capsys.readouterr().out
+    assert "12 of 180 nodes kept" in said and "with all ablated (mean)" in said and " @dallas (" in said
+    (entry,) = Store(tmp_path / "store").list()
+    assert not entry.problem
+    for command in ("show", "draw"):
+        assert main([command, entry.id, "--store", str(tmp_path / "store")]) == 0
+
+
+def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, capsys):
+    pairs.write_text(pairs.read_text() * 3)
+    words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--batch", "1", "--method", "eap", "--json"]
+    scored = []
+    score = EDGE_METHODS["eap"]
+
+    def stop(transformer, part, metric, *, ablation):
+        scored.append(len(part))
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return score(transformer, part, metric, ablation=ablation)
+
+    monkeypatch.setitem(EDGE_METHODS, "eap", stop)
+    assert main(words) == 130
+    assert "finished batches are kept" in capsys.readouterr().err
+    assert main(words) == 0
+    assert scored == [1] * 4
+    again = json.loads(capsys.readouterr().out)["provenance"]["circuit"]
+
+    monkeypatch.setitem(EDGE_METHODS, "eap", score)
+    assert main([*words, "--batch", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["provenance"]["circuit"] == pytest.approx(again, rel=1e-3, abs=1e-5)
+    assert not list((tmp_path / "store").glob(".unfinished"))
+
+
 @pytest.mark.parametrize(
     ("line", "options", "complaint"),
     [
@@ -73,6 +114,9 @@ def test_all_edges_keep_all_of_the_difference(pairs, tmp_path, capsys):
         (json.dumps({**PAIR, "right": "austin texas"}), [], "line 1, right"),
         (json.dumps(PAIR), ["--method", "eap", "--steps", "3"], "eap takes no steps"),
         (json.dumps(PAIR), ["--seed", "3"], "eap-ig takes no seed"),
+        (json.dumps(PAIR), ["--nodes", "3"], "eap-ig scores edges"),
+        (json.dumps(PAIR), ["--method", "atp", "--edges", "3"], "atp scores nodes"),
+        (json.dumps(PAIR), ["--memory", "1kB"], "give more memory"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_code_two(line, options, complaint, tmp_path, capsys):

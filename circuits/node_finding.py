@@ -1,0 +1,118 @@
+"""The front door of circuits of whole nodes: heads, MLPs, their parts or neurons; a kept node keeps its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from circuits.attribution import PART_METHODS
+from circuits.errors import BadOption
+from circuits.metrics import Metric
+from circuits.model import Model
+from circuits.node_graphs import graph_of_nodes
+from circuits.node_runs import run_nodes
+from circuits.pairs import Pairs
+from circuits.parts import Parts, parts_of
+from circuits.searching import (
+    Progress,
+    begin_search,
+    check_choice,
+    check_count,
+    measure,
+    provenance_of,
+    score_pairs,
+    share_kept,
+)
+from graphs.graph import AttributionGraph
+
+
+@dataclass(frozen=True, eq=False)
+class FoundNodes:
+    """A circuit of nodes, and what it was chosen from.
+
+    scores: of every part, or part at a position, the mean over the pairs. chosen: the circuit; the tokens are in it.
+    clean, corrupted, kept: the mean metric of the clean run, of the one in which all is ablated, and of the clean
+    prompt when all but the circuit is.
+    """
+
+    graph: AttributionGraph
+    parts: Parts
+    scores: Float[np.ndarray, "node *position"]
+    chosen: Bool[np.ndarray, "node *position"]
+    clean: float
+    corrupted: float
+    kept: float
+
+    @property
+    def faithfulness(self) -> float:
+        """The share of the difference between the prompts that the circuit keeps; nan where they do not differ."""
+        return share_kept(self.clean, self.corrupted, self.kept)
+
+
+def find_nodes(
+    model: Model,
+    pairs: Sequence[Pairs],
+    *,
+    method: str = "atp",
+    metric: str | Metric = "logit-difference",
+    ablation: str = "resample",
+    nodes: int = 30,
+    signed: bool = False,
+    apart: bool = False,
+    neurons: bool = False,
+    positions: bool = False,
+    batch: int | None = None,
+    memory: float | None = None,
+    unfinished: Path | None = None,
+    progress: Progress = lambda name, done, total: None,
+    **options: Any,
+) -> FoundNodes:
+    """The circuit of the tokens and the `nodes` strongest nodes.
+
+    method: one of `circuits.attribution.PART_METHODS`. apart: queries, keys and values of heads are nodes too.
+    neurons: those of an MLP are nodes in its place. positions: a node is a part at one position. options: the
+    method's own, steps of "conductance". The others are those of `circuits.finding.find`.
+
+    Raises:
+        BadOption: an option makes no sense, the metric is no number, or prompts that are to be compared position by
+            position are not equally long.
+        UnfaithfulModel: the model has a part that is not known here.
+    """
+    check_choice("method", method, PART_METHODS)
+    check_count("nodes", nodes)
+    if positions and len(pairs) > 1:
+        lengths = ", ".join(str(each.clean.shape[1]) for each in pairs)
+        raise BadOption(f"positions are kept apart only where all prompts are equally long; found {lengths} tokens.")
+    if ablation == "optimal" and (apart or neurons):
+        raise BadOption("optimal constants are those of heads and MLPs: take another ablation, or leave these whole.")
+    search = begin_search(model, pairs, metric=metric, ablation=ablation, batch=batch, memory=memory, progress=progress)
+    parts = parts_of(search.transformer, apart=apart, neurons=neurons)
+    settings = {"positions": positions}
+    mean = score_pairs(search, method, PART_METHODS[method], options, parts, unfinished=unfinished, **settings)
+    chosen = strongest_nodes(mean, nodes, signed=signed)
+    kept = torch.from_numpy(chosen).to(model.device)
+    transformer = search.transformer
+    ends = measure(search, lambda embedding, other: run_nodes(transformer, embedding, other, parts, kept))
+    level = {"nodes": nodes, "signed": signed, "apart": apart, "neurons": neurons, "positions": positions}
+    made = provenance_of(search, method, level | options, ends)
+    graph = graph_of_nodes(model, transformer, parts, mean, chosen, pairs[0], made)
+    return FoundNodes(graph, parts, mean, chosen, *ends)
+
+
+def strongest_nodes(
+    scores: Float[np.ndarray, "node *position"], count: int, *, signed: bool = False
+) -> Bool[np.ndarray, "node *position"]:
+    """The `count` nodes of the largest size, or value, and the tokens, which are the first row."""
+    rank = (scores if signed else np.abs(scores)).copy()
+    rank[0] = -np.inf
+    order = np.argsort(-rank, axis=None, kind="stable")[: min(count, rank.size - rank[0].size)]
+    chosen = np.zeros(scores.shape, dtype=bool)
+    chosen.flat[order] = True
+    chosen[0] = True
+    return chosen

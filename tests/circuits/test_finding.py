@@ -1,0 +1,191 @@
+"""The front doors of component circuits: edges or nodes, under any ablation, in batches that fit, gone on with."""
+
+import numpy as np
+import pytest
+import torch
+
+from circuits.attribution import PART_METHODS
+from circuits.batching import fit_batch
+from circuits.circuit_runs import run_circuit
+from circuits.component_ablations import ABLATIONS, resample
+from circuits.edge_scores import components_of
+from circuits.errors import BadOption
+from circuits.finding import find
+from circuits.metrics import METRICS, logit_difference
+from circuits.node_finding import find_nodes, strongest_nodes
+from circuits.node_runs import run_nodes
+from circuits.parts import parts_of
+from circuits.transformer import transformer_of
+from tests.circuits.test_component_ablations import SHORT
+from tests.circuits.test_edge_methods import PAIRS
+from tests.circuits.worlds import model_of
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "gpt_neox"])
+def test_what_is_not_kept_is_cut_from_all_that_it_writes_or_reads(family):
+    transformer = transformer_of(model_of(family))
+    components, parts = components_of(transformer), parts_of(transformer, apart=True)
+    embedding, other = transformer.embed(PAIRS.clean), resample(transformer, PAIRS)
+    gone = ["a0.h1", "m1", "a2.h3<k>", "a1.h0<q>", "a1.h2<v>"]
+    kept = torch.tensor([name not in gone for name in parts.names])
+    cut = torch.zeros(components.edges.shape, dtype=torch.float64)
+    for name in gone:
+        if name in components.sources:
+            cut[components.sources.index(name)] = 1
+        else:
+            cut[:, components.readers.index(name)] = 1
+
+    found = run_nodes(transformer, embedding, other, parts, kept)
+
+    torch.testing.assert_close(found, run_circuit(transformer, embedding, other, cut))
+    by_position = run_nodes(transformer, embedding, other, parts, kept[:, None].expand(-1, 6))
+    torch.testing.assert_close(by_position, found)
+    nothing = run_nodes(transformer, embedding, other, parts, torch.zeros_like(kept))
+    torch.testing.assert_close(nothing, other.after)
+
+
+@pytest.mark.parametrize("level", [{}, {"apart": True}, {"neurons": True}, {"positions": True}])
+@pytest.mark.parametrize("method", list(PART_METHODS))
+def test_a_circuit_of_nodes_is_stored_as_a_graph_whose_nodes_hand_on_their_scores(method, level):
+    found = find_nodes(model_of("llama"), [PAIRS], method=method, nodes=9, **level)
+
+    graph, names = found.graph, found.parts.names
+    assert int(found.chosen[1:].sum()) == 9 and found.chosen[0].all()
+    circuit = graph.provenance["circuit"]
+    assert all(circuit[name] == found.scores[at].sum() for at, name in enumerate(names) if name in circuit)
+    leaving = np.bincount(graph.source, graph.weight, minlength=len(graph.nodes))
+    for row in graph.nodes.where("head", "mlp", "neuron"):
+        at = f"@{graph.nodes.position[row]}" if level.get("positions") else ""
+        assert leaving[row] == pytest.approx(circuit[f"{graph.nodes.label[row]}{at}"])
+    kinds = {"neurons": "neuron"} if level.get("neurons") else {}
+    assert set(graph.nodes.kind) <= {"token", "head", kinds.get("neurons", "mlp"), "logit"}
+    assert graph.goal.sum() == 1 and len(graph.source)
+
+
+def test_all_nodes_keep_all_of_the_difference_and_none_keeps_nothing():
+    model = model_of("gemma2")
+
+    everything = find_nodes(model, [SHORT, PAIRS], nodes=10**6)
+    assert everything.faithfulness == pytest.approx(1)
+    assert everything.kept == pytest.approx(everything.clean)
+    with pytest.raises(BadOption, match="equally long"):
+        find_nodes(model, [SHORT, PAIRS], positions=True)
+
+
+def test_the_tokens_are_always_kept():
+    scores = np.array([0.0, -3.0, 2.0, 1.0])
+
+    assert strongest_nodes(scores, 1).tolist() == [True, True, False, False]
+    assert strongest_nodes(scores, 2, signed=True).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("ablation", list(ABLATIONS))
+def test_a_circuit_is_measured_against_its_ablation(ablation, monkeypatch):
+    monkeypatch.setattr("circuits.optimal_constants.STEPS", 2)
+    model = model_of("gpt2")
+    transformer = transformer_of(model)
+
+    found = find(model, [PAIRS], ablation=ablation, edges=60, method="eap")
+    other = ABLATIONS[ablation](transformer, [PAIRS], lambda name, done, total: None)(transformer, PAIRS)
+
+    cut = torch.from_numpy(~found.chosen).double()
+    after = run_circuit(transformer, transformer.embed(PAIRS.clean), other, cut)
+    for value, stream in ((found.corrupted, other.after), (found.kept, after)):
+        logits = transformer.unembed(stream[torch.arange(2), PAIRS.position])
+        assert value == pytest.approx(float(logit_difference(logits, PAIRS, logits, torch.clone).mean()))
+    assert found.graph.provenance["options"]["ablation"] == ablation
+
+
+def test_a_metric_of_ones_own_does_as_well():
+    def twice(logits, pairs, clean, say):
+        return 2 * METRICS["logit-difference"](logits, pairs, clean, say)
+
+    model = model_of("llama")
+    once, found = (find(model, [PAIRS], metric=each, method="eap") for each in ("logit-difference", twice))
+
+    np.testing.assert_allclose(found.scores, 2 * once.scores)
+    assert found.graph.provenance["options"]["metric"] == "twice"
+
+
+@pytest.mark.parametrize("search", [find, find_nodes])
+def test_what_was_scored_before_an_interruption_is_not_scored_again(search, tmp_path):
+    model = model_of("llama")
+    settings = {"batch": 1, "unfinished": tmp_path / "kept"}
+    done = []
+
+    def stop(name, at, total):
+        if name == "scoring":
+            done.append(at)
+            if len(done) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(model, [SHORT, PAIRS], progress=stop, **settings)
+    assert done == [1, 2]
+    other = search(model, [PAIRS], **settings)  # another question: what is kept is none of its business
+    assert (tmp_path / "kept").exists()
+
+    found = search(model, [SHORT, PAIRS], progress=stop, **settings)
+
+    assert done == [1, 2, 3] and not (tmp_path / "kept").exists()
+    np.testing.assert_allclose(found.scores, search(model, [SHORT, PAIRS]).scores, atol=1e-12)
+    assert not np.allclose(found.scores, other.scores)
+
+
+def test_kept_scores_that_are_damaged_are_made_again(tmp_path):
+    model = model_of("llama")
+
+    def stop(name, at, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find(model, [PAIRS], batch=1, unfinished=tmp_path / "kept", progress=stop)
+    (file,) = (tmp_path / "kept").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+
+    found = find(model, [PAIRS], batch=1, unfinished=tmp_path / "kept")
+
+    np.testing.assert_allclose(found.scores, find(model, [PAIRS]).scores, atol=1e-12)
+
+
+def test_a_batch_is_as_large_as_memory_holds():
+    transformer = transformer_of(model_of("llama"))
+    remembered = {}
+
+    def count(tensor):
+        remembered[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        transformer.run(transformer.embed(PAIRS.clean).requires_grad_())
+
+    fixed = 3 * 2**22 * 8
+    small, large = (fit_batch(transformer, [SHORT, PAIRS], logit_difference, fixed + more) for more in (2e6, 4e6))
+    assert 2 * small <= large <= 2 * small + 1
+    assert 2e6 / small * 2 > sum(remembered.values()) - 5e4  # two pairs' share holds what two pairs leave behind
+    with pytest.raises(BadOption, match="give more memory"):
+        fit_batch(transformer, [SHORT, PAIRS], logit_difference, fixed)
+
+
+@pytest.mark.parametrize(
+    ("search", "option", "complaint"),
+    [
+        (find, {"method": "atp"}, "method must be one of"),
+        (find_nodes, {"method": "eap"}, "method must be one of"),
+        (find, {"ablation": "median"}, "ablation must be one of"),
+        (find, {"metric": "accuracy"}, "metric must be one of"),
+        (find, {"edges": 0}, "edges must be a whole number"),
+        (find_nodes, {"nodes": -1}, "nodes must be a whole number"),
+        (find_nodes, {"nodes": True}, "nodes must be a whole number"),
+        (find, {"batch": 0}, "batch must be a whole number"),
+        (find, {"memory": -1}, "memory must be a number of bytes"),
+        (find, {"seed": 3}, "eap-ig takes no seed: its options are steps, begin"),
+        (find_nodes, {"steps": 3}, "atp takes no steps: it has no options"),
+        (find_nodes, {"method": "conductance", "steps": 0}, "steps must be"),
+        (find, {"begin": "middle"}, "steps begin at"),
+        (find_nodes, {"ablation": "optimal", "neurons": True}, "optimal constants are those of heads"),
+    ],
+)
+def test_what_makes_no_sense_is_told(search, option, complaint):
+    with pytest.raises(BadOption, match=complaint):
+        search(model_of("llama"), [PAIRS], **option)
