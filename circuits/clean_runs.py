@@ -49,7 +49,11 @@ def clean_run(model: Model, run: Trace, read: Iterable[Site]) -> Clean:
     kept = _KEPT.get(run)
     if kept is not None and kept.model is not model:
         kept = None
-    wanted = dict.fromkeys([*read, *(("residual_pre", layer) for layer in range(model.layers)), ("logits", 0)])
+    streams = [
+        *(("residual_pre", layer) for layer in range(model.layers)),
+        *[("residual_end", 0)] * bool(model.scales(())),
+    ]
+    wanted = dict.fromkeys([*read, *streams, ("logits", 0)])
     if kept is not None and wanted.keys() <= kept.seen.keys():
         return kept
     before = {} if kept is None else kept.seen
@@ -69,7 +73,7 @@ def together(starts: Sequence[Start], layers: int, length: int, most: int) -> It
     """Which runs go through the model side by side, and where each batch begins: as early as its earliest run.
 
     Runs that start alike stay together. Sorted by layer and position, they are cut where that costs least: a batch
-    costs its layers times (its positions, and PASS for every `most` runs).
+    costs its layers, the unembedding counted as one, times (its positions, and PASS for every `most` runs).
     """
     many = Counter(starts)
     places = sorted(many)
@@ -82,7 +86,7 @@ def together(starts: Sequence[Start], layers: int, length: int, most: int) -> It
         for begin in range(end - 1, -1, -1):
             layer, position = places[begin]
             first, runs = min(first, position), runs + many[places[begin]]
-            cost = (layers - layer) * (PASS * -(-runs // most) + runs * (length - first))
+            cost = (layers + 1 - layer) * (PASS * -(-runs // most) + runs * (length - first))
             found = min(found, (best[begin][0] + cost, begin))
             if runs > most:
                 break

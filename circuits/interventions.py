@@ -95,21 +95,25 @@ def read_under(
     window = default_window(transcoders) if window is None else window
     active = _active_units(run)
     plans = [_plan(model, transcoders, run, active, window, chosen) for chosen in runs]
+    outputs = any(name in ("mlp_output", "mlp_raw") for name, _ in read)
+    last = model.layers if model.scales(()) and not outputs else model.layers - 1
     held = [("value", layer) for layer in range(model.layers)] if attention == "frozen" else []
     held += model.scales() if norms == "frozen" else []
     clean = clean_run(model, run, [*read, *held])
     out = {site: clean.seen[site].repeat(len(runs), *[1] * (clean.seen[site].ndim - 1)) for site in read}
     whole = past is not None or any(name == "pattern" for name, _ in read)  # whose second axis is not positions
-    starts = [(0, 0) if past is not None else _start(plan, model, whole=whole) for plan in plans]
-    changed = [row for row, start in enumerate(starts) if start[0] < model.layers]
+    starts = [(0, 0) if past is not None else _start(plan, model, last, whole=whole, inside=outputs) for plan in plans]
+    changed = [row for row, plan in enumerate(plans) if plan.first or past is not None]
     most = max(1, ROWS // _numbers(model, transcoders, run, rebuilt=mlps == "rebuilt"))
     for start, some in together([starts[row] for row in changed], model.layers, len(run.tokens), most):
         rows = [changed[at] for at in some]
         wanted = [site for site in read if site[0] not in SITES or site[1] >= start[0]]  # below, nothing changes
         frozen = _hold_clean(model, run, clean, start, attention=attention, norms=norms)
         frozen |= _attended_edits(transcoders, run, [plans[row] for row in rows], start, mlps)
-        edits = _edits(transcoders, run.inputs, run.written, [plans[row] for row in rows], start, mlps, window)
-        seen = _go_on(model, run, clean, start, len(rows), _both(frozen, edits), wanted, past)
+        begin = (max(start[0] - 1, 0), start[1])
+        edits = _edits(transcoders, run.inputs, run.written, [plans[row] for row in rows], begin, mlps, window)
+        moved = _moved_before(transcoders, run, edits, start, len(rows))
+        seen = _go_on(model, run, clean, start, moved, _both(frozen, edits), wanted, past)
         for site in wanted:
             out[site][rows, start[1] :] = seen[site]
     return out
@@ -153,7 +157,7 @@ def go_on(
             units.append((each.layer, 0, each.unit, each.factor * was if each.value is None else each.value, was))
     counts = {layer for unit in units for layer in _within(transcoders, unit[0], window)}
     counts |= set(window if isinstance(window, range) else ())
-    plan = _Plan(units, added=[], attended=[], patches=patches, counts=frozenset(counts), first=(0, 0))
+    plan = _Plan(units, added=[], attended=[], patches=patches, counts=frozenset(counts), first=[])
     edits = _edits(transcoders, inputs, written, [plan], (0, 0), mlps, window)
     return model.run(tokens, edit=edits, past=past)[0][0, -1]
 
@@ -209,7 +213,7 @@ class _Plan:
     units: (layer, position, unit, target, activation in the clean run). added: (layer, position, vector). attended: the
     same, to what replaced attentions put out.
     patches: (patch, site, head or None, what takes its place or None). counts: layers whose MLP outputs are changed or
-    held. first: nothing below the one or before the other changes.
+    held. first: (layer, position) of each, and whether it only adds to the end of its layer.
     """
 
     units: list[tuple[int, int, int, float, float]]
@@ -217,7 +221,7 @@ class _Plan:
     attended: list[tuple[int, int, Tensor]]
     patches: list[tuple[Patch, Site, int | None, Tensor | None]]
     counts: frozenset[int]
-    first: Start
+    first: list[tuple[int, int, bool]]
 
 
 def _plan(
@@ -235,12 +239,12 @@ def _plan(
     for each in spread:
         if isinstance(each, Patch):
             patches.append(_look_up(model, len(run.tokens), each))
-            first.append((patches[-1][1][1], each.position or 0))
+            first.append((patches[-1][1][1], each.position or 0, False))
             continue
         _check(each, run, transcoders, active)
         if each.attention:
             attended.append((each.layer, each.position, _more_attended(model, transcoders, run, active, each)))
-            first.append((each.layer, each.position))
+            first.append((each.layer, each.position, False))
             continue
         if each.unit == ERROR:
             vector = (each.factor - 1) * missed(transcoders, run, each.layer)[each.position]
@@ -256,9 +260,8 @@ def _plan(
         if not inside and isinstance(window, range):
             raise BadIntervention(f"{each}: it writes to no layer of the window, {window.start} to {window.stop - 1}.")
         counts |= set(inside)
-        first.append((inside[0], each.position))
-    start = (min(layer for layer, _ in first), min(at for _, at in first)) if first else (model.layers, len(run.tokens))
-    return _Plan(units, added, attended, patches, frozenset(counts), start)
+        first.append((inside[0], each.position, transcoders.at(inside[0]).writes == "mlp_output"))
+    return _Plan(units, added, attended, patches, frozenset(counts), first)
 
 
 def _more_attended(
@@ -365,10 +368,35 @@ def _within(transcoders: Dictionary, layer: int, window: int | range) -> range:
     return range(max(written.start, window.start), min(written.stop, window.stop))
 
 
-def _start(plan: _Plan, model: Model, *, whole: bool) -> Start:
-    """Where a set's run begins; positions before it need keys and values, which not every model keeps."""
-    layer, position = plan.first
-    return (layer, position) if model.remembers and not whole else (layer, 0)
+def _start(plan: _Plan, model: Model, last: int, *, whole: bool, inside: bool) -> Start:
+    """The layer and the position where a set's run begins.
+
+    What is added to the end of a layer can be added to the stream before the next, `last` at most, unless something
+    inside the layer is to be read. Positions before the first need keys and values, which not every model keeps.
+    """
+    if not plan.first:
+        return last, 0
+    layer = min(min(layer + (at_end and not inside), last) for layer, _, at_end in plan.first)
+    return layer, 0 if whole or not model.remembers else min(position for _, position, _ in plan.first)
+
+
+def _moved_before(
+    transcoders: Dictionary, run: Trace, edits: dict[Site, Edit], start: Start, rows: int
+) -> Float[Tensor, "row pos d_model"]:
+    """What the layer below the first adds otherwise than in the clean run; its edits are made here, and taken out."""
+    layer, position = start[0] - 1, start[1]
+    clean = run.frozen.embedding[position:].expand(rows, -1, -1)
+    moved = torch.zeros_like(clean)
+    if layer < 0:
+        return moved
+    here = transcoders.at(layer)
+    read, write = edits.pop((here.reads, layer), None), edits.pop((here.writes, layer), None)
+    if read is not None:
+        read(run.inputs[layer][position:].expand(rows, -1, -1))
+    if write is None or here.writes != "mlp_output":
+        return moved
+    written = run.written[layer][position:].expand(rows, -1, -1)
+    return write(written) - written
 
 
 def _hold_clean(
@@ -391,14 +419,16 @@ def _go_on(
     run: Trace,
     clean: Clean,
     start: Start,
-    rows: int,
+    moved: Float[Tensor, "row pos d_model"],
     edits: dict[Site, Edit],
     read: Sequence[Site],
     past: Any,
 ) -> dict[Site, Tensor]:
-    """The clean run gone on with from a layer and a position, with edits."""
+    """The clean run gone on with from a layer and a position, the stream there moved, with edits."""
     layer, position = start
-    stream = clean.seen[("residual_pre", layer)][:, position:].expand(rows, -1, -1)
+    rows = len(moved)
+    site = ("residual_pre", layer) if layer < model.layers else ("residual_end", 0)
+    stream = clean.seen[site][:, position:] + moved
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")  # that is what is wanted
         _, seen = model.run(

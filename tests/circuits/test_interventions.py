@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.peers.jobs import without_float32
 from circuits import attribute, intervene, trace
 from circuits.changes import ERROR, Intervention, Patch, Supernode, from_record, to_record
 from circuits.clean_runs import together
@@ -184,7 +185,7 @@ def test_layers_below_the_first_change_and_positions_before_it_are_not_run():
     model = model_of("llama")
     dictionary = dictionary_of(model, "per-layer")
     run = trace(model, dictionary, LONG)
-    intervene(model, dictionary, run, [[some_units(run)[-1]]])  # the clean run is kept
+    intervene(model, dictionary, run, [[some_units(run)[-1]]], read=("mlp_output", 1))  # the clean run is kept
     ran: list[tuple[int, tuple[int, ...]]] = []
     watches = [
         block._modules["_original_component"].register_forward_pre_hook(
@@ -192,14 +193,32 @@ def test_layers_below_the_first_change_and_positions_before_it_are_not_run():
         )
         for layer, block in enumerate(model.network.model.layers)
     ]
-    late = [i for i in range(len(run.layer)) if int(run.layer[i]) == 2 and int(run.position[i]) >= len(run.tokens) - 2]
-    units = [[Intervention(2, int(run.position[i]), int(run.unit[i]))] for i in late]
+    late = [i for i in range(len(run.layer)) if int(run.layer[i]) == 1 and int(run.position[i]) >= len(run.tokens) - 2]
+    units = [[Intervention(1, int(run.position[i]), int(run.unit[i]))] for i in late]
 
     intervene(model, dictionary, run, units)
+    intervene(model, dictionary, run, units[:1], read=("mlp_output", 1))
     for watch in watches:
         watch.remove()
 
-    assert ran == [(2, (len(units), 2))]
+    left = len(run.tokens) - int(run.position[late[0]])
+    assert ran == [(2, (len(units), 2)), (1, (1, left)), (2, (1, left))]  # what layer 1 adds is known; to read it, not
+
+
+@pytest.mark.parametrize("writes", ["mlp_output", "mlp_raw"])
+def test_what_is_read_inside_the_changed_layer_is_what_passes_there(writes: str):
+    model = model_of("gemma2")
+    dictionary = dictionary_of(model, "skip", writes=writes)
+    run = trace(model, dictionary, PROMPT)
+    units = some_units(run)
+    sites = [(name, layer) for name in ("mlp_output", "mlp_input", "residual_pre") for layer in range(3)]
+
+    for read in ([("logits", 0)], [("mlp_input", 2), ("residual_pre", 1)], sites):
+        seen = read_under(model, dictionary, run, [[unit] for unit in units], read)
+        for row, unit in enumerate(units):
+            _, plain = model.run(run.tokens[None], read=read, edit=plain_edits(run, dictionary, unit))
+            for site in read:
+                torch.testing.assert_close(seen[site][row], plain[site][0], rtol=1e-6, atol=1e-6)
 
 
 def test_runs_that_begin_alike_go_side_by_side_and_no_more_than_the_most():
@@ -239,10 +258,10 @@ def test_with_all_held_a_unit_moves_the_logits_by_its_edge(kind: str):
 def test_rebuilt_mlps_are_the_dictionary_run_forward_with_the_errors_it_had(kind: str):
     model = model_of("llama")
     dictionary = dictionary_of(model, kind)
-    run = trace(model, dictionary, PROMPT)
-    chosen = next(unit for unit in some_units(run) if unit.layer == 0)
-
-    rebuilt = intervene(model, dictionary, run, [[chosen]], mlps="rebuilt", window=range(model.layers))[0]
+    with without_float32():
+        run = trace(model, dictionary, PROMPT)
+        chosen = next(unit for unit in some_units(run) if unit.layer == 0)
+        rebuilt = intervene(model, dictionary, run, [[chosen]], mlps="rebuilt", window=range(model.layers))[0]
 
     acts: list[torch.Tensor] = []
     live: dict[int, torch.Tensor] = {}
@@ -273,8 +292,9 @@ def test_rebuilt_mlps_are_the_dictionary_run_forward_with_the_errors_it_had(kind
 
     edits = {("mlp_input", layer): read(layer) for layer in range(model.layers)}
     edits |= {("mlp_output", layer): write(layer) for layer in range(model.layers)}
-    plain, _ = model.run(run.tokens[None], edit=edits)
-    torch.testing.assert_close(rebuilt, plain[0], rtol=1e-6, atol=1e-6)
+    with without_float32():
+        plain, _ = model.run(run.tokens[None], edit=edits)
+    torch.testing.assert_close(rebuilt, plain[0], rtol=1e-9, atol=1e-9)
     assert not torch.allclose(rebuilt, run.logits, atol=1e-4)
 
 
