@@ -36,11 +36,19 @@ def test_examples(bench: Bench) -> list[Examples]:
             scores += [float(bench.metric.kept(each)[0]) for each in runs]
         found.append(scores)
         count(1)
-    columns = [list(column) for column in zip(*found, strict=True)] or [[], [], []]
+    model, circuit, without = zip(*found, strict=True) if found else ((), (), ())
     said = [" ".join(text.strip() for text in bench.model.texts(prompt)) for prompt in alike]
     logits = bench.metric.site == ("logits", 0)
     untested = "" if logits else "a feature's value is no answer to compare"
-    return [Examples(said, *columns, untested or ("" if len(alike) >= thresholds.EXAMPLES else few))]
+    return [
+        Examples(
+            said,
+            list(model),
+            list(circuit),
+            list(without),
+            untested or ("" if len(alike) >= thresholds.EXAMPLES else few),
+        )
+    ]
 
 
 def summarise_examples(records: Sequence[Examples], seed: int) -> dict[str, float]:
