@@ -13,6 +13,7 @@ Source: Syed et al. 2023, "Attribution Patching Outperforms Automated Circuit Di
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as replace_field
 
 import torch
 from jaxtyping import Float
@@ -31,8 +32,8 @@ NUMBERS = 2**22  # in what is laid out at once
 class Gradients:
     """The gradient of the summed loss, minus the metric, at what each component reads.
 
-    run: the run where they were taken. query, key, value: [pair head pos d_head]. mlp_input, after: [pair pos d_model].
-    logits, loss: of each pair, where its answer is read.
+    run: the run where they were taken, without what was read in it. query, key, value: [pair head pos d_head].
+    mlp_input, after: [pair pos d_model]. logits, loss: of each pair, where its answer is read.
     """
 
     run: Run
@@ -91,7 +92,7 @@ def differentiate(
         wanted = [*run.query, *run.key, *run.value, *run.mlp_input, run.after]
         found = iter(torch.autograd.grad(loss.sum(), wanted, allow_unused=True, materialize_grads=True))
     return Gradients(
-        run=run.detached(),
+        run=replace_field(run.detached(), query=[], key=[], value=[], mlp_input=[]),
         query=[next(found) for _ in run.query],
         key=[next(found) for _ in run.key],
         value=[next(found) for _ in run.value],

@@ -214,6 +214,10 @@ class Run:
     after: Tensor
     neurons: list[Tensor] = field(default_factory=list)
 
+    def written(self) -> Run:
+        """What components wrote, and the stream where they began; the rest is let go."""
+        return Run(self.before[:1], [], [], [], self.mixed, self.attention, [], self.mlp, self.after)
+
     def detached(self) -> Run:
         """The same numbers, off autograd's tape."""
         columns = {name: value for name, value in vars(self).items() if name != "after"}

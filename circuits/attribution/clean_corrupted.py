@@ -25,7 +25,7 @@ def score_at_both_ends(
     """
     embedding = transformer.embed(pairs.clean)
     with torch.no_grad():
-        other = ablation(transformer, pairs)
+        other = ablation(transformer, pairs).written()
         end = embedding + other.before[0] - transformer.begin(embedding)
     clean = differentiate(transformer, embedding, pairs, metric)
     corrupted = differentiate(transformer, end, pairs, metric, clean.logits)

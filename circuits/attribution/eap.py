@@ -24,6 +24,6 @@ def score_by_gradient(
     Two runs forward, one back.
     """
     with torch.no_grad():
-        corrupted = ablation(transformer, pairs)
+        corrupted = ablation(transformer, pairs).written()
     gradients = differentiate(transformer, transformer.embed(pairs.clean), pairs, metric)
     return score_edges(transformer, gradients.run, corrupted, gradients)

@@ -36,7 +36,7 @@ def score_between_inputs(
     begin: which end is one of the points, "corrupted" or "clean".
     """
     embedding = transformer.embed(pairs.clean)
-    clean, corrupted = transformer.run(embedding), ablation(transformer, pairs)
+    clean, corrupted = transformer.run(embedding).written(), ablation(transformer, pairs).written()
     way = clean.before[0] - corrupted.before[0]
     logits = read_logits(transformer, clean.after, pairs)
     total = logits.new_zeros((), dtype=torch.float64)
@@ -45,4 +45,5 @@ def score_between_inputs(
         between = embedding + (share - 1) * way
         gradients = differentiate(transformer, between, pairs, metric, logits)
         total = total + score_edges(transformer, clean, corrupted, gradients)
+        del gradients  # not held into the next step
     return total / steps

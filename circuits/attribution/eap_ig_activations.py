@@ -35,7 +35,7 @@ def score_between_activations(
     begin: which end is one of the points, "corrupted" (k = 0 … m-1) or "clean" (k = 1 … m).
     """
     start = transformer.embed(pairs.clean)
-    clean, corrupted = transformer.run(start), ablation(transformer, pairs)
+    clean, corrupted = transformer.run(start).written(), ablation(transformer, pairs).written()
     logits = read_logits(transformer, clean.after, pairs)
     total = logits.new_zeros((), dtype=torch.float64)
     layers = range(len(transformer.layers))
@@ -51,4 +51,5 @@ def score_between_activations(
                 replace = {stage: theirs + share * (ours - theirs)}
             gradients = differentiate(transformer, embedding, pairs, metric, logits, replace=replace)
             total = total + score_edges(transformer, clean, corrupted, gradients)
+            del gradients  # not held into the next step
     return total / (steps * len(stages))

@@ -30,6 +30,10 @@ from circuits.model import Model
 from circuits.transcoders.base import StandIn
 
 
+def _tanh_gelu(g: Tensor) -> Tensor:
+    return functional.gelu(g, approximate="tanh")  # in one piece: to autograd, one tensor to keep
+
+
 def _tanh_ratio(g: Tensor) -> Tensor:
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (g + 0.044715 * g**3)))
 
@@ -44,9 +48,9 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
     "silu": (functional.silu, torch.sigmoid),
     "swish": (functional.silu, torch.sigmoid),
     "gelu": (functional.gelu, _erf_ratio),
-    "gelu_new": (lambda g: g * _tanh_ratio(g), _tanh_ratio),
-    "gelu_fast": (lambda g: g * _tanh_ratio(g), _tanh_ratio),
-    "gelu_pytorch_tanh": (lambda g: functional.gelu(g, approximate="tanh"), _tanh_ratio),
+    "gelu_new": (_tanh_gelu, _tanh_ratio),
+    "gelu_fast": (_tanh_gelu, _tanh_ratio),
+    "gelu_pytorch_tanh": (_tanh_gelu, _tanh_ratio),
 }
 
 
