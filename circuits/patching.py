@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.component_ablations import Ablation, resample
 from circuits.edge_scores import loss_of, read_logits
 from circuits.errors import BadOption
 from circuits.metrics import Metric, logit_difference
@@ -56,28 +57,27 @@ def patch_activations(
     over: str = "heads",
     direction: str = DIRECTIONS[0],
     metric: Metric = logit_difference,
+    ablation: Ablation = resample,
     progress: Progress = lambda done, total: None,
 ) -> Patched:
     """Patch every place of a kind by itself.
 
     over: one of OVER. "heads": a head's output, at all positions; place is the head. "resid": the residual stream
         before a layer, "attention", "mlps": what a layer's attention or MLP adds; place is the position.
+    ablation: noising, what is put in the place of the clean values; see `circuits.component_ablations`.
 
     Raises:
-        BadOption: no such kind or direction, or the metric is no number.
+        BadOption: no such kind or direction, the metric is no number, or clean values would go into no prompt's run.
     """
     if over not in tuple(OVER):
         raise BadOption(f"what to patch must be one of {', '.join(OVER)}, found {over!r}.")
-    if direction not in DIRECTIONS:
-        raise BadOption(f"the direction must be one of {', '.join(DIRECTIONS)}, found {direction!r}.")
-    clean, corrupted = (transformer.run(transformer.embed(tokens)) for tokens in (pairs.clean, pairs.corrupted))
+    clean, corrupted, base, donor = ends_of(transformer, pairs, direction, ablation)
     wanted = read_logits(transformer, clean.after, pairs)
 
     def measure(after: Float[Tensor, "pair pos d_model"]) -> float:
         logits = read_logits(transformer, after, pairs)
         return float(-loss_of(transformer, logits, pairs, metric, wanted).double().mean())
 
-    base, donor = (clean, corrupted) if direction == "noising" else (corrupted, clean)
     ends = measure(clean.after), measure(corrupted.after)
     before = ends[0] if direction == "noising" else ends[1]
     size = max(1, ROWS // pairs.clean.numel())
@@ -90,6 +90,20 @@ def patch_activations(
     apart = (ends[0] - ends[1]) * (-1 if direction == "noising" else 1)
     share = effect / apart if apart else np.full_like(effect, np.nan)
     return Patched(effect, share, over, direction, *ends)
+
+
+def ends_of(transformer: Transformer, pairs: Pairs, direction: str, ablation: Ablation) -> tuple[Run, Run, Run, Run]:
+    """The clean run and what takes its place, then the run that is patched and the one that its patches come from.
+
+    Raises:
+        BadOption: there is no such direction, or clean values would go into no prompt's run.
+    """
+    if direction not in DIRECTIONS:
+        raise BadOption(f"the direction must be one of {', '.join(DIRECTIONS)}, found {direction!r}.")
+    if direction == "denoising" and ablation is not resample:
+        raise BadOption("denoising puts clean values into the corrupted prompt's run: ablations are for noising.")
+    clean, other = transformer.run(transformer.embed(pairs.clean)), ablation(transformer, pairs)
+    return (clean, other, clean, other) if direction == "noising" else (clean, other, other, clean)
 
 
 Ends = Iterator[Float[Tensor, "place pair pos d_model"]]

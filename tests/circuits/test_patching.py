@@ -91,7 +91,7 @@ def test_few_places_at_once_are_the_same_as_many(monkeypatch):
         np.testing.assert_allclose(patch_activations(transformer, PAIRS, over=over).effect, effect, atol=1e-12)
 
 
-@pytest.mark.parametrize("option", [{"over": "paths"}, {"direction": "sideways"}])
+@pytest.mark.parametrize("option", [{"over": "edges"}, {"direction": "sideways"}])
 def test_what_cannot_be_patched_is_told(option):
     with pytest.raises(BadOption, match="must be one of"):
         patch_activations(transformer_of(model_of("llama")), PAIRS, **option)
