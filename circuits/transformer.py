@@ -144,24 +144,25 @@ class Layer:
 
     def attend(
         self,
-        query: Float[Tensor, "#batch head pos d_head"],
+        query: Float[Tensor, "#batch head query d_head"],
         key: Float[Tensor, "#batch head pos d_head"],
         value: Float[Tensor, "#batch head pos d_head"],
-    ) -> Float[Tensor, "batch head pos d_head"]:
-        """Values mixed by the pattern; any selection of heads."""
+    ) -> Float[Tensor, "batch head query d_head"]:
+        """Values mixed by the pattern; any selection of heads. Fewer queries than keys are those of the last ones."""
         return self.scores(query, key).softmax(-1) @ value
 
     def scores(
-        self, query: Float[Tensor, "#batch head pos d_head"], key: Float[Tensor, "#batch head pos d_head"]
-    ) -> Float[Tensor, "batch head pos pos"]:
+        self, query: Float[Tensor, "#batch head query d_head"], key: Float[Tensor, "#batch head pos d_head"]
+    ) -> Float[Tensor, "batch head query pos"]:
         """How much each position looks at each, before the softmax; minus infinity where it does not see it."""
-        query = _rotate(normalise(self.query_norm, query), self.rotation)
-        key = _rotate(normalise(self.key_norm, key), self.rotation)
+        length = key.shape[-2]
+        query = _rotate(normalise(self.query_norm, query), self.rotation, length)
+        key = _rotate(normalise(self.key_norm, key), self.rotation, length)
         scores = self.scale * (query @ key.mT)
         if self.cap:
             scores = self.cap * torch.tanh(scores / self.cap)
         if self.causal:
-            scores = scores.masked_fill(self._unseen(scores.shape[-1], scores.device), -torch.inf)
+            scores = scores.masked_fill(self._unseen(*scores.shape[-2:], scores.device), -torch.inf)
         return scores
 
     def write(self, mixed: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos d_model"]:
@@ -187,9 +188,9 @@ class Layer:
         out = neurons @ self.W_out
         return normalise(self.mlp_post_norm, out if self.b_out is None else out + self.b_out)
 
-    def _unseen(self, length: int, device: torch.device) -> Tensor:
+    def _unseen(self, queries: int, length: int, device: torch.device) -> Tensor:
         at = torch.arange(length, device=device)
-        behind = at[:, None] - at
+        behind = at[length - queries :, None] - at
         return (behind < 0) if self.window is None else (behind < 0) | (behind >= self.window)
 
 
@@ -213,6 +214,13 @@ class Run:
     mlp: list[Tensor]
     after: Tensor
     neurons: list[Tensor] = field(default_factory=list)
+
+    def since(self, first: int) -> Run:
+        """The positions from `first` on of all but keys and values, which they still see from before."""
+        by_head = {name: [each[:, :, first:] for each in getattr(self, name)] for name in ("query", "mixed")}
+        names = ("before", "attention", "mlp_input", "mlp", "neurons")
+        streams = {name: [each[:, first:] for each in getattr(self, name)] for name in names}
+        return Run(**by_head, **streams, key=self.key, value=self.value, after=self.after[:, first:])
 
     def written(self) -> Run:
         """What components wrote, and the stream where they began; the rest is let go."""
@@ -276,14 +284,25 @@ class Transformer:
         keep: bool = True,
         neurons: bool = False,
         replace: Replaced = NOTHING,
+        past: Run | None = None,
+        tail: int | None = None,
     ) -> Run:
-        """The run from the stream before a layer to the end. keep=False: of what passed only the end is kept."""
+        """The run from the stream before a layer to the end. keep=False: of what passed only the end is kept.
+
+        past: a run of all positions, where the stream is that of the last ones only: what they see of the ones before.
+            Of several streams for each pair of the run those of all pairs stand side by side.
+        tail: how many last positions come out at the end; the last layer need not run for others.
+        """
         found = Run([], [], [], [], [], [], [], [], stream)
         for at, each in enumerate(self.layers[layer:], start=layer):
             x = normalise(each.norm, stream)
-            query = _put(replace, "query", at, each.query(x))
             key = _put(replace, "key", at, each.key(x))
             value = _put(replace, "value", at, each.value(x))
+            if past is not None:
+                key, value = _after(past.key[at], key), _after(past.value[at], value)
+            if tail is not None and at == len(self.layers) - 1:
+                stream, x = stream[:, -tail:], x[:, -tail:]
+            query = _put(replace, "query", at, each.query(x))
             mixed = _put(replace, "mixed", at, each.attend(query, key, value))
             attention = each.write(mixed)
             middle = stream + normalise(each.post_norm, attention)
@@ -299,16 +318,22 @@ class Transformer:
             if keep and neurons:
                 found.neurons.append(active)
             stream = middle + mlp
-        return replace_field(found, after=stream)
+        return replace_field(found, after=stream if tail is None else stream[:, -tail:])
 
     def go_on_beside(
-        self, run: Run, layer: int, added: Float[Tensor, "change batch pos d_model"]
-    ) -> Float[Tensor, "change batch pos d_model"]:
-        """The streams at the end of a run when a layer's attention adds so much more; for many changes at once."""
-        each = self.layers[layer]
-        middle = (run.before[layer] + normalise(each.post_norm, run.attention[layer]) + added).flatten(0, 1)
-        mlp = run.mlp[layer].repeat(len(added), 1, 1) if self.parallel else each.mlp(middle)
-        return self.go_on(middle + mlp, layer + 1, keep=False).after.unflatten(0, added.shape[:2])
+        self, run: Run, layer: int, added: Float[Tensor, "change batch pos d_model"], *, tail: int | None = None
+    ) -> Float[Tensor, "change batch end d_model"]:
+        """The streams at the end of a run when a layer's attention adds so much more; for many changes at once.
+
+        run: whole, or of the last positions: see `Run.since`. tail: see `go_on`.
+        """
+        each, mlp = self.layers[layer], run.mlp[layer]
+        middle = run.before[layer] + normalise(each.post_norm, run.attention[layer]) + added
+        if tail is not None and layer == len(self.layers) - 1:
+            middle, mlp = middle[:, :, -tail:], mlp[:, -tail:]
+        middle = middle.flatten(0, 1)
+        stream = middle + (mlp.repeat(len(added), 1, 1) if self.parallel else each.mlp(middle))
+        return self.go_on(stream, layer + 1, keep=False, past=run, tail=tail).after.unflatten(0, added.shape[:2])
 
     def unembed(self, stream: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
         """Logits, before any soft cap."""
@@ -318,6 +343,12 @@ class Transformer:
     def log_probabilities(self, logits: Float[Tensor, "... vocab"]) -> Float[Tensor, "... vocab"]:
         """What it would say, after its soft cap, in nats."""
         return (self.cap * torch.tanh(logits / self.cap) if self.cap else logits).log_softmax(-1)
+
+
+def _after(past: Float[Tensor, "pair head pos d_head"], now: Float[Tensor, "batch head last d_head"]) -> Tensor:
+    """Keys or values of all positions: the last ones as they are now, before them those of a run."""
+    before = past[:, :, : past.shape[2] - now.shape[2]]
+    return torch.cat((before.repeat(len(now) // len(past), 1, 1, 1), now), 2) if before.shape[2] else now
 
 
 def _put(replace: Replaced, name: str, layer: int, tensor: Tensor) -> Tensor:
@@ -442,11 +473,13 @@ def _remembered(rotation: Callable[[Tensor, Tensor], Any], model: Model) -> Rota
     return tables
 
 
-def _rotate(x: Float[Tensor, "... pos d_head"], rotation: Rotation | None) -> Float[Tensor, "... pos d_head"]:
-    """The first dimensions of each head turned by position, halves against halves."""
+def _rotate(
+    x: Float[Tensor, "... pos d_head"], rotation: Rotation | None, length: int
+) -> Float[Tensor, "... pos d_head"]:
+    """The first dimensions of each head turned by position, halves against halves. x: the last ones of a length."""
     if rotation is None:
         return x
-    cosine, sine = rotation(x.shape[-2])
+    cosine, sine = (table[length - x.shape[-2] :] for table in rotation(length))
     width = cosine.shape[-1]
     turned, rest = x[..., :width], x[..., width:]
     low, high = turned.chunk(2, -1)

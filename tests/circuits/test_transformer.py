@@ -30,6 +30,22 @@ def test_what_is_laid_open_gives_the_logits_and_the_inner_values_of_the_real_run
     half = transformer.go_on(run.before[1], 1, keep=False)
     torch.testing.assert_close(half.after, run.after)
     assert not half.mlp
+    # Of the last positions alone, which see the others as they were; and of these the last two only at the end.
+    beside = transformer.go_on_beside(run, 1, torch.zeros(3, 2, 8, 16, dtype=run.after.dtype), tail=2)
+    torch.testing.assert_close(beside, run.after[None, :, -2:].expand(3, -1, -1, -1))
+    for first in (3, 6):
+        stream = torch.cat((run.before[1], run.before[1] + 1))[:, first:]
+        part = transformer.go_on(stream, 1, keep=False, past=run, tail=2)
+        moved = torch.cat((run.before[1][:, :first], run.before[1][:, first:] + 1), 1)
+        torch.testing.assert_close(part.after[:2], run.after[:, -2:])
+        torch.testing.assert_close(part.after[2:], transformer.go_on(moved, 1).after[:, -2:])
+        for layer in layers:
+            added = torch.randn(2, 2, 8 - first, 16, dtype=run.after.dtype, generator=torch.Generator().manual_seed(3))
+            whole = torch.cat((torch.zeros(2, 2, first, 16, dtype=run.after.dtype), added), 2)
+            torch.testing.assert_close(
+                transformer.go_on_beside(run.since(first), layer, added, tail=1),
+                transformer.go_on_beside(run, layer, whole)[:, :, -1:],
+            )
 
 
 @pytest.mark.parametrize("family", ["olmo2", *EXPERTS])
