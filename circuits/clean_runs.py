@@ -77,9 +77,7 @@ def together(starts: Sequence[Start], layers: int, length: int, most: int) -> It
     """
     many = Counter(starts)
     places = sorted(many)
-    best: list[tuple[float, int]] = [
-        (0.0, 0)
-    ]  # for the first n places: the least cost, and where the last batch begins
+    best = [(0.0, 0)]  # for the first n places: the least cost, and where the last batch begins
     for end in range(1, len(places) + 1):
         found = (float("inf"), 0)
         first, runs = length, 0
