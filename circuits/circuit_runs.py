@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.edge_scores import components_of
 from circuits.transformer import Layer, Run, Transformer, normalise
 
 
@@ -29,65 +30,144 @@ def run_circuit(
     Lays out one input for each head of a layer: [pair head pos d_model] numbers at a time, some few of them.
     """
     stream = transformer.begin(embedding)
-    seen = _Seen(transformer, corrupted, corrupted.before[0] - stream)
-    column, heads = 0, transformer.heads
-    for at, layer in enumerate(transformer.layers):
-        own = [
-            layer_of(normalise(layer.norm, stream[:, None] + seen.change(cut[:, first : first + heads])))
-            for first, layer_of in zip(
-                range(column, column + 3 * heads, heads),
-                (layer.query.each, layer.key.each, layer.value.each),
-                strict=True,
-            )
-        ]
-        mixed = layer.attend(*own)
-        attention = layer.write(mixed)
-        written = seen.add_heads(layer, mixed, attention, at)
-        middle = stream + written
+    written = Written(transformer, corrupted)
+    written.add_input(corrupted.before[0] - stream)
+    return _go_on(transformer, stream, 0, cut, written)
+
+
+def run_variants(
+    transformer: Transformer,
+    clean: Run,
+    corrupted: Run,
+    cut: Float[Tensor, "source reader"],
+    reader: int,
+    variants: Float[Tensor, "source variant"],
+) -> Float[Tensor, "variant pair pos d_model"]:
+    """The ends of circuits that differ only in the edges into one reader, before whose layer nothing is cut.
+
+    clean: the clean run, which is therefore taken up to there. cut: the edges into all other readers. variants: those
+    into the reader, for each circuit.
+    """
+    components, count = components_of(transformer), variants.shape[1]
+    at, place = divmod(reader, components.read)
+    before = Written(transformer, corrupted)
+    before.add_input(corrupted.before[0] - clean.before[0])
+    for earlier in range(min(at, components.layers)):
+        before.add_heads(earlier, clean.mixed[earlier], clean.attention[earlier])
+        before.add_mlp(earlier, clean.mlp[earlier])
+    if at == components.layers:
+        return (clean.after[:, None] + before.change(variants)).transpose(0, 1)
+    layer, own = transformer.layers[at], place // components.heads
+    if own == 3:
+        if not transformer.parallel:
+            before.add_heads(at, clean.mixed[at], clean.attention[at])
+        middle = clean.before[at] + normalise(layer.post_norm, clean.attention[at])
+        mlp = layer.mlp((clean.mlp_input[at][:, None] + before.change(variants)).flatten(0, 1))
         if transformer.parallel:
-            change = seen.change(cut[:, column + 3 * heads, None], heads_of_last=False)
-            read = stream + change[:, 0]
-        else:
-            read = middle + seen.change(cut[:, column + 3 * heads, None])[:, 0]
-        mlp = layer.mlp(read)
-        seen.add_mlp(mlp, at)
-        stream, column = middle + mlp, column + 3 * heads + 1
-    return stream + seen.change(cut[:, column, None])[:, 0]
+            before.add_heads(at, clean.mixed[at], clean.attention[at])
+        written = Written(transformer, corrupted, before, count)
+        written.add_mlp(at, mlp)
+        stream = middle.repeat_interleave(count, 0) + mlp
+    else:
+        read = list(_read(layer, clean.before[at], before, cut, components.first_reader(at)))
+        mixed = layer.attend(*read)[:, None].repeat(1, count, 1, 1, 1)
+        head = place % components.heads
+        alone = [each[:, head, None] for each in read]
+        weight, bias = (layer.query, layer.key, layer.value)[own].per_head()
+        alone[own] = normalise(layer.norm, clean.before[at][:, None] + before.change(variants)) @ weight[head]
+        alone[own] = alone[own] if bias is None else alone[own] + bias[head]
+        mixed[:, :, head] = layer.attend(*alone)
+        written = Written(transformer, corrupted, before, count)
+        stream = clean.before[at].repeat_interleave(count, 0)
+        stream = _finish(transformer, at, stream, mixed.flatten(0, 1), cut, written)
+    return _go_on(transformer, stream, at + 1, cut, written).unflatten(0, (-1, count)).transpose(0, 1)
 
 
-class _Seen:
-    """What was written so far, and how it differs from the corrupted run."""
+def _go_on(
+    transformer: Transformer, stream: Float[Tensor, "row pos d_model"], first: int, cut: Tensor, written: Written
+) -> Float[Tensor, "row pos d_model"]:
+    """The layers from the first on."""
+    components = components_of(transformer)
+    for at in range(first, components.layers):
+        layer = transformer.layers[at]
+        mixed = layer.attend(*_read(layer, stream, written, cut, components.first_reader(at)))
+        stream = _finish(transformer, at, stream, mixed, cut, written)
+    return stream + written.change(cut[:, -1:])[:, 0]
 
-    def __init__(self, transformer: Transformer, corrupted: Run, first: Tensor) -> None:
+
+def _read(
+    layer: Layer, stream: Float[Tensor, "row pos d_model"], written: Written, cut: Tensor, column: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of a layer, each head reading its own edges. column: of its first query."""
+    heads, found = len(layer.W_O), []
+    for each in (layer.query, layer.key, layer.value):
+        own = stream[:, None] + written.change(cut[:, column : column + heads])
+        found.append(each.each(normalise(layer.norm, own)))
+        column += heads
+    query, key, value = found
+    return query, key, value
+
+
+def _finish(
+    transformer: Transformer,
+    at: int,
+    stream: Float[Tensor, "row pos d_model"],
+    mixed: Float[Tensor, "row head pos d_head"],
+    cut: Tensor,
+    written: Written,
+) -> Float[Tensor, "row pos d_model"]:
+    """The stream after a layer whose heads have mixed their values so."""
+    layer, column = transformer.layers[at], components_of(transformer).first_reader(at + 1) - 1
+    attention = layer.write(mixed)
+    middle = stream + normalise(layer.post_norm, attention)
+    if transformer.parallel:
+        mlp = layer.mlp(stream + written.change(cut[:, column, None])[:, 0])
+        written.add_heads(at, mixed, attention)
+    else:
+        written.add_heads(at, mixed, attention)
+        mlp = layer.mlp(middle + written.change(cut[:, column, None])[:, 0])
+    written.add_mlp(at, mlp)
+    return middle + mlp
+
+
+class Written:
+    """What was written so far, and how it differs from the corrupted run.
+
+    before: what was written earlier, on which `share` rows each follow.
+    """
+
+    def __init__(self, transformer: Transformer, corrupted: Run, before: Written | None = None, share: int = 1) -> None:
         self._transformer, self._corrupted = transformer, corrupted
-        self._input = first
-        self._heads: list[Tensor] = []  # corrupted less now, before any norm on it [pair head pos d_model]
-        self._attention: list[Tensor] = []  # their sum as it is now, with the bias [pair pos d_model]
-        self._mlps: list[Tensor] = []
+        self._before, self._share = before, share
+        self._sources: list[tuple[int, Tensor, Tensor | None]] = []  # first row of `cut`, change, sum with post norm
 
-    def add_heads(self, layer: Layer, mixed: Tensor, attention: Tensor, at: int) -> Tensor:
-        """Take in a layer's heads; returns what they add to the stream."""
-        self._heads.append((self._corrupted.mixed[at] - mixed) @ layer.W_O)
-        self._attention.append(attention)
-        return normalise(layer.post_norm, attention)
+    def add_input(self, change: Float[Tensor, "row pos d_model"]) -> None:
+        """Take in how the tokens differ."""
+        self._sources.append((0, change[:, None], None))
 
-    def add_mlp(self, mlp: Tensor, at: int) -> None:
+    def add_heads(self, at: int, mixed: Tensor, attention: Tensor) -> None:
+        """Take in a layer's heads. attention: their sum, with the bias."""
+        layer, first = self._transformer.layers[at], components_of(self._transformer).before(at)
+        change = (self._spread(self._corrupted.mixed[at]) - mixed) @ layer.W_O
+        self._sources.append((first, change, None if layer.post_norm is None else attention))
+
+    def add_mlp(self, at: int, mlp: Tensor) -> None:
         """Take in a layer's MLP."""
-        self._mlps.append(self._corrupted.mlp[at] - mlp)
+        last = components_of(self._transformer).before(at + 1) - 1
+        self._sources.append((last, (self._spread(self._corrupted.mlp[at]) - mlp)[:, None], None))
 
-    def change(self, cut: Float[Tensor, "source reader"], *, heads_of_last: bool = True) -> Tensor:
-        """What cutting these edges adds to the input of some readers. [pair reader pos d_model]"""
-        heads = self._transformer.heads
-        found = torch.einsum("r,bpd->brpd", cut[0], self._input)
-        row = 1
-        for at, (by_head, attention) in enumerate(zip(self._heads, self._attention, strict=True)):
-            if heads_of_last or at < len(self._mlps):
-                part = torch.einsum("hr,bhpd->brpd", cut[row : row + heads], by_head)
-                norm = self._transformer.layers[at].post_norm
-                if norm is not None:
-                    part = norm(attention[:, None] + part) - norm(attention)[:, None]
-                found = found + part
-            if at < len(self._mlps):
-                found = found + torch.einsum("r,bpd->brpd", cut[row + heads], self._mlps[at])
-            row += heads + 1
+    def change(self, cut: Float[Tensor, "source reader"]) -> Float[Tensor, "row reader pos d_model"]:
+        """What cutting these edges adds to the input of some readers."""
+        found = None if self._before is None else self._before.change(cut).repeat_interleave(self._share, 0)
+        for first, change, attention in self._sources:
+            part = torch.einsum("ur,bupd->brpd", cut[first : first + change.shape[1]], change)
+            if attention is not None:
+                norm = self._transformer.layers[(first - 1) // (self._transformer.heads + 1)].post_norm
+                assert norm is not None
+                part = norm(attention[:, None] + part) - norm(attention)[:, None]
+            found = part if found is None else found + part
+        assert found is not None
         return found
+
+    def _spread(self, tensor: Tensor) -> Tensor:
+        return tensor.repeat_interleave(self._share, 0) if self._share > 1 else tensor
