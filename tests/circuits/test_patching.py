@@ -1,5 +1,7 @@
 """Activation patching against the plain way: one hook, one run of the real model for each place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,11 +16,11 @@ from tests.circuits.worlds import model_of
 SITES = {"heads": "mixed", "mlps": "mlp_output", "attention": "attention_output"}
 
 
-def metric_of(logits):
-    return float(logit_difference(logits[torch.arange(2), PAIRS.position], PAIRS, logits, torch.clone).mean())
+def metric_of(logits, pairs):
+    return float(logit_difference(logits[torch.arange(2), pairs.position], pairs, logits, torch.clone).mean())
 
 
-def patched_by_hooks(model, over, base, donor):
+def patched_by_hooks(model, over, base, donor, pairs=PAIRS):
     """The metric of the base run with the donor's value in each place, and with none."""
     layers, length = range(model.layers), base.shape[1]
     plain, _ = model.run(base)
@@ -51,8 +53,8 @@ def patched_by_hooks(model, over, base, donor):
                 (logits,) = before_cap
             else:
                 logits, _ = model.run(base, edit={(SITES[over], layer): put})
-            found[layer, place] = metric_of(logits)
-    return found, metric_of(plain)
+            found[layer, place] = metric_of(logits, pairs)
+    return found, metric_of(plain, pairs)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "gpt_neox"])
@@ -79,6 +81,22 @@ def test_all_of_the_stream_where_the_prompts_differ_brings_all_back():
 
     assert found.share[0, 3] == pytest.approx(1)
     np.testing.assert_allclose(found.share[0, [0, 1, 2, 4, 5]], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "gpt_neox", "qwen3"])
+def test_what_is_not_run_again_moves_nothing(family):
+    # The prompts begin alike and go on after the answers; one answer is read before its prompts differ.
+    tokens = torch.tensor([[1, 2, 5, 6, 10, 3, 4, 8], [1, 3, 6, 8, 10, 4, 2, 2]])
+    other = torch.tensor([[1, 2, 5, 7, 10, 3, 9, 8], [1, 3, 6, 8, 9, 5, 2, 4]])
+    for position in ([5, 4], [5, 2]):
+        late = replace(PAIRS, clean=tokens, corrupted=other, position=torch.tensor(position))
+        model = model_of(family)
+        for over in OVER:
+            expected, before = patched_by_hooks(model, over, other, tokens, late)
+
+            found = patch_activations(transformer_of(model), late, over=over)
+
+            np.testing.assert_allclose(found.effect, expected - before, rtol=1e-3, atol=2e-4)
 
 
 def test_few_places_at_once_are_the_same_as_many(monkeypatch):
