@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +13,7 @@ from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench
 from circuits.assaying.statistics import correlate, p_of_order, sign_agreement, slope_of
 from circuits.attribution.direct import effects_on
-from circuits.interventions import ATTENTION, Intervention, default_window, read_under
+from circuits.interventions import ATTENTION, change_node, default_window, read_under
 from circuits.model import Site
 from circuits.transcoders.base import written_within
 from graphs.assays import Between
@@ -153,15 +151,15 @@ def _measure(
 ) -> Float[np.ndarray, "unit source"]:
     """The change of each unit's value when each source is ablated in the real model, as a share of its value."""
     nodes = bench.graph.nodes
-    places = [(int(nodes.layer[row]), int(nodes.position[row]), int(nodes.feature[row])) for row in sources]
+    alone = [[change_node(nodes, int(row), 0.0)] for row in sources]
     sites: dict[int, Site] = {
         layer: (bench.transcoders.at(layer).reads, layer) for layer in sorted(set(nodes.layer[units].tolist()))
     }
     clean = _read(bench, units, {layer: bench.run.inputs[layer][None] for layer in sites})[:, 0]
     found = [np.empty((len(units), 0))]
     count = bench.count("ablating nodes, reading all others", len(sources) * len(ATTENTION))
-    for start in range(0, len(places), AT_ONCE):
-        some: Sequence[list[Intervention]] = [[Intervention(*place)] for place in places[start : start + AT_ONCE]]
+    for start in range(0, len(alone), AT_ONCE):
+        some = alone[start : start + AT_ONCE]
         seen = read_under(bench.model, bench.transcoders, bench.run, some, list(sites.values()), attention=attention)
         now = _read(bench, units, {layer: seen[site] for layer, site in sites.items()})
         found.append((now - clean[:, None]) / np.where(clean == 0, 1, clean)[:, None])

@@ -39,7 +39,7 @@ def test_a_model_in_which_changes_do_not_count_is_refused(monkeypatch: pytest.Mo
 
 
 def test_an_edge_that_is_wrong_refuses_the_model(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("circuits.sweep._pass", lambda *_: None)  # as if attention carried nothing
+    monkeypatch.setattr("circuits.sweep._pass", lambda *_, **__: None)  # as if attention carried nothing
     with pytest.raises(UnfaithfulModel, match="cannot be traced"):
         load_model(folder_of("llama"), device="cpu")
 
