@@ -72,7 +72,7 @@ def run_variants(
         read = list(_read(layer, clean.before[at], before, cut, components.first_reader(at)))
         mixed = layer.attend(*read)[:, None].repeat(1, count, 1, 1, 1)
         head = place % components.heads
-        alone = [each[:, head, None] for each in read]
+        alone = [each[:, head, None].expand(-1, count, -1, -1) for each in read]
         weight, bias = (layer.query, layer.key, layer.value)[own].per_head()
         alone[own] = normalise(layer.norm, clean.before[at][:, None] + before.change(variants)) @ weight[head]
         alone[own] = alone[own] if bias is None else alone[own] + bias[head]

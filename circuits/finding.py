@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from circuits.attribution import EDGE_METHODS
+from circuits.attribution import EDGE_METHODS, SEARCHES
 from circuits.circuit_runs import run_circuit
 from circuits.component_graphs import graph_of_circuit
-from circuits.components import Components, strongest
+from circuits.components import Components, connected, strongest
 from circuits.edge_scores import components_of
+from circuits.errors import BadOption
 from circuits.metrics import Metric
 from circuits.model import Model
+from circuits.numbers import is_number
 from circuits.pairs import Pairs
 from circuits.searching import (
     Carry,
@@ -96,6 +98,45 @@ def find(
     made = provenance_of(search, method, {"edges": edges, "signed": signed, **options}, ends)
     graph = graph_of_circuit(model, components, mean, chosen, pairs[0], made)
     return Found(graph, components, mean, chosen, *ends)
+
+
+def search_out(
+    model: Model,
+    pairs: Sequence[Pairs],
+    *,
+    method: str = "acdc",
+    metric: str | Metric = "kl",
+    ablation: str = "resample",
+    threshold: float = 0.01,
+    progress: Progress = lambda name, done, total: None,
+) -> Found:
+    """The circuit that is left when edges are taken out one after another, all pairs being run together.
+
+    method: one of `circuits.attribution.SEARCHES`. threshold: an edge stays if without it the metric's mean falls by
+    so much or more. `Found.scores` is that fall when the edge's turn came. The others are those of `find`.
+
+    Raises:
+        BadOption: an option makes no sense, or the metric is no number.
+        UnfaithfulModel: the model has a part that is not known here.
+    """
+    check_choice("method", method, SEARCHES)
+    if not is_number(threshold) or not threshold > 0:
+        raise BadOption(f"the threshold must be a number above 0, found {threshold!r}.")
+    search = begin_search(model, pairs, metric=metric, ablation=ablation, batch=None, memory=None, progress=progress)
+    components = components_of(search.transformer)
+    left = SEARCHES[method](
+        search.transformer,
+        pairs,
+        search.metric,
+        threshold=float(threshold),
+        ablation=search.ablate,
+        progress=lambda done, total: progress("taking edges out", done, total),
+    )
+    chosen = connected(components, left.chosen)
+    ends = measure(search, carrying(search.transformer, chosen), at_once=_room(search.transformer, pairs))
+    made = provenance_of(search, method, {"threshold": float(threshold)}, ends)
+    graph = graph_of_circuit(model, components, left.rise, chosen, pairs[0], made)
+    return Found(graph, components, left.rise, chosen, *ends)
 
 
 def carrying(transformer: Transformer, chosen: Bool[np.ndarray, "source reader"]) -> Carry:

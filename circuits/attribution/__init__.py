@@ -1,5 +1,6 @@
-"""METHODS, EDGE_METHODS, PART_METHODS: name -> how a graph is made. One file a method, read top to bottom."""
+"""METHODS, EDGE_METHODS, PART_METHODS, SEARCHES: name -> how a graph is made. One file a method, read top to bottom."""
 
+from circuits.attribution.acdc import take_edges_out
 from circuits.attribution.atp import score_parts_by_gradient
 from circuits.attribution.atp_star import score_parts_with_corrections
 from circuits.attribution.clean_corrupted import score_at_both_ends
@@ -36,4 +37,9 @@ PART_METHODS = {
     "atp-star": score_parts_with_corrections,  # the same for saturated patterns and for effects that cancel
     "conductance": score_by_conductance,  # what flows through on the way from one prompt to the other
     "exact-nodes": patch_every_part,  # every part patched by itself: the truth, slow
+}
+
+# Edges chosen one after another, without a score that others could be held to: (transformer, all pairs, metric, …).
+SEARCHES = {
+    "acdc": take_edges_out,  # from the logits back, each edge out that makes less than a threshold of difference
 }

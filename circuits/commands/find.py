@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 OF_EDGES = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "relp", "exact", "information-flow", "random")
 OF_NODES = ("atp", "atp-star", "conductance", "exact-nodes")
+BY_SEARCH = ("acdc",)
 ABLATIONS = ("resample", "zero", "mean", "mean-by-position", "optimal")
 METRICS = ("logit-difference", "probability-difference", "log-probability", "kl")
+TAKEN = {
+    "edges": ("edges", "signed", "batch", "memory", "steps", "begin", "seed"),
+    "nodes": ("nodes", "apart", "neurons", "positions", "signed", "batch", "memory", "steps", "begin", "seed"),
+    "search": ("threshold",),
+}
 SHOWN = 10  # edges or nodes told in words
 UNFINISHED = ".unfinished"  # in the store: scores of finished batches
 
@@ -31,12 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_model(parser, transcoders=False)
     parser.add_argument(
         "--method",
-        choices=(*OF_EDGES, *OF_NODES),
+        choices=(*OF_EDGES, *OF_NODES, *BY_SEARCH),
         default="eap-ig",
-        help=f"how edges are scored, or nodes ({', '.join(OF_NODES)}) (default: eap-ig)",
+        help=f"how edges are scored, or nodes ({', '.join(OF_NODES)}), or searched (acdc) (default: eap-ig)",
     )
     parser.add_argument("--edges", metavar="N", type=flags.count, help="how many at most (default: 200)")
     parser.add_argument("--nodes", metavar="N", type=flags.count, help="how many at most, where nodes are scored (30)")
+    parser.add_argument(
+        "--threshold", metavar="X", type=float, help="acdc: an edge that makes less difference goes (default: 0.01)"
+    )
     parser.add_argument(
         "--apart", action="store_true", help="nodes: queries, keys and values of each head besides its output"
     )
@@ -50,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what takes the place of all outside the circuit (default: resample, the corrupted prompt)",
     )
     parser.add_argument(
-        "--metric", choices=METRICS, default="logit-difference", help="what to keep (default: logit-difference)"
+        "--metric", choices=METRICS, help="what to keep (default: logit-difference; of acdc: kl, to the clean run)"
     )
     parser.add_argument("--steps", metavar="N", type=flags.count, help="of the integrated gradients (default: 5)")
     parser.add_argument(
@@ -76,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = _asked(arguments)
 
-    from circuits.finding import find
+    from circuits.finding import find, search_out
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
     from circuits.node_finding import find_nodes
@@ -92,19 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         pairs = read_pairs(arguments.pairs, model)
         search = find_nodes if arguments.method in OF_NODES else find
-        found = search(
-            model,
-            pairs,
-            method=arguments.method,
-            metric=arguments.metric,
-            ablation=arguments.ablation,
-            signed=arguments.signed,
-            batch=arguments.batch,
-            memory=arguments.memory,
-            unfinished=unfinished,
-            progress=bars,
-            **options,
-        )
+        if arguments.method in BY_SEARCH:
+            search = search_out
+        else:
+            options["unfinished"] = unfinished
+        found = search(model, pairs, method=arguments.method, ablation=arguments.ablation, progress=bars, **options)
         bars.note("storing the graph")
         id = store.save(found.graph, name=Path(arguments.pairs).stem)
         written, missing = keep_pictures(store, id, found.graph, None, bars.note)
@@ -128,24 +129,30 @@ def _plain(number: float) -> float | None:
 
 
 def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was asked of the method; what belongs to the other kind of method only is refused.
+    """What was asked; what this kind of method has no use for is refused.
 
     Raises:
-        BadOption: nodes are asked of a method that scores edges, or edges of one that scores nodes.
+        BadOption: a flag is of another kind of method.
     """
     from circuits.errors import BadOption
 
-    of_nodes = arguments.method in OF_NODES
-    own, others = (("edges",), ("nodes", "apart", "neurons", "positions"))[:: -1 if of_nodes else 1]
-    given = [name for name in others if getattr(arguments, name)]
-    if given:
-        kinds = ("nodes", "edges", OF_EDGES) if of_nodes else ("edges", "nodes", OF_NODES)
+    kind = "nodes" if arguments.method in OF_NODES else "search" if arguments.method in BY_SEARCH else "edges"
+    known = dict.fromkeys(name for names in TAKEN.values() for name in names)
+    given = [name for name in known if getattr(arguments, name) not in (None, False)]
+    strange = [name for name in given if name not in TAKEN[kind]]
+    if strange:
+        does = {"edges": "scores edges", "nodes": "scores nodes", "search": "takes edges out"}[kind]
+        others = [
+            *(OF_EDGES if strange[0] in TAKEN["edges"] else ()),
+            *(OF_NODES if strange[0] in TAKEN["nodes"] else ()),
+        ]
         raise BadOption(
-            f"--{given[0]} is asked, but {arguments.method} scores {kinds[0]}: methods that score {kinds[1]} are "
-            f"{', '.join(kinds[2])}."
+            f"--{strange[0]} is asked, but {arguments.method} {does}: it is for {', '.join(others or BY_SEARCH)}."
         )
-    names = (*own, "steps", "begin", "seed")
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    found = {name: getattr(arguments, name) for name in given}
+    if arguments.metric is not None:
+        found["metric"] = arguments.metric
+    return found
 
 
 @contextmanager

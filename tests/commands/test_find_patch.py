@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from circuits.__main__ import main
-from circuits.attribution import EDGE_METHODS, PART_METHODS
+from circuits.attribution import EDGE_METHODS, PART_METHODS, SEARCHES
 from circuits.commands import find, patch
 from circuits.component_ablations import ABLATIONS
 from circuits.metrics import METRICS
@@ -27,6 +27,7 @@ def pairs(tmp_path):
 
 def test_the_command_offers_what_there_is():
     assert set(find.OF_EDGES) == set(EDGE_METHODS)
+    assert set(find.BY_SEARCH) == set(SEARCHES)
     assert set(find.OF_NODES) == set(PART_METHODS)
     assert find.ABLATIONS == tuple(ABLATIONS)
     assert set(find.METRICS) == set(METRICS)
@@ -83,6 +84,17 @@ def test_a_circuit_of_nodes_is_found_stored_and_told(pairs, tmp_path, capsys):
         assert main([command, entry.id, "--store", str(tmp_path / "store")]) == 0
 
 
+def test_edges_are_taken_out_until_the_answer_would_change(pairs, tmp_path, capsys):
+    words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "acdc", "--threshold", "0.5"]
+
+    assert main([*words, "--json"]) == 0
+
+    record = json.loads(capsys.readouterr().out)
+    assert record["provenance"]["options"]["metric"] == "kl"
+    assert 0 < len(record["provenance"]["circuit"]) < 300
+    assert all(fall >= 0.5 for fall in record["provenance"]["circuit"].values())
+
+
 def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, capsys):
     pairs.write_text(pairs.read_text() * 3)
     words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--batch", "1", "--method", "eap", "--json"]
@@ -118,6 +130,9 @@ def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, cap
         (json.dumps(PAIR), ["--nodes", "3"], "eap-ig scores edges"),
         (json.dumps(PAIR), ["--method", "atp", "--edges", "3"], "atp scores nodes"),
         (json.dumps(PAIR), ["--memory", "1kB"], "give more memory"),
+        (json.dumps(PAIR), ["--method", "acdc", "--edges", "3"], "acdc takes edges out: it is for eap-ig"),
+        (json.dumps(PAIR), ["--threshold", "1"], "it is for acdc"),
+        (json.dumps(PAIR), ["--method", "acdc", "--threshold", "nan"], "threshold must be a number above 0"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_code_two(line, options, complaint, tmp_path, capsys):

@@ -1,0 +1,127 @@
+"""ACDC: edges taken out one after another, from the logits back to the tokens, wherever the answer stays what it was.
+
+    out of the circuit for good if  loss(circuit without the edge) - loss(circuit) < threshold
+
+Readers are passed from the last to the first, and for each its sources from the last to the first. An edge into a
+component that no longer leads anywhere goes without a run. The circuit is the one that a run for every edge would
+give, got sooner: what comes before the reader in turn is whole, so it is taken from the clean run; and candidates are
+tried several at a time, each as if those before it were out. That holds up to the first that stays in; what was run
+beyond it is thrown away, and fewer are tried at once.
+
+Source: Conmy et al. 2023, "Towards Automated Circuit Discovery"; METHODS section 8.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuits.circuit_runs import run_variants
+from circuits.component_ablations import Ablation, resample
+from circuits.components import Components
+from circuits.edge_scores import components_of, loss_of, read_logits
+from circuits.metrics import Metric
+from circuits.pairs import Pairs
+from circuits.transformer import Run, Transformer
+
+ROWS = 2**13  # positions of all pairs and candidates that go on at once
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedEdges:
+    """What is left. rise: what taking an edge out added to the mean loss when its turn came; 0 where it needed no run.
+
+    tried: how many circuits were run.
+    """
+
+    chosen: Bool[np.ndarray, "source reader"]
+    rise: Float[np.ndarray, "source reader"]
+    tried: int
+
+
+@torch.no_grad()
+def take_edges_out(
+    transformer: Transformer,
+    pairs: Sequence[Pairs],
+    metric: Metric,
+    *,
+    threshold: float = 0.01,
+    ablation: Ablation = resample,
+    at_once: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PrunedEdges:
+    """The circuit that ACDC leaves, on all the pairs.
+
+    threshold: in units of the metric; larger ones leave fewer edges. at_once: candidates tried together at most.
+    """
+    components = components_of(transformer)
+    trial = _Trial(transformer, pairs, metric, ablation)
+    edges = torch.from_numpy(components.edges).to(transformer.W_U.device)
+    cut, rise, tried, speed = torch.zeros_like(edges), np.zeros(edges.shape), 0, 2
+    now = trial.begin()
+    for reader in reversed(range(len(components.readers))):
+        sources = torch.nonzero(edges[:, reader])[:, 0].flip(0)
+        if not _leads_on(components, edges & ~cut, reader):
+            cut[sources, reader] = True
+            sources = sources[:0]
+        while len(sources):
+            few = sources[: min(speed, at_once or trial.room)]
+            columns = cut[:, reader, None].repeat(1, len(few))
+            columns[few] |= torch.ones(len(few), len(few), dtype=torch.bool, device=cut.device).triu()
+            losses = trial.losses(cut, reader, columns).tolist()
+            tried += len(few)
+            done, stays = 0, False
+            for source, loss in zip(few.tolist(), losses, strict=True):
+                done, rise[source, reader] = done + 1, loss - now
+                stays = not loss - now < threshold
+                if stays:
+                    break
+                cut[source, reader], now = True, loss
+            speed = max(1, done) if stays else 2 * speed
+            sources = sources[done:]
+        progress(len(components.readers) - reader, len(components.readers))
+    return PrunedEdges((edges & ~cut).cpu().numpy(), rise, tried)
+
+
+def _leads_on(components: Components, edges: Bool[Tensor, "source reader"], reader: int) -> bool:
+    """Whether what a component writes is still read by anything; the logits are the end."""
+    own = int(components.component[reader])
+    return own == len(components.sources) or bool(edges[own].any())
+
+
+class _Trial:
+    """The pairs' runs, kept while edges are tried."""
+
+    def __init__(self, transformer: Transformer, pairs: Sequence[Pairs], metric: Metric, ablation: Ablation) -> None:
+        self._transformer, self._metric = transformer, metric
+        self._runs: list[tuple[Pairs, Run, Run, Tensor]] = []
+        for each in pairs:
+            clean = transformer.run(transformer.embed(each.clean))
+            self._runs.append((each, clean, ablation(transformer, each), read_logits(transformer, clean.after, each)))
+        self._total = sum(len(each) for each in pairs)
+        self.room = max(1, ROWS // max(each.clean.numel() for each in pairs))
+
+    def begin(self) -> float:
+        """The mean loss of the whole model."""
+        return float(sum(self._loss(clean.after, at) for at, (_, clean, *_) in enumerate(self._runs)) / self._total)
+
+    def losses(
+        self, cut: Bool[Tensor, "source reader"], reader: int, columns: Bool[Tensor, "source variant"]
+    ) -> Float[Tensor, "variant"]:
+        """The mean loss of each circuit."""
+        like = self._transformer.W_U
+        found = torch.zeros(columns.shape[1], dtype=torch.float64, device=like.device)
+        for at, (_, clean, other, _) in enumerate(self._runs):
+            ends = run_variants(self._transformer, clean, other, cut.to(like), reader, columns.to(like))
+            found += torch.stack([self._loss(after, at) for after in ends])
+        return found / self._total
+
+    def _loss(self, after: Float[Tensor, "pair pos d_model"], at: int) -> Tensor:
+        pairs, _, _, wanted = self._runs[at]
+        logits = read_logits(self._transformer, after, pairs)
+        return loss_of(self._transformer, logits, pairs, self._metric, wanted).double().sum()
