@@ -11,7 +11,7 @@ import torch
 from benchmarks.peers.cases import VOCABULARY, Case, write_model
 from benchmarks.peers.processes import Process, Spent
 from benchmarks.peers.scratch import scratch_folder
-from circuits.model import load_model
+from circuits.model import Model, load_model
 from circuits.pairs import Pairs
 from circuits.transformer import Transformer, transformer_of
 
@@ -27,22 +27,25 @@ NAMES = {  # ours: the peer's
 
 @dataclass(frozen=True)
 class Work:
-    """One model and pairs of prompts. folder: the peer's job."""
+    """One model, laid open too, and pairs of prompts. folder: the peer's job."""
 
     folder: Path
+    model: Model
     transformer: Transformer
     pairs: Pairs
 
 
-def make_work(case: Case, pairs: int, dtype: str = "float32") -> Work:
-    """The same model and pairs every time. Prompts differ at about half their positions, and answers are random.
+def make_work(case: Case, pairs: int, dtype: str = "float32", *, same: int = 0) -> Work:
+    """The same model and pairs every time.
 
-    The answer is read after the last token, but in every fourth pair one before it.
+    same: how many first tokens the prompts have in common. The next is another, and so are about half of the rest.
+    Answers are random, and read after the last token, but in every fourth pair one before it.
     """
     model = write_model(case)
     numbers = torch.Generator().manual_seed(3)
     clean, other = torch.randint(0, VOCABULARY, (2, pairs, case.tokens), generator=numbers)
     differs = torch.rand(pairs, case.tokens, generator=numbers) < 0.5
+    differs[:, :same], differs[:, same] = False, True
     right, wrong = torch.rand(pairs, VOCABULARY, generator=numbers).topk(2).indices.unbind(1)
     drawn = {
         "clean": clean,
@@ -54,7 +57,8 @@ def make_work(case: Case, pairs: int, dtype: str = "float32") -> Work:
     folder = scratch_folder("job-")
     job = {"model": str(model), "dtype": dtype, **{name: each.tolist() for name, each in drawn.items()}}
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    return Work(folder, transformer_of(load_model(model, dtype=dtype)), Pairs(**drawn))
+    loaded = load_model(model, dtype=dtype)
+    return Work(folder, loaded, transformer_of(loaded), Pairs(**drawn))
 
 
 class Peer(Process):

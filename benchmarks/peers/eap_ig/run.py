@@ -12,6 +12,7 @@ and each is answered by one line: CPU and wall seconds, and how far memory rose 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 import time
@@ -119,8 +120,7 @@ class Job:
 
     def score(self, order: dict[str, Any]) -> np.ndarray:
         """`later`: the points of integrated gradients one step nearer to the clean prompt than it has them."""
-        for module in (attribution,):
-            module.range = partial(_range, later=order["later"])
+        attribution.range = partial(_range, later=order["later"])
 
         def total(*given: Tensor) -> Tensor:
             return self.loss(order["metric"], *given).sum()
@@ -183,6 +183,7 @@ def main() -> None:
         order = json.loads(line)
         split_inputs(job.model, order["do"] != "sweep")
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed before goes back to the system first
         before = memory("VmRSS")
         wall, cpu = time.perf_counter(), time.process_time()
         found = {"score": job.score, "evaluate": job.evaluate, "sweep": job.sweep}[order["do"]](order)
