@@ -283,10 +283,20 @@ class Model:
 
     def probabilities(self, logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
         """What the model would say: its soft cap, then softmax."""
-        cap = getattr(self._bridge.cfg, "output_logits_soft_cap", None)
-        if cap and cap > 0:
-            logits = cap * torch.tanh(logits / cap)
+        if self.logit_cap:
+            logits = self.logit_cap * torch.tanh(logits / self.logit_cap)
         return logits.softmax(-1)
+
+    @property
+    def logit_cap(self) -> float | None:
+        """The soft cap that logits pass before they are probabilities; None where there is none."""
+        cap = getattr(self._bridge.cfg, "output_logits_soft_cap", None)
+        return cap if cap and cap > 0 else None
+
+    @property
+    def norm_epsilon(self) -> float:
+        """What norms add to the variance, in a model of TransformerLens's own."""
+        return self._bridge.cfg.eps
 
     # -- weights ------------------------------------------------------------------------------------------------------
 
@@ -304,6 +314,11 @@ class Model:
     def final_norm(self) -> Norm | None:
         """The norm before the unembedding, None where there is none."""
         return self._norm_at(self._bridge, ("final_scale", 0))
+
+    @property
+    def W_E(self) -> Float[Tensor, "vocab d_model"]:
+        """The token embeddings as they are stored, before any scale."""
+        return self._bridge.W_E.detach().to(self.device)
 
     @cached_property
     def W_U(self) -> Float[Tensor, "d_model vocab"]:
@@ -327,8 +342,21 @@ class Model:
 
     def attention_scores(self, layer: int) -> AttentionScores:
         """How the heads of a layer come to their patterns."""
-        bridge, config = self._bridge.blocks[layer].attn, self.network.config
+        bridge, config = self._bridge.blocks[layer].attn, getattr(self.network, "config", None)
         module = bridge._original_component
+        if config is None:  # TransformerLens's own, that divides
+            return AttentionScores(
+                W_Q=bridge.W_Q.detach().to(self.device),
+                W_K=bridge.W_K.detach().to(self.device),
+                b_Q=self._here(_maybe(bridge, "b_Q")),
+                b_K=self._here(_maybe(bridge, "b_K")),
+                query_norm=None,
+                key_norm=None,
+                scale=1 / module.scale,
+                cap=module.attn_scores_soft_cap if module.attn_scores_soft_cap > 0 else None,
+                window=None,
+                rotation=None,
+            )
         window = getattr(module, "sliding_window", getattr(config, "sliding_window", None))
         if getattr(config, "attention_layers", None):
             window = config.window_size if config.attention_layers[layer] == "local" else None

@@ -366,20 +366,22 @@ def transformer_of(model: Model) -> Transformer:
     """A model's weights, laid open.
 
     Raises:
-        UnsupportedModel: it is none of transformers', its MLPs are experts or their activation is not known, or its
-            heads share a norm.
+        UnsupportedModel: its MLPs are experts or their activation is not known, or its heads share a norm; or it is
+            TransformerLens's own and turns its heads by position.
     """
-    network = model.network
-    if not hasattr(network, "get_input_embeddings"):
-        raise UnsupportedModel(f"{model.name} is no model of transformers: components are found in those only.")
+    config = getattr(model.network, "config", None)
+    if config is None and not model.learned_positions:
+        raise UnsupportedModel(
+            f"{model.name} is TransformerLens's own without learned positions: components are found in those that have."
+        )
     if model.family.mlp == "experts":
         raise UnsupportedModel(f"{model.name} has experts for MLPs: components are found in models without.")
-    config = network.config
-    if model.activation not in ACTIVATIONS:
+    if model.activation not in ACTIVATIONS and model.family.mlp != "none":
         raise UnsupportedModel(
             f"{model.name} uses the activation {model.activation!r}; the functions known are {', '.join(ACTIVATIONS)}."
         )
-    epsilon = next((getattr(config, name) for name in EPSILON if hasattr(config, name)), 0.0)
+    epsilon = next((getattr(config, name) for name in EPSILON if hasattr(config, name)), model.norm_epsilon)
+    function, ratio = ACTIVATIONS.get(model.activation, ACTIVATIONS["relu"])  # without MLPs, any
     centred = model.family.norm == "layer"
 
     def live(norm: Norm | None) -> LiveNorm | None:
@@ -404,7 +406,7 @@ def transformer_of(model: Model) -> Transformer:
             cap=attention.cap,
             window=attention.window,
             rotation=None if attention.rotation is None else _remembered(attention.rotation, model),
-            causal=True,
+            causal=model.causal,
             norm=live(block.attention_norm),
             post_norm=live(block.attention_post_norm),
             mlp_norm=live(block.mlp_norm),
@@ -415,11 +417,11 @@ def transformer_of(model: Model) -> Transformer:
             b_gate=block.b_gate,
             b_in=block.b_in,
             b_out=block.b_out,
-            function=ACTIVATIONS[model.activation][0],
-            ratio=ACTIVATIONS[model.activation][1],
+            function=function,
+            ratio=ratio,
         )
 
-    W_E = network.get_input_embeddings().weight.detach()
+    W_E = model.W_E
     longest = W_E.norm(dim=1).argmax()
     _, seen = model.run(longest[None, None], read=[("token_embedding", 0)])
     passed = seen[("token_embedding", 0)][0, 0]
@@ -434,7 +436,7 @@ def transformer_of(model: Model) -> Transformer:
         b_U=model.b_U,
         final_norm=live(model.final_norm),
         parallel=model.parallel,
-        cap=getattr(config, "final_logit_softcapping", None),
+        cap=model.logit_cap,
     )
 
 

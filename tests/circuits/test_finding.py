@@ -18,7 +18,7 @@ from circuits.parts import parts_of
 from circuits.transformer import transformer_of
 from tests.circuits.test_component_ablations import SHORT
 from tests.circuits.test_edge_methods import PAIRS
-from tests.circuits.worlds import model_of
+from tests.circuits.worlds import model_of, native_of
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2", "gpt_neox"])
@@ -94,6 +94,25 @@ def test_a_circuit_is_measured_against_its_ablation(ablation, monkeypatch):
         logits = transformer.unembed(stream[torch.arange(2), PAIRS.position])
         assert value == pytest.approx(float(logit_difference(logits, PAIRS, logits, torch.clone).mean()))
     assert found.graph.provenance["options"]["ablation"] == ablation
+
+
+@pytest.mark.parametrize("kind", ["plain", "bare", "two-way"])
+def test_circuits_are_found_in_native_models_too(kind):
+    model = native_of(kind)
+    transformer = transformer_of(model)
+
+    found, nodes = find(model, [PAIRS], method="exact", edges=10**6), find_nodes(model, [PAIRS], nodes=10**6)
+
+    assert found.faithfulness == pytest.approx(1) and nodes.faithfulness == pytest.approx(1)
+    components = found.components
+    cut = torch.zeros(components.edges.shape, dtype=torch.float64)
+    for name in ("a0.h1->a1.h2<k>", "a0.h0->logits", "input->a1.h0<v>"):
+        one = cut.clone()
+        one[components.edge(name)] = 1
+        after = run_circuit(transformer, transformer.embed(PAIRS.clean), resample(transformer, PAIRS), one)
+        logits = transformer.unembed(after[torch.arange(2), PAIRS.position])
+        fallen = found.clean - float(logit_difference(logits, PAIRS, logits, torch.clone).mean())
+        assert found.scores[components.edge(name)] == pytest.approx(fallen)
 
 
 def test_a_metric_of_ones_own_does_as_well():

@@ -5,7 +5,7 @@ import torch
 
 from circuits.errors import UnfaithfulModel, UnsupportedModel
 from circuits.transformer import check_faithful, transformer_of
-from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, model_of, native_of
+from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, NATIVE, model_of, native_of
 
 OPEN = [family for family in (*FAMILIES, *ALIKE) if family != "olmo2"]  # its heads share a norm
 TOKENS = torch.tensor([[1, 2, 5, 6, 10, 3, 7, 9], [1, 3, 6, 8, 10, 4, 4, 2]])
@@ -54,9 +54,20 @@ def test_what_has_no_such_components_is_refused(family):
         transformer_of(model_of(family))
 
 
-def test_a_native_model_is_refused():
-    with pytest.raises(UnsupportedModel, match="no model of transformers"):
-        transformer_of(native_of("plain"))
+@pytest.mark.parametrize("kind", list(NATIVE))
+def test_a_native_model_is_laid_open_as_well(kind):
+    model = native_of(kind)
+    transformer = transformer_of(model)
+    layers = range(model.layers)
+    logits, seen = model.run(TOKENS, read=[("mixed", layer) for layer in layers])
+
+    run = transformer.run(transformer.embed(TOKENS))
+
+    torch.testing.assert_close(transformer.unembed(run.after), logits, rtol=1e-6, atol=1e-8)
+    for layer in layers:
+        mixed = run.mixed[layer].transpose(1, 2).flatten(2)
+        torch.testing.assert_close(mixed, seen[("mixed", layer)].flatten(2), rtol=1e-6, atol=1e-8)
+    check_faithful(transformer, model, TOKENS)
 
 
 def test_a_part_that_was_forgotten_is_told():
