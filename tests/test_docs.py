@@ -71,7 +71,8 @@ def test_all_that_an_assay_registers_and_every_figure_of_it_is_in_the_document(m
     neurons = dictionary_of(model, "neurons")
     graph = prune(attribute(model, neurons, "a red fox runs", ["red"]), nodes=0.9, edges=0.98)
     wanted = ("ablations", "doses", "between", "prunings", "rewordings", "examples")
-    words = ["a fox runs", "red fox runs", "red a fox runs", "fox runs a red"]  # the model answers one of them alike at least
+    # The model answers one of them alike at least.
+    words = ["a fox runs", "red fox runs", "red a fox runs", "fox runs a red"]
 
     result = assay(model, neurons, graph, experiments=wanted, top=8, paraphrases=words)
 

@@ -81,7 +81,7 @@ def test_everything_a_package_offers_is_there_and_no_module_stands_in_its_place(
         ("import graphs, circuits, graphs.scores, graphs.export", HEAVY),
         ("from circuits.__main__ import read; read(['--help'])", (*HEAVY, "numpy")),
         ("import graphs.store, circuits.commands.draw, circuits.commands.list, circuits.commands.show", HEAVY),
-        ("import circuits.commands.models, circuits.commands.transcoders, circuits.hub.fetching, circuits.hub.offers", HEAVY),
+        ("import circuits.commands.models, circuits.commands.transcoders, circuits.hub.offers", HEAVY),
         ("from graphs import *", HEAVY[:4]),
     ],
 )

@@ -178,7 +178,7 @@ def test_noise_is_no_autoencoder_either():
     [
         ("blocks.{}.hook_resid_post", "autoencoder of residual_after: the residual stream is what every layer before"),
         ("blocks.{}.hook_resid_pre", "autoencoder of residual_before: .*autoencoders of MLP outputs"),
-        ("blocks.{}.hook_attn_out", "autoencoder of attention_output, which no MLP puts out"),
+        ("blocks.{}.hook_attn_out", "stands in for attention alone: name what stands in for the MLPs too"),
     ],
 )
 def test_autoencoders_of_other_tensors_are_refused_with_the_reason(tmp_path: Path, hook: str, complaint: str):

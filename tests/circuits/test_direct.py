@@ -114,7 +114,7 @@ def check_sums(graph: AttributionGraph, dtype: str) -> None:
 
 def test_a_wrong_edge_breaks_the_law_and_is_refused(monkeypatch: pytest.MonkeyPatch):
     model = model_of("llama")
-    monkeypatch.setattr("circuits.sweep._pass", lambda *_: None)  # as if attention carried nothing
+    monkeypatch.setattr("circuits.sweep._pass", lambda *_, **__: None)  # as if attention carried nothing
 
     with pytest.raises(NotConserved, match="sum to"):
         attribute(model, dictionary_of(model, "per-layer"), PROMPT)
