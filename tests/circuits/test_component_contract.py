@@ -1,0 +1,90 @@
+"""Every method of component circuits over the tiny models of every family, where they are at hand."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from circuits.attribution import EDGE_METHODS, PART_METHODS
+from circuits.circuit_runs import run_circuit
+from circuits.edge_scores import components_of, read_logits
+from circuits.metrics import logit_difference
+from circuits.model import load_model
+from circuits.pairs import Pairs
+from circuits.parts import parts_of
+from circuits.transformer import check_faithful, transformer_of
+
+TINY = Path(__file__).parents[3] / "shared" / "models" / "tiny"
+FAMILIES = ("gpt2", "gemma2", "gemma3", "llama", "qwen3", "pythia", "gptneo")
+pytestmark = pytest.mark.skipif(not TINY.exists(), reason=f"{TINY} is not there")
+
+NUMBERS = torch.Generator().manual_seed(0)
+CLEAN, OTHER = torch.randint(3, 200, (2, 2, 10), generator=NUMBERS)  # longer than the windows of local layers
+ENDS = ("corrupted", "clean")
+PAIRS = Pairs(
+    clean=CLEAN,
+    corrupted=torch.cat((CLEAN[:, :2], OTHER[:, 2:]), 1),
+    right=torch.tensor([66, 77]),
+    wrong=torch.tensor([88, 22]),
+    position=torch.tensor([9, 8]),
+)
+
+
+@cache
+def opened(family):
+    model = load_model(TINY / family, dtype="float64")
+    transformer = transformer_of(model)
+    check_faithful(transformer, model, CLEAN)
+    return transformer
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_what_cutting_edges_does(family):
+    transformer = opened(family)
+    components = components_of(transformer)
+    clean, corrupted = (transformer.embed(tokens) for tokens in (PAIRS.clean, PAIRS.corrupted))
+    other = transformer.run(corrupted)
+
+    def loss(cut):
+        logits = read_logits(transformer, run_circuit(transformer, clean, other, cut), PAIRS)
+        return -logit_difference(logits, PAIRS, logits, torch.clone).sum()
+
+    nothing = torch.zeros(components.edges.shape, dtype=torch.float64, requires_grad=True)
+    before = loss(nothing)
+    (slope,) = torch.autograd.grad(before, nothing)
+    at_clean = EDGE_METHODS["eap"](transformer, PAIRS, logit_difference)
+    torch.testing.assert_close(at_clean, slope, rtol=1e-8, atol=1e-12)
+
+    exact = EDGE_METHODS["exact"](transformer, PAIRS, logit_difference)
+    edges = np.argwhere(components.edges)
+    for source, reader in edges[:: len(edges) // 40]:
+        cut = torch.zeros_like(nothing)
+        cut[source, reader] = 1
+        torch.testing.assert_close(exact[source, reader], (loss(cut) - before).detach(), rtol=1e-8, atol=1e-12)
+
+    one = {begin: EDGE_METHODS["eap-ig"](transformer, PAIRS, logit_difference, steps=1, begin=begin) for begin in ENDS}
+    torch.testing.assert_close(one["clean"], at_clean, rtol=1e-8, atol=1e-12)
+    both = EDGE_METHODS["clean-corrupted"](transformer, PAIRS, logit_difference)
+    torch.testing.assert_close(both, (at_clean + one["corrupted"]) / 2, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_method_scores_edges_or_parts_pair_by_pair(family):
+    transformer = opened(family)
+    edges = torch.from_numpy(components_of(transformer).edges)
+    parts = parts_of(transformer)
+    for name, method in EDGE_METHODS.items():
+        options = {"steps": 2} if name.startswith("eap-ig") else {}
+        found = method(transformer, PAIRS, logit_difference, **options)
+        apart = sum(method(transformer, each, logit_difference, **options) for each in PAIRS.split(1))
+
+        torch.testing.assert_close(found, apart, rtol=1e-8, atol=1e-12, msg=name)
+        assert (found[~edges] == 0).all() and found[edges].abs().max() > 0, name
+    for name, method in PART_METHODS.items():
+        found = method(transformer, PAIRS, logit_difference, parts)
+        apart = sum(method(transformer, each, logit_difference, parts) for each in PAIRS.split(1))
+
+        torch.testing.assert_close(found, apart, rtol=1e-8, atol=1e-12, msg=name)
+        assert found.abs().max() > 0, name
