@@ -2,7 +2,9 @@
 
 FOLDER holds one folder for each program, with its weights, pairs of prompts and `ground_truth.json`: the edges whose
 patch from another prompt moves a logit. For each method: the share of the true edges it gives any score to (above a
-millionth of its largest), and how well it ranks them, as the area under the ROC curve, ties counting half.
+millionth of its largest), and how well it ranks them, as the area under the ROC curve, ties counting half. Methods that
+score nodes are held to the heads and MLPs whose patch moves a logit; ACDC's edges, at a threshold of a thousandth, are
+counted: how many of the true ones are among them, and how many others.
 
 Source: Lindner et al. 2023, "Tracr"; METHODS sections 8.7 and 8.8.
 """
@@ -22,14 +24,17 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from circuits.attribution import EDGE_METHODS
+from circuits.attribution import EDGE_METHODS, PART_METHODS
+from circuits.attribution.acdc import take_edges_out
 from circuits.edge_scores import components_of
 from circuits.metrics import Metric, logit_difference
 from circuits.pairs import Pairs
+from circuits.parts import parts_of
 from circuits.transformer import Layer, Projection, Transformer
 
 SOME = 1e-6  # of the largest score: what counts as a score at all
 STEPS = 10
+THRESHOLD = 1e-3  # of ACDC, in logits or units of the answer
 
 
 def load_compiled(folder: Path) -> Transformer:
@@ -106,16 +111,24 @@ def load_examples(folder: Path) -> tuple[Pairs, Metric]:
     return found, number
 
 
-def true_edges(folder: Path, transformer: Transformer) -> Bool[np.ndarray, "source reader"]:
-    """The edges that matter when they carry another prompt."""
+def true_edges(folder: Path, transformer: Transformer, ablation: str = "resample") -> Bool[np.ndarray, "source reader"]:
+    """The edges that matter when they carry another prompt; or "zero", "mean", "mean_positional"."""
     truth: Any = json.loads((folder / "ground_truth.json").read_text(encoding="utf-8"))
     components = components_of(transformer)
     found = np.zeros(components.edges.shape, dtype=bool)
-    for edge in truth["effective_edges"]["resample"]["edges"]:
+    for edge in truth["effective_edges"][ablation]["edges"]:
         source = "input" if edge["src"] == "embed" else edge["src"]
         if source != "pos_embed":  # the same on both prompts, and no node here
             found[components.edge(f"{source}->{edge['dst']}")] = True
     return found
+
+
+def true_nodes(folder: Path, transformer: Transformer) -> Bool[np.ndarray, "node"]:
+    """The heads and MLPs that matter when they carry another prompt, and the tokens."""
+    truth: Any = json.loads((folder / "ground_truth.json").read_text(encoding="utf-8"))
+    effective = truth["effective_nodes"]["resample"]
+    names = parts_of(transformer).names
+    return np.array([("embed" if name == "input" else name) in effective for name in names])
 
 
 def recall(scores: Float[np.ndarray, "edge"], true: Bool[np.ndarray, "edge"]) -> float:
@@ -124,7 +137,12 @@ def recall(scores: Float[np.ndarray, "edge"], true: Bool[np.ndarray, "edge"]) ->
 
 
 def ranking(scores: Float[np.ndarray, "edge"], true: Bool[np.ndarray, "edge"]) -> float:
-    """The chance that a true edge has a larger score than another, by size; equal ones count half."""
+    """The chance that a true edge has a larger score than another, by size; equal ones count half.
+
+    nan where there are no others.
+    """
+    if true.all():
+        return math.nan
     size = np.abs(scores)
     size = np.where(size > SOME * size.max(), size, 0.0)  # below that, order is rounding
     above = size[true][:, None] - size[~true]
@@ -144,16 +162,42 @@ def judge(folder: Path, methods: tuple[str, ...] = tuple(EDGE_METHODS)) -> dict[
     return found
 
 
+def judge_nodes(folder: Path, methods: tuple[str, ...] = tuple(PART_METHODS)) -> dict[str, tuple[float, float]]:
+    """Recall and ranking of each method of nodes on one program."""
+    transformer = load_compiled(folder)
+    pairs, metric = load_examples(folder)
+    parts, true = parts_of(transformer), true_nodes(folder, transformer)
+    found = {}
+    for name in methods:
+        scores = PART_METHODS[name](transformer, pairs, metric, parts).numpy()
+        found[name] = (recall(scores, true), ranking(scores, true))
+    return found
+
+
+def judge_search(folder: Path) -> tuple[int, int, int]:
+    """How many true edges ACDC leaves, of how many, and how many others."""
+    transformer = load_compiled(folder)
+    pairs, metric = load_examples(folder)
+    true = true_edges(folder, transformer)
+    chosen = take_edges_out(transformer, [pairs], metric, threshold=THRESHOLD).chosen
+    return int((chosen & true).sum()), int(true.sum()), int((chosen & ~true).sum())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder of compiled transformers")
     programs = sorted(path.parent for path in parser.parse_args().folder.glob("*/ground_truth.json"))
-    print("| program | " + " | ".join(EDGE_METHODS) + " |")
-    print("|" + " --- |" * (1 + len(EDGE_METHODS)))
+    for title, methods, judged in (("edges", EDGE_METHODS, judge), ("nodes", PART_METHODS, judge_nodes)):
+        print(f"| {title} of | " + " | ".join(methods) + " |")
+        print("|" + " --- |" * (1 + len(methods)))
+        for program in programs:
+            found = judged(program).values()
+            print(f"| {program.name} | " + " | ".join(f"{a:.2f}, {b:.2f}" for a, b in found) + " |", flush=True)
+        print("\nShare of the true ones with a score, area under the ROC curve.\n")
+    print("| edges of | acdc: true ones left | others |\n| --- | --- | --- |")
     for program in programs:
-        judged = judge(program)
-        print(f"| {program.name} | " + " | ".join(f"{a:.2f}, {b:.2f}" for a, b in judged.values()) + " |", flush=True)
-    print("\nShare of the true edges with a score, area under the ROC curve.")
+        left, of, others = judge_search(program)
+        print(f"| {program.name} | {left} of {of} | {others} |", flush=True)
 
 
 if __name__ == "__main__":
