@@ -22,6 +22,7 @@ from circuits.transcoders.base import Dictionary, StandIn
 from graphs.assays import Control
 from graphs.graph import AttributionGraph
 
+DRAWN = 4  # prompts drawn for each that is wanted
 ROUNDS = 4  # a control's graph is traced in so many rounds, each choosing anew
 
 
@@ -91,16 +92,21 @@ def _explains_next_token(bench: Bench) -> bool:
 
 
 def _of_other_prompts(bench: Bench, survival: Survival) -> Iterator[float]:
-    tokens = bench.run.tokens
-    others = sample_prompts(
-        bench.model, int(tokens[0]), count=thresholds.OTHERS, length=max(len(tokens), 2), seed=bench.seed + 2
-    )
-    for prompt in others[:, : len(tokens)]:
-        if torch.equal(prompt, tokens):
-            yield float("nan")
-            continue
+    for prompt in sample_others(bench, seed=bench.seed + 2):
         graph = _trace(bench.model, bench.transcoders, prompt, len(bench.units))
         yield float(survival.kept([_units(bench, graph)])[0])
+
+
+def sample_others(bench: Bench, *, seed: int) -> list[Int[Tensor, "pos"]]:
+    """Prompts that the model samples, as long as the graph's and all different, from it and from one another.
+
+    Several times as many are drawn, for a prompt that the model likes to say comes up often; there may be too few.
+    """
+    tokens = bench.run.tokens
+    count, length = DRAWN * thresholds.OTHERS, max(len(tokens), 2)
+    drawn = sample_prompts(bench.model, int(tokens[0]), count=count, length=length, seed=seed)[:, : len(tokens)]
+    different = {tuple(prompt): None for prompt in drawn.tolist() if prompt != tokens.tolist()}
+    return [torch.tensor(prompt, device=tokens.device) for prompt in different][: thresholds.OTHERS]
 
 
 def _of_shuffled_decoders(bench: Bench, survival: Survival) -> Iterator[float]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench
+from circuits.assaying.controls import sample_others
 from circuits.assaying.statistics import ratio
 from circuits.attribution.direct import attribute_trace
 from circuits.expansion import Expansion
 from circuits.goal import Goal, choose_goal
-from circuits.sampling import sample_prompts
 from circuits.tracing import Trace, trace
 from graphs.assays import Prunings, Rewording
 from graphs.graph import AttributionGraph
@@ -109,10 +109,7 @@ def _prompts(bench: Bench) -> Iterator[tuple[list[int], bool]]:
     """The rewordings, and the unrelated prompts."""
     for prompt in bench.paraphrases:
         yield list(prompt), False
-    tokens = bench.run.tokens
-    length = max(len(tokens), 2)
-    others = sample_prompts(bench.model, int(tokens[0]), count=thresholds.OTHERS, length=length, seed=bench.seed + 3)
-    for prompt in others[:, : len(tokens)]:
+    for prompt in sample_others(bench, seed=bench.seed + 3):
         yield prompt.tolist(), True
 
 

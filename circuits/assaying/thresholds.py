@@ -49,7 +49,7 @@ RANKS = 0.5
 SHUFFLES = 1000
 
 # Pairs of a node and a unit further on that are recorded at most, those of the most influence first.
-PAIRS = 20_000
+PAIRS = 5_000
 
 # Units that are disturbed in the real and in the replacement model, the most influential first; and by how much of
 # itself each one's value is to rise. METHODS 7.2, level 4, has 0.1.

@@ -8,6 +8,7 @@ import pytest
 from circuits import assay, attribute, trace
 from circuits.ablation import ablate_sets
 from circuits.assaying import thresholds
+from circuits.assaying.controls import sample_others
 from circuits.assaying.examples import summarise_examples
 from circuits.assaying.examples import test_examples as try_examples
 from circuits.assaying.stability import summarise_stability
@@ -164,3 +165,12 @@ def test_too_few_wordings_of_that_length_are_said_to_be_so():
     (found,) = try_examples(replace(bench, paraphrases=[bench.model.tokenize("dog runs a red").tolist()]))
     assert "1 wordings have 5 tokens" in found.untested and "68 are wanted" in found.untested
     assert {each.verdict for each in judge_examples([found], summarise_examples([found], 0))} == {"untested"}
+
+
+def test_other_prompts_are_all_different_and_none_is_the_graphs_own():
+    bench = bench_of("llama", "per-layer")
+    drawn = [tuple(prompt.tolist()) for prompt in sample_others(bench, seed=0)]
+    assert len(set(drawn)) == len(drawn) == thresholds.OTHERS
+    likely = replace(bench, run=replace(bench.run, tokens=bench.run.tokens.new_tensor(drawn[0])))
+    again = [tuple(prompt.tolist()) for prompt in sample_others(likely, seed=0)]
+    assert drawn[0] not in again and len(again) == thresholds.OTHERS
