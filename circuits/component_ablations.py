@@ -49,7 +49,10 @@ def _mean(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) 
 
 
 def _mean_by_position(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
-    by_length = {each.clean.shape[1]: constants(mean_values(transformer, [each], together=False)) for each in pairs}
+    alike: dict[int, list[Pairs]] = {}
+    for each in pairs:
+        alike.setdefault(each.clean.shape[1], []).append(each)
+    by_length = {at: constants(mean_values(transformer, those, together=False)) for at, those in alike.items()}
 
     def ablate(transformer: Transformer, pairs: Pairs, *, neurons: bool = False) -> Run:
         return by_length[pairs.clean.shape[1]](transformer, pairs)

@@ -62,7 +62,7 @@ def test_a_mean_by_position_is_taken_over_prompts_of_the_same_length():
     transformer = transformer_of(model_of("llama"))
     alone, both = (resample(transformer, each) for each in (SHORT, PAIRS))
 
-    ablate = ABLATIONS["mean-by-position"](transformer, [SHORT, PAIRS], silent)
+    ablate = ABLATIONS["mean-by-position"](transformer, [*PAIRS.split(1), SHORT], silent)
 
     torch.testing.assert_close(ablate(transformer, SHORT).mlp[2], alone.mlp[2])
     torch.testing.assert_close(ablate(transformer, PAIRS).mlp[2], both.mlp[2].mean(0).expand(2, -1, -1))
