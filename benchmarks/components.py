@@ -190,11 +190,12 @@ medians of five; seconds are CPU seconds. Other work ran on the machine meanwhil
 AGREEMENT = """\
 ## The same numbers
 
-The worst over three models ({}). Edges: the largest difference of a score over the largest score; each: over
-the edge's own score, of edges above 1e-6 of the largest. Chosen: edges that only one side put into its circuit. Kept:
-the difference of the metric that clean run, corrupted run and circuit have, over what the first two are apart. At most
-1e-4 is wanted, of `kept` and in float64 of each edge by itself; in float32, where the terms of an edge may cancel, of
-the largest.
+The worst over {} and both metrics. Edges: the largest
+difference of a score over the largest score; each: over the edge's own score, of edges above 1e-6 of the largest.
+Chosen: edges that only one side put into its circuit. Kept: the difference of the metric that clean run, corrupted run
+and circuit have, over what the first two are apart. At most 1e-4 is wanted, of `kept` and in float64 of each edge by
+itself; in float32, where the terms of an edge may cancel, of the largest. EAP-IG's scores are stored in float32. `its
+own`: where its program begins its steps; the others are its program with every step moved by one.
 """
 SCORES = """\
 ## Edge scores
@@ -235,9 +236,9 @@ def _table_agreement(rows: list[dict[str, Any]]) -> list[str]:
             edges, each, kept = (f"{max(row[name] for row in some):.0e}" for name in ("edges", "each", "kept"))
             holds = "yes" if all(row["holds"] for row in some) else "no"
             cells.append([way, dtype, edges, each, sum(row["chosen"] for row in some), kept, holds])
-    shapes = "; ".join(dict.fromkeys(row["case"] for row in rows))
+    models = f"models of {', '.join(f'{case.layers} × {case.heads}' for case in SHAPES)} heads"
     head = ["method", "dtype", "edges", "each", "chosen", "kept", "holds"]
-    return [AGREEMENT.format(shapes), *_table(head, cells)]
+    return [AGREEMENT.format(models), *_table(head, cells)]
 
 
 def _table_edges(rows: list[dict[str, Any]]) -> list[str]:
