@@ -3,7 +3,8 @@
 Queries and keys   The softmax is taken anew with the patched queries or keys, and only what follows it is linear:
                    Σ (pattern' - pattern) · ∂loss/∂pattern. A saturated pattern has no gradient, but it does move.
 GradDrop           One pass back for each layer, in which that layer's heads and MLP hand nothing back; the mean size of
-                   the scores over the passes. A direct and an indirect effect that cancel do not cancel in all.
+                   the scores over the passes. A direct and an indirect effect that cancel do not cancel in all. In a
+                   model of two layers, what acts through the other one alone gets nothing.
 
 For key t alone, let δ be what patching it adds to a query's score, p the pattern, g its gradient, Σ over other keys:
 
