@@ -271,7 +271,8 @@ class Assay:
         kept and ablated. contributions: one record. controls: one record per kind. All empty when not asked for.
     skipped: experiments that were registered and not run, and why.
     between: level 3, one record. disturbances: level 4, one record for each kind and way of attention.
-    prunings: one record. rewordings: one record for each prompt, the unrelated ones last. examples: one record.
+    reseeded: as subsets, of two more seeds. prunings: one record. examples: one record.
+    rewordings: one record for each prompt, the unrelated ones last.
     """
 
     registration: Mapping[str, Any]
@@ -289,6 +290,7 @@ class Assay:
     skipped: Mapping[str, str] = field(default_factory=dict)
     between: Sequence[Between] = ()
     disturbances: Sequence[Disturbance] = ()
+    reseeded: Sequence[Subset] = ()
     prunings: Sequence[Prunings] = ()
     rewordings: Sequence[Rewording] = ()
     examples: Sequence[Examples] = ()

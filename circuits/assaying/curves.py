@@ -27,7 +27,8 @@ def test_curves(bench: Bench) -> list[Curve]:
     """
     ours = bench.places(bench.units)
     sizes = np.unique(np.linspace(0, len(ours), thresholds.POINTS).round().astype(int)).tolist()
-    drawn = draw_controls(bench.active.cpu().numpy(), ours.cpu().numpy(), thresholds.CURVES, bench.seed)
+    active, activation = bench.active.cpu().numpy(), bench.run.activation.double().cpu().numpy()
+    drawn = draw_controls(active, activation, ours.cpu().numpy(), thresholds.CURVES, bench.seed)
     unfair = find_unfair(ours.cpu().numpy(), drawn)
     random = _shuffle(drawn, ours, bench.seed)
     kinds = [(each, errors) for errors in ("kept", "ablated") for each in ABLATIONS]

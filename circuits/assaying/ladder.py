@@ -14,7 +14,7 @@ from circuits.assaying.disturbing import test_disturbances
 from circuits.assaying.edges import test_edges
 from circuits.assaying.examples import test_examples
 from circuits.assaying.minimality import test_minimality
-from circuits.assaying.sets import test_sets
+from circuits.assaying.sets import test_seeds, test_sets
 from circuits.assaying.single import test_doses, test_singly
 from circuits.assaying.stability import test_prunings, test_rewordings
 from graphs.assays import (
@@ -54,6 +54,7 @@ EXPERIMENTS = {
     "contributions": Experiment("what each feature adds to the graph", Contributions, test_minimality),
     "curves": Experiment("keeping more and more of the graph", Curve, test_curves),
     "controls": Experiment("graphs that should do worse", Control, test_controls),
+    "reseeded": Experiment("the whole graph, all that is random drawn anew", Subset, test_seeds),
     "prunings": Experiment("pruning it otherwise", Prunings, test_prunings),
     "rewordings": Experiment("asking in other words", Rewording, test_rewordings),
     "examples": Experiment("the graph's features in other wordings", Examples, test_examples),

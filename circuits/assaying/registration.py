@@ -62,7 +62,7 @@ def register(
             "means_from": f"{thresholds.PROMPTS} prompts of at most {thresholds.LONGEST} tokens that the model samples",
             "ablated": "units that are active in the clean run or in the changed one",
             "rule": "MLPs replaced, errors held" if default_window(transcoders) else "real MLPs, errors live",
-            "controls": f"{controls} random sets of active units, as many at each layer and position",
+            "controls": f"{controls} random sets of active units, alike in layer, position and activation",
         },
         "thresholds": {name.lower(): getattr(thresholds, name) for name in dir(thresholds) if name.isupper()},
         "paraphrases": [list(each) for each in paraphrases],

@@ -75,6 +75,9 @@ def judge(
             unrun = [replace(each, untested=why) for each in nothing]
             for each in unrun if why else records[name]:
                 verdicts += judge_one(each)
+    if "reseeded" in names:
+        why = skipped.get("reseeded", "") or skipped.get("subsets", "")
+        verdicts.append(judge_seeds(records["subsets"], records["reseeded"], why))
     if "rewordings" in names:
         verdicts.append(judge_rewordings(records["rewordings"], statistics, skipped.get("rewordings", "")))
     if "examples" in names:
@@ -360,6 +363,24 @@ def judge_subset(subset: Subset) -> list[Verdict]:
             untested,
         ),
     ]
+
+
+def judge_seeds(subsets: Sequence[Subset], reseeded: Sequence[Subset], why: str = "") -> Verdict:
+    """Whether what is said of the whole graph hangs on a draw."""
+    said = [{each.claim: each.verdict for each in judge_subset(subset)} for subset in reseeded]
+    first = {each.claim: each.verdict for subset in subsets for each in judge_subset(subset)}
+    same = [verdict == first.get(claim) for again in said for claim, verdict in again.items()]
+    tested = [subset for subset in (*subsets, *reseeded) if not subset.untested]
+    kept = [[each.faithfulness for each in tested if each.ablation == kind] for kind in ("mean", "zero")]
+    apart = max((max(each) - min(each) for each in kept if each), default=math.nan)
+    return _verdict(
+        "what is said of the whole graph is said with other seeds too",
+        float(np.mean(same)) if same else math.nan,
+        all(same),
+        "100% of the verdicts on it are the same",
+        f"{len(same)} verdicts with two more seeds; what survives differs by {apart:.2g} at most",
+        why or ("the graph could not be tested as a whole" if not tested else ""),
+    )
 
 
 def _no_curve(ablation: str) -> Curve:

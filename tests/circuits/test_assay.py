@@ -120,18 +120,31 @@ def test_controls_have_the_shape_of_the_graph_and_none_of_its_units_while_others
     active = np.array([(layer, p, u) for layer in range(3) for p in range(4) for u in range(10)])
     ours = active[numbers.choice(len(active), 20, replace=False)]
 
-    for control in draw_controls(active, ours, 5, seed=1):
+    for control in draw_controls(active, np.ones(len(active)), ours, 5, seed=1):
         assert len({tuple(unit) for unit in control.tolist()}) == len(ours)
         assert not {tuple(unit) for unit in control.tolist()} & {tuple(unit) for unit in ours.tolist()}
         for column in (0, 1):
             np.testing.assert_array_equal(np.sort(control[:, column]), np.sort(ours[:, column]))
 
 
+def test_controls_are_as_active_as_the_graphs_units_where_such_are_left():
+    """Ten at each place, their activations 1 to 10: the graph has the strongest two of each, or one of each fifth."""
+    active = np.array([(layer, p, u) for layer in range(2) for p in range(3) for u in range(10)])
+    activation = np.where(active[:, 2] % 2, -1.0, 1.0) * (1 + active[:, 2])  # by size, whatever the sign
+    strongest, spread = active[active[:, 2] == 9], active[np.isin(active[:, 2], (0, 2, 4, 6, 8))]
+
+    for control in draw_controls(active, activation, strongest, 10, seed=0):
+        assert (control[:, 2] == 8).all()  # the other one of the highest fifth, at the same place
+        assert {tuple(place) for place in control[:, :2].tolist()} == {(a, p) for a in range(2) for p in range(3)}
+    for control in draw_controls(active, activation, spread, 10, seed=0):
+        assert sorted(control[:, 2].tolist()) == sorted([1, 3, 5, 7, 9] * 6)
+
+
 def test_where_too_few_others_are_active_controls_keep_their_size_and_layer():
     active = np.array([(0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0)])
     ours = np.array([(0, 1, 0), (0, 1, 1), (1, 1, 0)])
 
-    (control,) = draw_controls(active, ours, 1, seed=0)
+    (control,) = draw_controls(active, np.ones(4), ours, 1, seed=0)
 
     assert sorted(control[:, 0]) == [0, 0, 1]
 

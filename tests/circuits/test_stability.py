@@ -11,13 +11,15 @@ from circuits.assaying import thresholds
 from circuits.assaying.controls import sample_others
 from circuits.assaying.examples import summarise_examples
 from circuits.assaying.examples import test_examples as try_examples
+from circuits.assaying.sets import test_seeds as try_seeds
+from circuits.assaying.sets import test_sets as try_sets
 from circuits.assaying.stability import summarise_stability
 from circuits.assaying.stability import test_prunings as try_prunings
 from circuits.assaying.stability import test_rewordings as try_rewordings
-from circuits.assaying.verdicts import judge_examples, judge_rewordings
+from circuits.assaying.verdicts import judge_examples, judge_rewordings, judge_seeds
 from circuits.errors import BadPrompt
 from circuits.targets import Feature
-from graphs.assays import Assay, Prunings, Rewording
+from graphs.assays import Assay, Prunings, Rewording, Subset
 from graphs.graph import AttributionGraph
 from graphs.pruning import prune
 from tests.circuits.test_assay_levels import PROMPT, bench_of, graph_of
@@ -174,3 +176,21 @@ def test_other_prompts_are_all_different_and_none_is_the_graphs_own():
     likely = replace(bench, run=replace(bench.run, tokens=bench.run.tokens.new_tensor(drawn[0])))
     again = [tuple(prompt.tolist()) for prompt in sample_others(likely, seed=0)]
     assert drawn[0] not in again and len(again) == thresholds.OTHERS
+
+
+def test_the_whole_graph_is_tested_with_two_more_seeds_and_a_changed_verdict_is_told():
+    bench = bench_of("llama", "per-layer")
+
+    again = try_seeds(bench)
+
+    assert [each.ablation for each in again] == ["mean", "zero"] * 2
+    first = try_sets(bench)
+    assert again[1].random_faithfulness != first[1].random_faithfulness  # zero: other sets are drawn
+    assert again[1].faithfulness == pytest.approx(first[1].faithfulness)  # and nothing else is random
+    good = Subset("mean", 0.9, 0.1, [0.1] * 20, [0.9] * 20, 0.04, 0.04)
+    same, other = replace(good, faithfulness=0.85), replace(good, faithfulness=0.75)
+    assert judge_seeds([good], [same, same]).verdict == "supported"
+    changed = judge_seeds([good], [same, other])
+    assert changed.verdict == "not supported" and changed.number == pytest.approx(0.75)
+    assert "differs by 0.15" in changed.control
+    assert judge_seeds([], [], "not run").verdict == "untested"

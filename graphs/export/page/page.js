@@ -1065,6 +1065,7 @@ const STAGES = {
   disturbances: "a small change in both models", contributions: "what each feature adds to the graph",
   curves: "keeping more and more of the graph", controls: "graphs that should do worse",
   prunings: "pruning it otherwise", rewordings: "asking in other words",
+  examples: "the graph's features in other wordings", reseeded: "the whole graph, all that is random drawn anew",
 };
 const stage = (name) => STAGES[name] ?? name;
 
