@@ -20,13 +20,13 @@ import torch
 from jaxtyping import Bool
 
 from circuits.attribution.acdc import take_edges_out
-from circuits.circuit_runs import run_circuit
-from circuits.component_ablations import resample
-from circuits.edge_scores import components_of, loss_of, read_logits
-from circuits.metrics import divergence
+from circuits.components.ablations import resample
+from circuits.components.circuit_runs import run_circuit
+from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.metrics import divergence
+from circuits.components.pairs import Pairs, gather
+from circuits.components.transformer import Transformer, transformer_of
 from circuits.model import load_model
-from circuits.pairs import Pairs, gather
-from circuits.transformer import Transformer, transformer_of
 
 RESULT = Path(__file__).parent / "results/acdc.md"
 CITIES = {"dallas": "austin", "oakland": "sacramento", "miami": "tallahassee", "chicago": "springfield"}

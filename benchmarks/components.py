@@ -29,9 +29,9 @@ from benchmarks.peers.component_jobs import INSTALL, PEER, Peer, Work, make_work
 from benchmarks.peers.processes import Spent, is_installed, medians
 from benchmarks.speed import machine, spend
 from circuits.attribution import EDGE_METHODS
-from circuits.finding import find
-from circuits.metrics import METRICS
-from circuits.patching import patch_activations
+from circuits.components.finding import find
+from circuits.components.metrics import METRICS
+from circuits.components.patching import patch_activations
 
 RESULTS = Path(__file__).parent / "results"
 NEAR = 1e-4

@@ -26,11 +26,11 @@ from torch import Tensor
 
 from circuits.attribution import EDGE_METHODS, PART_METHODS
 from circuits.attribution.acdc import take_edges_out
-from circuits.edge_scores import components_of
-from circuits.metrics import Metric, logit_difference
-from circuits.pairs import Pairs
-from circuits.parts import parts_of
-from circuits.transformer import Layer, Projection, Transformer
+from circuits.components.edge_scores import components_of
+from circuits.components.metrics import Metric, logit_difference
+from circuits.components.pairs import Pairs
+from circuits.components.parts import parts_of
+from circuits.components.transformer import Layer, Projection, Transformer
 
 SOME = 1e-6  # of the largest score: what counts as a score at all
 STEPS = 10

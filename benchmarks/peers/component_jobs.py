@@ -11,9 +11,9 @@ import torch
 from benchmarks.peers.cases import VOCABULARY, Case, write_model
 from benchmarks.peers.processes import Process, Spent
 from benchmarks.peers.scratch import scratch_folder
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Transformer, transformer_of
 from circuits.model import Model, load_model
-from circuits.pairs import Pairs
-from circuits.transformer import Transformer, transformer_of
 
 PEER = "eap_ig"
 INSTALL = "EAP-IG is not installed: run EAP_IG=CHECKOUT benchmarks/peers/eap_ig/install"

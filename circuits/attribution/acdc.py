@@ -21,13 +21,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.circuit_runs import run_variants
-from circuits.component_ablations import Ablation, resample
-from circuits.components import Components
-from circuits.edge_scores import components_of, loss_of, read_logits
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.transformer import Run, Transformer
+from circuits.components.ablations import Ablation, resample
+from circuits.components.circuit_runs import run_variants
+from circuits.components.components import Components
+from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Run, Transformer
 
 ROWS = 2**13  # positions of all pairs and candidates that go on at once
 

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.component_ablations import Ablation, resample
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.part_gradients import differentiate_parts
-from circuits.parts import Parts, by_part, column_of, total
-from circuits.transformer import Transformer
+from circuits.components.ablations import Ablation, resample
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.part_gradients import differentiate_parts
+from circuits.components.parts import Parts, by_part, column_of, total
+from circuits.components.transformer import Transformer
 
 
 def score_parts_by_gradient(

@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.component_ablations import Ablation, resample
-from circuits.edge_scores import read_logits
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.part_gradients import differentiate_parts
-from circuits.parts import Parts, by_part, column_of, total
-from circuits.transformer import Transformer
+from circuits.components.ablations import Ablation, resample
+from circuits.components.edge_scores import read_logits
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.part_gradients import differentiate_parts
+from circuits.components.parts import Parts, by_part, column_of, total
+from circuits.components.transformer import Transformer
 
 
 @torch.no_grad()

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.component_ablations import Ablation, resample
-from circuits.edge_scores import differentiate, read_logits, score_edges
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.transformer import Transformer
+from circuits.components.ablations import Ablation, resample
+from circuits.components.edge_scores import differentiate, read_logits, score_edges
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Transformer
 
 
 @torch.no_grad()

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.component_ablations import Ablation, resample
-from circuits.edge_scores import components_of, loss_of, read_logits
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.transformer import Run, Transformer, normalise
+from circuits.components.ablations import Ablation, resample
+from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Run, Transformer, normalise
 
 ROWS = 2**14  # positions of all pairs and edges that go on at once
 

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.component_ablations import Ablation, resample
-from circuits.edge_scores import loss_of, read_logits
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.parts import OF_HEADS, Column, Parts, column_of
-from circuits.transformer import Put, Run, Transformer
+from circuits.components.ablations import Ablation, resample
+from circuits.components.edge_scores import loss_of, read_logits
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.parts import OF_HEADS, Column, Parts, column_of
+from circuits.components.transformer import Put, Run, Transformer
 
 ROWS = 2**14  # positions of all pairs and parts that go on at once
 

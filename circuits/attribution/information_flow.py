@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.edge_scores import components_of
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.transformer import Run, Transformer
+from circuits.components.edge_scores import components_of
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Run, Transformer
 
 
 @torch.no_grad()

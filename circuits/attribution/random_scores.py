@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.edge_scores import components_of
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.transformer import Transformer
+from circuits.components.edge_scores import components_of
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Transformer
 
 
 def draw_scores(

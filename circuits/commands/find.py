@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from circuits import flags
 
 if TYPE_CHECKING:
-    from circuits.finding import Found
-    from circuits.node_finding import FoundNodes
+    from circuits.components.searching import Found
 
 OF_EDGES = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "relp", "exact", "information-flow", "random")
 OF_NODES = ("atp", "atp-star", "conductance", "exact-nodes")
@@ -85,11 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = _asked(arguments)
 
-    from circuits.finding import find, search_out
+    from circuits.components.finding import find, search_out
+    from circuits.components.node_finding import find_nodes
+    from circuits.components.pairs import read_pairs
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
-    from circuits.node_finding import find_nodes
-    from circuits.pairs import read_pairs
     from circuits.progress import Bars
     from graphs.export import export
     from graphs.store import Store
@@ -166,24 +165,24 @@ def _saying_what_is_kept(unfinished: Path) -> Iterator[None]:
         raise
 
 
-def in_words(found: Found | FoundNodes) -> list[str]:
+def in_words(found: Found) -> list[str]:
     """What was found, for a terminal."""
     import numpy as np
 
-    from circuits.finding import Found
+    from circuits.components.components import Components
 
     made = found.graph.provenance
     of = f"{made['method']} on {made['pairs']} pair{'s' * (made['pairs'] != 1)}"
-    if isinstance(found, Found):
-        kept = f"{int(found.chosen.sum()):,} of {int(found.components.edges.sum()):,} edges kept, "
-        kept += f"{len(found.graph.nodes)} of {len(found.components.sources) + 1} components"
+    if isinstance(found.over, Components):
+        kept = f"{int(found.chosen.sum()):,} of {int(found.over.edges.sum()):,} edges kept, "
+        kept += f"{len(found.graph.nodes)} of {len(found.over.sources) + 1} components"
     else:
         kept = f"{int(found.chosen[1:].sum()):,} of {found.chosen[1:].size:,} nodes kept"
     lines = [
         f"{of}: {kept}",
         f"{made['options']['metric']}: {found.clean:.3f} clean, {found.corrupted:.3f} {_ablated(made)}, "
         f"{found.kept:.3f} with only the circuit clean: {found.faithfulness:.1%} of the difference kept",
-        f"strongest {'edges' if isinstance(found, Found) else 'nodes'}:",
+        f"strongest {'edges' if isinstance(found.over, Components) else 'nodes'}:",
     ]
     order = np.argsort(-np.abs(np.where(found.chosen, found.scores, 0.0)), axis=None, kind="stable")
     for at in order[: min(SHOWN, int(found.chosen.sum()))].tolist():
@@ -197,11 +196,11 @@ def _ablated(made: Mapping[str, Any]) -> str:
     return "corrupted" if ablation == "resample" else f"with all ablated ({ablation})"
 
 
-def _name(found: Found | FoundNodes, row: int, column: int | None = None) -> str:
-    from circuits.finding import Found
+def _name(found: Found, row: int, column: int | None = None) -> str:
+    from circuits.components.components import Components
 
-    if isinstance(found, Found):
+    if isinstance(found.over, Components):
         assert column is not None
-        return found.components.name(row, column)
+        return found.over.name(row, column)
     token = "" if column is None else f" @{found.graph.tokens[column].strip()} ({column})"
-    return f"{found.parts.names[row]}{token}"
+    return f"{found.over.names[row]}{token}"

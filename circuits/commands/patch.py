@@ -14,9 +14,9 @@ from jaxtyping import Float
 from circuits import flags
 
 if TYPE_CHECKING:
+    from circuits.components.pairs import Pairs
+    from circuits.components.transformer import Transformer
     from circuits.model import Model
-    from circuits.pairs import Pairs
-    from circuits.transformer import Transformer
 
 KINDS = ("heads", "mlps", "resid", "attention")
 PATHS = "paths"
@@ -93,10 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.over != PATHS and of_paths:
         raise BadOption("--from, --to and --mlps are for paths: give --over paths as well.")
 
-    from circuits.component_ablations import ABLATIONS
+    from circuits.components.ablations import ABLATIONS
+    from circuits.components.transformer import check_faithful, transformer_of
     from circuits.model import load_model
     from circuits.progress import Bars
-    from circuits.transformer import check_faithful, transformer_of
     from graphs.export.picture import to_svg
 
     with Bars(quiet=arguments.quiet) as bars:
@@ -132,7 +132,7 @@ def names(text: str) -> list[str]:
 def _patch_places(
     model: Model, transformer: Transformer, pairs: Pairs, arguments: argparse.Namespace, settings: dict[str, Any]
 ) -> Shown:
-    from circuits.patching import patch_activations
+    from circuits.components.patching import patch_activations
 
     found = patch_activations(transformer, pairs, over=arguments.over, **settings)
     places = [text.strip() for text in model.texts(pairs.clean[0].tolist())]
@@ -147,9 +147,9 @@ def _patch_paths(
     model: Model, transformer: Transformer, pairs: Pairs, arguments: argparse.Namespace, settings: dict[str, Any]
 ) -> Shown:
     """Each sender to each receiver, and all of them together; or every component to the receivers together."""
-    from circuits.edge_scores import components_of
+    from circuits.components.edge_scores import components_of
+    from circuits.components.path_patching import expand, patch_paths
     from circuits.errors import BadOption
-    from circuits.path_patching import expand, patch_paths
 
     settings = {**settings, "mlps": arguments.mlps or "live"}
     to = arguments.receivers
@@ -180,7 +180,7 @@ def _pair(model: Model, arguments: argparse.Namespace) -> Pairs:
     Raises:
         BadPairs: they are not equally long, the same, or have the same answer.
     """
-    from circuits.pairs import gather
+    from circuits.components.pairs import gather
 
     given = {"clean": arguments.prompt, "corrupted": arguments.corrupt, "right": arguments.right}
     given["wrong"] = arguments.wrong

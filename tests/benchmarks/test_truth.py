@@ -17,8 +17,8 @@ from benchmarks.truth import (
     true_edges,
 )
 from circuits.attribution.exact_edges import patch_every_edge
-from circuits.component_ablations import ABLATIONS
-from circuits.edge_scores import components_of, read_logits
+from circuits.components.ablations import ABLATIONS
+from circuits.components.edge_scores import components_of, read_logits
 
 TRUTH = Path(__file__).parents[3] / "shared" / "truth"
 PROGRAMS = ["hist", "hist_soft", "induction", "reverse", "shift1", "sort", "sort_unique_soft", "xproportion"]

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from circuits.attribution.acdc import take_edges_out
-from circuits.circuit_runs import run_circuit, run_variants
-from circuits.component_ablations import resample
-from circuits.edge_scores import components_of, loss_of, read_logits
-from circuits.metrics import METRICS
-from circuits.transformer import transformer_of
+from circuits.components.ablations import resample
+from circuits.components.circuit_runs import run_circuit, run_variants
+from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.metrics import METRICS
+from circuits.components.transformer import transformer_of
 from tests.circuits.test_component_ablations import SHORT
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from circuits.component_ablations import ABLATIONS, constants, mean_values, resample
-from circuits.held_runs import HELD, hold
-from circuits.optimal_constants import cost_of_constant
-from circuits.pairs import Pairs
-from circuits.transformer import transformer_of
+from circuits.components.ablations import ABLATIONS, constants, mean_values, resample
+from circuits.components.held_runs import HELD, hold
+from circuits.components.optimal_constants import cost_of_constant
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import model_of

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from circuits.attribution import EDGE_METHODS, PART_METHODS
-from circuits.circuit_runs import run_circuit
-from circuits.edge_scores import components_of, read_logits
-from circuits.metrics import logit_difference
+from circuits.components.circuit_runs import run_circuit
+from circuits.components.edge_scores import components_of, read_logits
+from circuits.components.metrics import logit_difference
+from circuits.components.pairs import Pairs
+from circuits.components.parts import parts_of
+from circuits.components.transformer import check_faithful, transformer_of
 from circuits.model import load_model
-from circuits.pairs import Pairs
-from circuits.parts import parts_of
-from circuits.transformer import check_faithful, transformer_of
 
 TINY = Path(__file__).parents[3] / "shared" / "models" / "tiny"
 FAMILIES = ("gpt2", "gemma2", "gemma3", "llama", "qwen3", "pythia", "gptneo")

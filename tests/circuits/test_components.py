@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from circuits.components import Components, connected, strongest
+from circuits.components.components import Components, connected, strongest
 from circuits.errors import BadOption
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from circuits import edge_scores
 from circuits.attribution import EDGE_METHODS
 from circuits.attribution.clean_corrupted import score_at_both_ends
 from circuits.attribution.eap import score_by_gradient
@@ -16,12 +15,13 @@ from circuits.attribution.exact_edges import patch_every_edge
 from circuits.attribution.information_flow import score_by_flow
 from circuits.attribution.random_scores import draw_scores
 from circuits.attribution.relp import follow_rules, score_by_relevance
-from circuits.circuit_runs import run_circuit
-from circuits.component_ablations import ABLATIONS
-from circuits.edge_scores import components_of, loss_of, read_logits
-from circuits.metrics import METRICS, logit_difference
-from circuits.pairs import Pairs
-from circuits.transformer import transformer_of
+from circuits.components import edge_scores
+from circuits.components.ablations import ABLATIONS
+from circuits.components.circuit_runs import run_circuit
+from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.metrics import METRICS, logit_difference
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import transformer_of
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import model_of
 
@@ -215,7 +215,7 @@ def components_sample(components):
 @pytest.mark.parametrize("ablation", ["zero", "mean", "optimal"])
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_edges_carry_what_the_ablation_puts_in_place_of_the_corrupted_prompt(family, ablation, monkeypatch):
-    monkeypatch.setattr("circuits.optimal_constants.STEPS", 3)
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 3)
     transformer = transformer_of(model_of(family))
     components = components_of(transformer)
     ablate = ABLATIONS[ablation](transformer, [PAIRS], lambda name, done, total: None)

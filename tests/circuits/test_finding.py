@@ -5,17 +5,18 @@ import pytest
 import torch
 
 from circuits.attribution import PART_METHODS
-from circuits.batching import fit_batch
-from circuits.circuit_runs import run_circuit
-from circuits.component_ablations import ABLATIONS, resample
-from circuits.edge_scores import components_of
+from circuits.components.ablations import ABLATIONS, resample
+from circuits.components.batching import fit_batch
+from circuits.components.circuit_runs import run_circuit
+from circuits.components.components import Components
+from circuits.components.edge_scores import components_of
+from circuits.components.finding import find
+from circuits.components.metrics import METRICS, logit_difference
+from circuits.components.node_finding import find_nodes, strongest_nodes
+from circuits.components.node_runs import run_nodes
+from circuits.components.parts import Parts, parts_of
+from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
-from circuits.finding import find
-from circuits.metrics import METRICS, logit_difference
-from circuits.node_finding import find_nodes, strongest_nodes
-from circuits.node_runs import run_nodes
-from circuits.parts import parts_of
-from circuits.transformer import transformer_of
 from tests.circuits.test_component_ablations import SHORT
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import model_of, native_of
@@ -49,7 +50,8 @@ def test_what_is_not_kept_is_cut_from_all_that_it_writes_or_reads(family):
 def test_a_circuit_of_nodes_is_stored_as_a_graph_whose_nodes_hand_on_their_scores(method, level):
     found = find_nodes(model_of("llama"), [PAIRS], method=method, nodes=9, **level)
 
-    graph, names = found.graph, found.parts.names
+    assert isinstance(found.over, Parts)
+    graph, names = found.graph, found.over.names
     assert int(found.chosen[1:].sum()) == 9 and found.chosen[0].all()
     circuit = graph.provenance["circuit"]
     assert all(circuit[name] == found.scores[at].sum() for at, name in enumerate(names) if name in circuit)
@@ -81,7 +83,7 @@ def test_the_tokens_are_always_kept():
 
 @pytest.mark.parametrize("ablation", list(ABLATIONS))
 def test_a_circuit_is_measured_against_its_ablation(ablation, monkeypatch):
-    monkeypatch.setattr("circuits.optimal_constants.STEPS", 2)
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 2)
     model = model_of("gpt2")
     transformer = transformer_of(model)
 
@@ -104,7 +106,8 @@ def test_circuits_are_found_in_native_models_too(kind):
     found, nodes = find(model, [PAIRS], method="exact", edges=10**6), find_nodes(model, [PAIRS], nodes=10**6)
 
     assert found.faithfulness == pytest.approx(1) and nodes.faithfulness == pytest.approx(1)
-    components = found.components
+    components = found.over
+    assert isinstance(components, Components)
     cut = torch.zeros(components.edges.shape, dtype=torch.float64)
     for name in ("a0.h1->a1.h2<k>", "a0.h0->logits", "input->a1.h0<v>"):
         one = cut.clone()

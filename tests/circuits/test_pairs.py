@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from circuits.components.pairs import read_pairs
 from circuits.errors import BadPairs
-from circuits.pairs import read_pairs
 from tests.circuits.worlds import model_of
 
 PAIR = {"clean": "a red fox", "corrupted": "a blue fox", "right": "runs", "wrong": "sleeps"}

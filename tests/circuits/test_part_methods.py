@@ -10,12 +10,12 @@ from circuits.attribution.atp import score_parts_by_gradient
 from circuits.attribution.atp_star import patch_keys_alone, score_parts_with_corrections
 from circuits.attribution.conductance import score_by_conductance
 from circuits.attribution.exact_parts import patch_every_part
-from circuits.component_ablations import resample
-from circuits.edge_scores import read_logits
-from circuits.metrics import logit_difference
-from circuits.pairs import Pairs
-from circuits.parts import column_of, parts_of
-from circuits.transformer import Layer, Projection, Transformer, transformer_of
+from circuits.components.ablations import resample
+from circuits.components.edge_scores import read_logits
+from circuits.components.metrics import logit_difference
+from circuits.components.pairs import Pairs
+from circuits.components.parts import column_of, parts_of
+from circuits.components.transformer import Layer, Projection, Transformer, transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import model_of

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from circuits.components.metrics import logit_difference
+from circuits.components.patching import OVER, patch_activations
+from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
-from circuits.metrics import logit_difference
-from circuits.patching import OVER, patch_activations
-from circuits.transformer import transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import model_of
 
@@ -103,7 +103,7 @@ def test_few_places_at_once_are_the_same_as_many(monkeypatch):
     transformer = transformer_of(model_of("gemma2"))
     whole = {over: patch_activations(transformer, PAIRS, over=over).effect for over in OVER}
 
-    monkeypatch.setattr("circuits.patching.ROWS", 1)
+    monkeypatch.setattr("circuits.components.patching.ROWS", 1)
 
     for over, effect in whole.items():
         np.testing.assert_allclose(patch_activations(transformer, PAIRS, over=over).effect, effect, atol=1e-12)

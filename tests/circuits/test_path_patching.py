@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from circuits.attribution.exact_edges import patch_every_edge
-from circuits.component_ablations import ABLATIONS
-from circuits.edge_scores import components_of
+from circuits.components.ablations import ABLATIONS
+from circuits.components.edge_scores import components_of
+from circuits.components.metrics import logit_difference
+from circuits.components.path_patching import expand, patch_paths
+from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
-from circuits.metrics import logit_difference
-from circuits.path_patching import expand, patch_paths
-from circuits.transformer import transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import model_of
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from circuits.components.transformer import check_faithful, transformer_of
 from circuits.errors import UnfaithfulModel, UnsupportedModel
-from circuits.transformer import check_faithful, transformer_of
 from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, NATIVE, model_of, native_of
 
 OPEN = [family for family in (*FAMILIES, *ALIKE) if family != "olmo2"]  # its heads share a norm

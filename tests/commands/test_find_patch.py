@@ -8,9 +8,9 @@ import pytest
 from circuits.__main__ import main
 from circuits.attribution import EDGE_METHODS, PART_METHODS, SEARCHES
 from circuits.commands import find, patch
-from circuits.component_ablations import ABLATIONS
-from circuits.metrics import METRICS
-from circuits.patching import DIRECTIONS, OVER
+from circuits.components.ablations import ABLATIONS
+from circuits.components.metrics import METRICS
+from circuits.components.patching import DIRECTIONS, OVER
 from graphs.store import Store
 
 CLEAN = "the capital of the state containing dallas is"

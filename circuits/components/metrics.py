@@ -11,7 +11,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.pairs import Pairs
+from circuits.components.pairs import Pairs
 
 Metric = Callable[[Tensor, Pairs, Tensor, Callable[[Tensor], Tensor]], Tensor]
 

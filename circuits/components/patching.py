@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.component_ablations import Ablation, resample
-from circuits.edge_scores import loss_of, read_logits
+from circuits.components.ablations import Ablation, resample
+from circuits.components.edge_scores import loss_of, read_logits
+from circuits.components.metrics import Metric, logit_difference
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Run, Transformer, normalise
 from circuits.errors import BadOption
-from circuits.metrics import Metric, logit_difference
-from circuits.pairs import Pairs
-from circuits.transformer import Run, Transformer, normalise
 
 Progress = Callable[[int, int], None]
 DIRECTIONS = ("denoising", "noising")
@@ -66,7 +66,7 @@ def patch_activations(
 
     over: one of OVER. "heads": a head's output, at all positions; place is the head. "resid": the residual stream
         before a layer, "attention", "mlps": what a layer's attention or MLP adds; place is the position.
-    ablation: noising, what is put in the place of the clean values; see `circuits.component_ablations`.
+    ablation: noising, what is put in the place of the clean values; see `circuits.components.ablations`.
 
     Raises:
         BadOption: no such kind or direction, the metric is no number, or clean values would go into no prompt's run.

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from circuits.edge_scores import NUMBERS, loss_of, read_logits
+from circuits.components.edge_scores import NUMBERS, loss_of, read_logits
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Transformer
 from circuits.errors import BadOption
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
 from circuits.sizes import size_in_words
-from circuits.transformer import Transformer
 
 RUNS = 4  # alive at once, beside what autograd remembers: clean, corrupted, gradients, and one in the making
 MOST = 1024

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.edge_scores import read_logits
-from circuits.held_runs import spread
-from circuits.pairs import Pairs
-from circuits.transformer import Run, Transformer, normalise
+from circuits.components.edge_scores import read_logits
+from circuits.components.held_runs import spread
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Run, Transformer, normalise
 
 STEPS = 40
 RATE = 0.1  # of how far a component strays, by step

@@ -1,7 +1,7 @@
 """The parts of a transformer that are nodes when whole components are scored, not edges.
 
-Coarse, the parts are the sources of `circuits.components`: the tokens, each head's output, each MLP. A head may be
-taken apart, into its queries, keys and values besides its output, and an MLP into its neurons ("m3.n17").
+Coarse, the parts are the sources of components.py: the tokens, each head's output, each MLP. A head may be taken apart,
+into its queries, keys and values besides its output, and an MLP into its neurons ("m3.n17").
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.components import LETTERS, Components
-from circuits.edge_scores import components_of
-from circuits.transformer import Run, Transformer
+from circuits.components.components import LETTERS, Components
+from circuits.components.edge_scores import components_of
+from circuits.components.transformer import Run, Transformer
 
 OF_HEADS = ("query", "key", "value", "mixed")
 READS: dict[str, str] = dict(zip(OF_HEADS[:-1], (f"<{letter}>" for letter in LETTERS), strict=True))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from circuits.components import Components
+from circuits.components.components import Components
+from circuits.components.pairs import Pairs
 from circuits.model import Model
-from circuits.pairs import Pairs
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 from graphs.paths import influence

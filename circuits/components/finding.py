@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from circuits.attribution import EDGE_METHODS, SEARCHES
-from circuits.circuit_runs import run_circuit
-from circuits.component_graphs import graph_of_circuit
-from circuits.components import Components, connected, strongest
-from circuits.edge_scores import components_of
-from circuits.errors import BadOption
-from circuits.metrics import Metric
-from circuits.model import Model
-from circuits.numbers import is_number
-from circuits.pairs import Pairs
-from circuits.searching import (
+from circuits.components.circuit_graphs import graph_of_circuit
+from circuits.components.circuit_runs import run_circuit
+from circuits.components.components import connected, strongest
+from circuits.components.edge_scores import components_of
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.searching import (
     Carry,
+    Found,
     Progress,
     begin_search,
     check_choice,
@@ -30,35 +27,13 @@ from circuits.searching import (
     measure,
     provenance_of,
     score_pairs,
-    share_kept,
 )
-from circuits.transformer import Transformer
-from graphs.graph import AttributionGraph
+from circuits.components.transformer import Transformer
+from circuits.errors import BadOption
+from circuits.model import Model
+from circuits.numbers import is_number
 
 NUMBERS = 2**26  # in the inputs of a circuit's heads, laid out at once
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A circuit, and what it was chosen from.
-
-    scores: of every edge, the mean over the pairs. Positive: without the edge the metric falls. chosen: the circuit.
-    clean, corrupted, kept: the mean metric of the clean run, of the corrupted one (or what else takes its place), and
-    of the clean prompt when all edges but the circuit's carry the corrupted one.
-    """
-
-    graph: AttributionGraph
-    components: Components
-    scores: Float[np.ndarray, "source reader"]
-    chosen: Bool[np.ndarray, "source reader"]
-    clean: float
-    corrupted: float
-    kept: float
-
-    @property
-    def faithfulness(self) -> float:
-        """The share of the difference between the prompts that the circuit keeps; nan where they do not differ."""
-        return share_kept(self.clean, self.corrupted, self.kept)
 
 
 def find(
@@ -78,11 +53,11 @@ def find(
 ) -> Found:
     """The circuit of the `edges` strongest edges, without those that lie on no path from the tokens to the logits.
 
-    method: one of `circuits.attribution.EDGE_METHODS`. metric: one of `circuits.metrics.METRICS`, or a function like
-    them. ablation: what cut edges carry, one of `circuits.component_ablations.ABLATIONS`. signed: strongest by value,
-    not by size. batch: pairs at a time; by default 32, or as many as `memory` bytes beside the model's weights hold.
-    unfinished: a folder where the scores of finished batches are kept while the search is not over. options: the
-    method's own: steps and begin of "eap-ig" and "eap-ig-activations", seed of "random".
+    method: one of `circuits.attribution.EDGE_METHODS`. metric: one of METRICS (metrics.py), or a function like them.
+    ablation: what cut edges carry, one of ABLATIONS (ablations.py). signed: strongest by value, not by size. batch:
+    pairs at a time; by default 32, or as many as `memory` bytes beside the model's weights hold. unfinished: a folder
+    where the scores of finished batches are kept while the search is not over. options: the method's own: steps and
+    begin of "eap-ig" and "eap-ig-activations", seed of "random".
 
     Raises:
         BadOption: an option makes no sense, or the metric is no number.

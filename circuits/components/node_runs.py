@@ -1,6 +1,6 @@
 """A run on the clean prompt in which only some heads, MLPs or neurons are live; all else writes what takes its place.
 
-The same as a circuit of edges in which every edge out of the others is cut; see `circuits.circuit_runs`.
+The same as a circuit of edges in which every edge out of the others is cut; see `circuits.components.circuit_runs`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.parts import OF_HEADS, Parts
-from circuits.transformer import Put, Run, Transformer
+from circuits.components.parts import OF_HEADS, Parts
+from circuits.components.transformer import Put, Run, Transformer
 
 
 def run_nodes(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from circuits.components.pairs import Pairs
+from circuits.components.parts import READS, Parts
+from circuits.components.transformer import Transformer
 from circuits.model import Model
-from circuits.pairs import Pairs
-from circuits.parts import READS, Parts
-from circuits.transformer import Transformer
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 from graphs.paths import influence

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.edge_scores import components_of
-from circuits.transformer import Layer, Run, Transformer, normalise
+from circuits.components.edge_scores import components_of
+from circuits.components.transformer import Layer, Run, Transformer, normalise
 
 
 def run_circuit(

@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.components import Components
+from circuits.components.components import Components
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import NOTHING, Layer, LiveNorm, Replaced, Run, Transformer
 from circuits.errors import BadOption
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.transformer import NOTHING, Layer, LiveNorm, Replaced, Run, Transformer
 
 NUMBERS = 2**22  # in what is laid out at once
 

@@ -10,25 +10,52 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.attributing import versions
-from circuits.batching import fit_batch
-from circuits.component_ablations import ABLATIONS, Ablation
-from circuits.edge_scores import loss_of, read_logits
+from circuits.components.ablations import ABLATIONS, Ablation
+from circuits.components.batching import fit_batch
+from circuits.components.components import Components
+from circuits.components.edge_scores import loss_of, read_logits
+from circuits.components.kept_scores import KeptScores
+from circuits.components.metrics import METRICS, Metric
+from circuits.components.pairs import Pairs
+from circuits.components.parts import Parts
+from circuits.components.transformer import Run, Transformer, check_faithful, transformer_of
 from circuits.errors import BadOption
-from circuits.kept_scores import KeptScores
-from circuits.metrics import METRICS, Metric
 from circuits.model import Model
 from circuits.numbers import is_number, is_whole
-from circuits.pairs import Pairs
-from circuits.transformer import Run, Transformer, check_faithful, transformer_of
+from graphs.graph import AttributionGraph
 
 Progress = Callable[[str, int, int], None]
 Carry = Callable[[Tensor, Run], Tensor]  # clean embeddings, and the run that takes the place of all else -> stream
 BATCH = 32
 BEGIN = ("corrupted", "clean")
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A circuit, and what it was chosen from: edges between components, or whole nodes.
+
+    over: what was scored. scores: of each edge [source reader], or of each part [node] or part at a position [node
+    position]: the mean over the pairs. Positive: without it the metric falls. chosen: the circuit; of nodes the tokens
+    are in it. clean, corrupted, kept: the mean metric of the clean run, of the corrupted one (or what else takes its
+    place), and of the clean prompt when all but the circuit is corrupted.
+    """
+
+    graph: AttributionGraph
+    over: Components | Parts
+    scores: Float[np.ndarray, "node *more"]
+    chosen: Bool[np.ndarray, "node *more"]
+    clean: float
+    corrupted: float
+    kept: float
+
+    @property
+    def faithfulness(self) -> float:
+        """The share of the difference between the prompts that the circuit keeps; nan where they do not differ."""
+        return share_kept(self.clean, self.corrupted, self.kept)
 
 
 @dataclass(frozen=True, eq=False)

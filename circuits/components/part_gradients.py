@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.edge_scores import loss_of, read_logits
-from circuits.metrics import Metric
-from circuits.pairs import Pairs
-from circuits.parts import Column, Parts, column_of
-from circuits.transformer import NOTHING, Replaced, Run, Transformer
+from circuits.components.edge_scores import loss_of, read_logits
+from circuits.components.metrics import Metric
+from circuits.components.pairs import Pairs
+from circuits.components.parts import Column, Parts, column_of
+from circuits.components.transformer import NOTHING, Replaced, Run, Transformer
 
 
 @dataclass(frozen=True, eq=False)

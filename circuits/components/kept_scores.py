@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float
 
-from circuits.pairs import Pairs
+from circuits.components.pairs import Pairs
 from graphs.errors import CannotWrite
 
 

@@ -22,14 +22,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.component_ablations import Ablation, resample
-from circuits.components import LETTERS, Components
-from circuits.edge_scores import components_of, loss_of, read_logits
+from circuits.components.ablations import Ablation, resample
+from circuits.components.components import LETTERS, Components
+from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.metrics import Metric, logit_difference
+from circuits.components.pairs import Pairs
+from circuits.components.patching import DIRECTIONS, ends_of
+from circuits.components.transformer import Put, Run, Transformer
 from circuits.errors import BadOption
-from circuits.metrics import Metric, logit_difference
-from circuits.pairs import Pairs
-from circuits.patching import DIRECTIONS, ends_of
-from circuits.transformer import Put, Run, Transformer
 
 MLPS = ("live", "frozen")
 COLUMNS = dict(zip(LETTERS, ("query", "key", "value"), strict=True))
@@ -41,7 +41,7 @@ class PathsPatched:
     """What patching did, averaged over the pairs.
 
     effect: metric of the patched run less that of the base run, for each set of senders and each of receivers.
-    share: the same over the difference between the two prompts' metrics; see `circuits.patching.Patched`.
+    share: the same over the difference between the two prompts' metrics; see `circuits.components.patching.Patched`.
     """
 
     effect: Float[np.ndarray, "sender receiver"]

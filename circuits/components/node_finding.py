@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 
 from circuits.attribution import PART_METHODS
-from circuits.errors import BadOption
-from circuits.metrics import Metric
-from circuits.model import Model
-from circuits.node_graphs import graph_of_nodes
-from circuits.node_runs import run_nodes
-from circuits.pairs import Pairs
-from circuits.parts import Parts, parts_of
-from circuits.searching import (
+from circuits.components.metrics import Metric
+from circuits.components.node_graphs import graph_of_nodes
+from circuits.components.node_runs import run_nodes
+from circuits.components.pairs import Pairs
+from circuits.components.parts import parts_of
+from circuits.components.searching import (
+    Found,
     Progress,
     begin_search,
     check_choice,
@@ -27,32 +25,9 @@ from circuits.searching import (
     measure,
     provenance_of,
     score_pairs,
-    share_kept,
 )
-from graphs.graph import AttributionGraph
-
-
-@dataclass(frozen=True, eq=False)
-class FoundNodes:
-    """A circuit of nodes, and what it was chosen from.
-
-    scores: of every part, or part at a position, the mean over the pairs. chosen: the circuit; the tokens are in it.
-    clean, corrupted, kept: the mean metric of the clean run, of the one in which all is ablated, and of the clean
-    prompt when all but the circuit is.
-    """
-
-    graph: AttributionGraph
-    parts: Parts
-    scores: Float[np.ndarray, "node *position"]
-    chosen: Bool[np.ndarray, "node *position"]
-    clean: float
-    corrupted: float
-    kept: float
-
-    @property
-    def faithfulness(self) -> float:
-        """The share of the difference between the prompts that the circuit keeps; nan where they do not differ."""
-        return share_kept(self.clean, self.corrupted, self.kept)
+from circuits.errors import BadOption
+from circuits.model import Model
 
 
 def find_nodes(
@@ -72,12 +47,12 @@ def find_nodes(
     unfinished: Path | None = None,
     progress: Progress = lambda name, done, total: None,
     **options: Any,
-) -> FoundNodes:
+) -> Found:
     """The circuit of the tokens and the `nodes` strongest nodes.
 
     method: one of `circuits.attribution.PART_METHODS`. apart: queries, keys and values of heads are nodes too.
     neurons: those of an MLP are nodes in its place. positions: a node is a part at one position. options: the
-    method's own, steps of "conductance". The others are those of `circuits.finding.find`.
+    method's own, steps of "conductance". The others are those of `circuits.components.finding.find`.
 
     Raises:
         BadOption: an option makes no sense, the metric is no number, or prompts that are to be compared position by
@@ -102,7 +77,7 @@ def find_nodes(
     level = {"nodes": nodes, "signed": signed, "apart": apart, "neurons": neurons, "positions": positions}
     made = provenance_of(search, method, level | options, ends)
     graph = graph_of_nodes(model, transformer, parts, mean, chosen, pairs[0], made)
-    return FoundNodes(graph, parts, mean, chosen, *ends)
+    return Found(graph, parts, mean, chosen, *ends)
 
 
 def strongest_nodes(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.transformer import Run, Transformer, normalise
+from circuits.components.transformer import Run, Transformer, normalise
 
 HELD = ("query", "key", "value", "mixed", "neurons", "mlp")  # the columns of a run that are told
 

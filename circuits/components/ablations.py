@@ -4,7 +4,7 @@
     zero               nothing
     mean               their mean over all positions of all corrupted prompts
     mean-by-position   their mean at each position, over the corrupted prompts of the same length
-    optimal            for each component the constant that changes the clean run least: `circuits.optimal_constants`
+    optimal            for each component the constant that changes the clean run least: optimal_constants.py
 
 The ablation is part of a claim: circuits that stand under one fall under another. It is prepared once from all pairs,
 and then gives for some of them the run in which every component writes what takes its place.
@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from circuits.held_runs import HELD, hold, spread
-from circuits.optimal_constants import fit_constants
-from circuits.pairs import Pairs
-from circuits.transformer import Run, Transformer
+from circuits.components.held_runs import HELD, hold, spread
+from circuits.components.optimal_constants import fit_constants
+from circuits.components.pairs import Pairs
+from circuits.components.transformer import Run, Transformer
 
 Ablation = Callable[..., Run]  # (transformer, pairs, *, neurons=False); neurons: these are kept in the run as well
 Progress = Callable[[str, int, int], None]

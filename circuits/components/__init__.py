@@ -1,0 +1,1 @@
+"""Circuits of heads, MLPs and neurons over pairs of prompts: the search, the runs it needs, the graph it gives."""
