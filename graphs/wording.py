@@ -159,8 +159,9 @@ def _percent(value: float | None) -> str:
 
 
 def _as_its_bar(verdict: Verdict) -> str:
-    """The figure in percent where the bar is, `≥ 80% of …`; else plain."""
-    in_percent = verdict.threshold[:1] in ("≤", "≥") and verdict.threshold.split()[1].endswith("%")
+    """The figure in percent where the bar is, `≥ 80% of …`, or speaks of what survives; else plain."""
+    bar = verdict.threshold
+    in_percent = (bar[:1] in ("≤", "≥") and bar.split()[1].endswith("%")) or bar.startswith("more survives")
     return f"{100 * verdict.number:.3g}%" if in_percent else f"{verdict.number:.3g}"
 
 

@@ -332,7 +332,7 @@ def judge_control(control: Control) -> list[Verdict]:
             f"the graph does better than {control.name}",
             control.ours,
             control.p <= bar.SIGNIFICANT,
-            f"p ≤ {bar.SIGNIFICANT}",
+            f"more survives than of theirs, p ≤ {bar.SIGNIFICANT}",
             f"{len(control.null)} of them: {best}",
             control.untested,
         )
@@ -377,7 +377,7 @@ def judge_seeds(subsets: Sequence[Subset], reseeded: Sequence[Subset], why: str 
         "what is said of the whole graph is said with other seeds too",
         float(np.mean(same)) if same else math.nan,
         all(same),
-        "100% of the verdicts on it are the same",
+        "≥ 100% of the verdicts on it the same",
         f"{len(same)} verdicts with two more seeds; what survives differs by {apart:.2g} at most",
         why or ("the graph could not be tested as a whole" if not tested else ""),
     )

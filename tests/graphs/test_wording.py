@@ -120,6 +120,7 @@ def test_an_assay_fits_a_terminal_and_says_first_what_was_measured():
     verdicts = [
         Verdict("what goes in comes out", "supported", 0.5, "at most 1", "a law"),
         Verdict("it is needed", "not supported", 0.42, "≤ 20% survives", "chance: 98%"),
+        Verdict("it does better", "supported", 1.07, "more survives than of theirs, p ≤ 0.05", "20 of them: best 23%"),
         Verdict("it is enough", "untested", float("nan"), "at least 1", "untested: no time"),
     ]
     registration = {"metric": "explained: logit of 'austin'", "hash": "f00"}
@@ -131,7 +132,9 @@ def test_an_assay_fits_a_terminal_and_says_first_what_was_measured():
         "               0.5 (wanted: at most 1); a law",
         "not supported  it is needed",
         "               42% (wanted: ≤ 20% survives); chance: 98%",
+        "supported      it does better",
+        "               107% (wanted: more survives than of theirs, p ≤ 0.05); 20 of them: best 23%",
         "untested       it is enough",
         "               no time",
-        "1 supported, 1 not supported, 1 untested, on this prompt; registered as f00, 3.5 s",
+        "2 supported, 1 not supported, 1 untested, on this prompt; registered as f00, 3.5 s",
     ]

@@ -1098,8 +1098,8 @@ function listenToPlots() {
 
 const MARKS = { supported: ["✓", ""], "not supported": ["✗", "failed"], untested: ["–", "quiet"] };
 
-// In percent where the bar is, "≥ 80% of …"; else plain.
-const asItsBar = (verdict) => (/^[≤≥] \S*%/.test(verdict.threshold) ? percent(verdict.number) : number(verdict.number));
+// In percent where the bar is, "≥ 80% of …", or speaks of what survives; else plain.
+const asItsBar = (verdict) => (/^([≤≥] \S*%|more survives)/.test(verdict.threshold) ? percent(verdict.number) : number(verdict.number));
 
 function verdictTable() {
   const rows = assay.verdicts.map((each) => {
