@@ -4,6 +4,9 @@ A stage is the input, the heads of a layer, or its MLP. For each, and for k of m
 between corrupted and clean, all else being clean, and the gradients at every component are taken; all are averaged.
 What is set has no way back: components before a stage get no gradient through it.
 
+    steps from "clean"       k = 1 … m: the clean point in, the corrupted one out, as EAP-IG's program has it here
+    steps from "corrupted"   k = 0 … m-1, as that program has it for inputs
+
 Source: Hanna et al. 2024 (EAP-IG), "EAP-IG-activations"; METHODS section 8.3.
 """
 
@@ -28,11 +31,11 @@ def score_between_activations(
     *,
     ablation: Ablation = resample,
     steps: int = 5,
-    begin: str = "corrupted",
+    begin: str = "clean",
 ) -> Float[Tensor, "source reader"]:
     """Scores averaged over stages and steps, summed over the pairs. `steps` × (2 layers + 1) runs forward and back.
 
-    begin: which end is one of the points, "corrupted" (k = 0 … m-1) or "clean" (k = 1 … m).
+    begin: which end is one of the points, "clean" or "corrupted".
     """
     start = transformer.embed(pairs.clean)
     clean, corrupted = transformer.run(start).written(), ablation(transformer, pairs).written()

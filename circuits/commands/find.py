@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", metavar="N", type=flags.count, help="of the integrated gradients (default: 5)")
     parser.add_argument(
-        "--begin", choices=("corrupted", "clean"), help="which end is one of the steps (default: corrupted)"
+        "--begin",
+        choices=("corrupted", "clean"),
+        help="which end is one of the steps (default: EAP-IG's: corrupted, of eap-ig-activations clean)",
     )
     flags.add_seed(parser, "for random scores")
     parser.add_argument("--batch", metavar="N", type=flags.count, help="pairs at a time (default: 32, or by --memory)")

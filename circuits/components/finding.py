@@ -25,6 +25,7 @@ from circuits.components.searching import (
     check_choice,
     check_count,
     measure,
+    options_of,
     provenance_of,
     score_pairs,
 )
@@ -70,6 +71,7 @@ def find(
     mean = score_pairs(search, method, EDGE_METHODS[method], options, unfinished=unfinished)
     chosen = strongest(components, mean, edges, signed=signed)
     ends = measure(search, carrying(search.transformer, chosen), at_once=_room(search.transformer, pairs))
+    options = options_of(EDGE_METHODS[method], options)
     made = provenance_of(search, method, {"edges": edges, "signed": signed, **options}, ends)
     graph = graph_of_circuit(model, components, mean, chosen, pairs[0], made)
     return Found(graph, components, mean, chosen, *ends)

@@ -23,6 +23,7 @@ from circuits.components.searching import (
     check_choice,
     check_count,
     measure,
+    options_of,
     provenance_of,
     score_pairs,
 )
@@ -75,7 +76,7 @@ def find_nodes(
     transformer = search.transformer
     ends = measure(search, lambda embedding, other: run_nodes(transformer, embedding, other, parts, kept))
     level = {"nodes": nodes, "signed": signed, "apart": apart, "neurons": neurons, "positions": positions}
-    made = provenance_of(search, method, level | options, ends)
+    made = provenance_of(search, method, level | options_of(PART_METHODS[method], options, settings), ends)
     graph = graph_of_nodes(model, transformer, parts, mean, chosen, pairs[0], made)
     return Found(graph, parts, mean, chosen, *ends)
 

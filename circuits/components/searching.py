@@ -146,6 +146,7 @@ def score_pairs(
         BadOption: the method takes no such option, or the metric is no number.
     """
     _check_options(method, score, options, skipped=3 + len(given), settings=settings)
+    options = options_of(score, options, settings)
     taken = inspect.signature(score).parameters
     more = {"ablation": search.ablate} if "ablation" in taken else {}
     question = {
@@ -173,6 +174,16 @@ def score_pairs(
         search.progress("scoring", done, search.total)
     kept.forget()
     return scores / search.total
+
+
+def options_of(
+    score: Callable[..., Tensor], options: Mapping[str, Any], settings: Collection[str] = ()
+) -> dict[str, Any]:
+    """A method's options as they are given, and by default those that are not."""
+    taken = inspect.signature(score).parameters.values()
+    ours = {"ablation", *settings}
+    usual = {each.name: each.default for each in taken if each.kind is each.KEYWORD_ONLY and each.name not in ours}
+    return usual | dict(options)
 
 
 @torch.no_grad()

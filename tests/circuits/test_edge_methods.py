@@ -113,7 +113,8 @@ def test_one_step_of_integrated_gradients_at_an_end_is_the_gradient_there(family
     torch.testing.assert_close(both, (at_clean + at_corrupted) / 2, rtol=1e-9, atol=1e-12)
 
 
-def test_all_edges_of_a_source_together_are_the_loss_falling_along_its_change_while_a_stage_is_between():
+@pytest.mark.parametrize(("begin", "shares"), [("corrupted", (0, 0.5)), ("clean", (0.5, 1))])
+def test_all_edges_of_a_source_together_are_the_loss_falling_along_its_change_while_a_stage_is_between(begin, shares):
     transformer = transformer_of(model_of("gpt2"))
     components = components_of(transformer)
     ends = [transformer.embed(tokens) for tokens in (PAIRS.clean, PAIRS.corrupted)]
@@ -122,7 +123,7 @@ def test_all_edges_of_a_source_together_are_the_loss_falling_along_its_change_wh
     change = corrupted.mlp[1] - clean.mlp[1]
     stages = [None, *((name, layer) for layer in range(3) for name in ("mixed", "mlp"))]
     for stage in stages:
-        for share in (0, 0.5):
+        for share in shares:
             embedding, between = ends[0], {}
             if stage is None:
                 embedding = ends[1] + share * (ends[0] - ends[1])
@@ -136,10 +137,23 @@ def test_all_edges_of_a_source_together_are_the_loss_falling_along_its_change_wh
             loss = -logit_difference(logits, PAIRS, logits, transformer.log_probabilities).sum()
             expected += float(torch.autograd.grad(loss, along)[0]) / (2 * len(stages))
 
-    found = score_between_activations(transformer, PAIRS, logit_difference, steps=2)
+    found = score_between_activations(transformer, PAIRS, logit_difference, steps=2, begin=begin)
 
     row = components.sources.index("m1")
     assert float(found[row].sum()) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("score", "own"), [(score_between_inputs, "corrupted"), (score_between_activations, "clean")])
+def test_steps_begin_where_those_of_eap_ig_itself_do(score, own):
+    transformer = transformer_of(model_of("gpt2"))
+
+    usual, from_corrupted, from_clean = (
+        score(transformer, PAIRS, logit_difference, steps=2, **how)
+        for how in ({}, {"begin": "corrupted"}, {"begin": "clean"})
+    )
+
+    assert torch.equal(usual, from_clean if own == "clean" else from_corrupted)
+    assert not torch.allclose(from_corrupted, from_clean)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2", "qwen3"])

@@ -129,6 +129,16 @@ def test_a_metric_of_ones_own_does_as_well():
     assert found.graph.provenance["options"]["metric"] == "twice"
 
 
+def test_options_are_told_also_where_they_were_not_asked():
+    model = model_of("llama")
+    ways = {"eap-ig": ("corrupted", 5), "eap-ig-activations": ("clean", 1)}
+
+    for method, (begin, steps) in ways.items():
+        told = find(model, [PAIRS], method=method, **({} if steps == 5 else {"steps": steps})).graph.provenance
+        assert (told["options"]["begin"], told["options"]["steps"]) == (begin, steps)
+    assert find_nodes(model, [PAIRS], method="conductance").graph.provenance["options"]["steps"] > 1
+
+
 @pytest.mark.parametrize("search", [find, find_nodes])
 def test_what_was_scored_before_an_interruption_is_not_scored_again(search, tmp_path):
     model = model_of("llama")
