@@ -1,4 +1,4 @@
-"""Activation patching of every part by itself: the truth that scores of heads, MLPs and neurons are held to.
+"""Activation patching of every part by itself: the truth that scores of heads, MLPs, neurons and features are held to.
 
 A part writes what takes its place, all positions at once or one position, all else follows, and the loss is measured.
 What comes before a layer is the clean run's; from there the model goes on once for every part, several side by side.
@@ -8,6 +8,9 @@ Source: METHODS section 8.2, noising.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,13 +19,12 @@ from circuits.components.ablations import Ablation, resample
 from circuits.components.edge_scores import loss_of, read_logits
 from circuits.components.metrics import Metric
 from circuits.components.pairs import Pairs
-from circuits.components.parts import OF_HEADS, Column, Parts, column_of
+from circuits.components.parts import OF_HEADS, UNITS, Column, Parts, column_of
 from circuits.components.transformer import Put, Run, Transformer
 
 ROWS = 2**14  # positions of all pairs and parts that go on at once
 
 
-@torch.no_grad()
 def patch_every_part(
     transformer: Transformer,
     pairs: Pairs,
@@ -36,24 +38,44 @@ def patch_every_part(
 
     positions: each position patched by itself, else all together. A run from the part's layer for each.
     """
+    shape = (len(parts.names), pairs.clean.shape[1])[: 1 + positions]
+    every = range(math.prod(shape))
+    return patch_parts(transformer, pairs, metric, parts, every, positions=positions, ablation=ablation).view(shape)
+
+
+@torch.no_grad()
+def patch_parts(
+    transformer: Transformer,
+    pairs: Pairs,
+    metric: Metric,
+    parts: Parts,
+    chosen: Sequence[int],
+    *,
+    positions: bool = False,
+    ablation: Ablation = resample,
+) -> Float[Tensor, "chosen"]:
+    """The same for some of the parts. chosen: their places among the scores of all, laid flat, in rising order."""
     clean = transformer.run(transformer.embed(pairs.clean), neurons=bool(parts.width))
     other = ablation(transformer, pairs, neurons=bool(parts.width))
     logits = read_logits(transformer, clean.after, pairs)
     before = loss_of(transformer, logits, pairs, metric, logits)
     length = pairs.clean.shape[1]
     size = max(1, ROWS // pairs.clean.numel())
-    found = []
+    wide, wanted = length if positions else 1, torch.tensor(chosen, device=logits.device)
+    first, found = 0, []
     for column in parts.columns:
-        places = torch.cartesian_prod(torch.arange(column[2]), torch.arange(length if positions else 1))
-        for some in places.to(logits.device).split(size):
+        last = first + column[2] * wide
+        own = wanted[(wanted >= first) & (wanted < last)] - first
+        first = last
+        places = torch.stack((own // wide, own % wide), 1)
+        for some in places.split(size) if len(places) else ():
             where = _where(column, some, length, positions)
             ends = _go_on(transformer, clean, other, column, where)
             found += [
                 (loss_of(transformer, read_logits(transformer, end, pairs), pairs, metric, logits) - before).sum()
                 for end in ends
             ]
-    scores = torch.stack(found).double()
-    return scores.unflatten(0, (-1, length)) if positions else scores
+    return torch.stack(found).double()
 
 
 def _where(column: Column, places: Tensor, length: int, positions: bool) -> Bool[Tensor, "place 1 *part pos *d"]:
@@ -63,7 +85,7 @@ def _where(column: Column, places: Tensor, length: int, positions: bool) -> Bool
     own = places[:, :1] == torch.arange(column[2], device=places.device)  # [place part]
     if column[0] in OF_HEADS:
         return (own[:, :, None] & here[:, None])[:, None, :, :, None]
-    if column[0] == "neurons":
+    if column[0] in UNITS:
         return (here[:, :, None] & own[:, None])[:, None]
     return here[:, None, :, None]
 

@@ -22,7 +22,19 @@ ABLATIONS = ("resample", "zero", "mean", "mean-by-position", "optimal")
 METRICS = ("logit-difference", "probability-difference", "log-probability", "kl")
 TAKEN = {
     "edges": ("edges", "signed", "batch", "memory", "steps", "begin", "seed"),
-    "nodes": ("nodes", "apart", "neurons", "positions", "signed", "batch", "memory", "steps", "begin", "seed"),
+    "nodes": (
+        "nodes",
+        "apart",
+        "neurons",
+        "positions",
+        "verify",
+        "signed",
+        "batch",
+        "memory",
+        "steps",
+        "begin",
+        "seed",
+    ),
     "search": ("threshold",),
 }
 SHOWN = 10  # edges or nodes told in words
@@ -50,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--neurons", action="store_true", help="nodes: an MLP's neurons in its place")
     parser.add_argument("--positions", action="store_true", help="nodes: each position of the prompt by itself")
+    parser.add_argument(
+        "--verify", metavar="N", type=flags.count, help="nodes: patch the N best for real, and choose from these"
+    )
     parser.add_argument("--signed", action="store_true", help="the highest scores, not the largest sizes")
     parser.add_argument(
         "--ablation",
@@ -60,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", choices=METRICS, help="what to keep (default: logit-difference; of acdc: kl, to the clean run)"
     )
-    parser.add_argument("--steps", metavar="N", type=flags.count, help="of the integrated gradients (default: 5)")
+    parser.add_argument(
+        "--steps", metavar="N", type=flags.count, help="of integrated gradients (default: 5; conductance: 10)"
+    )
     parser.add_argument(
         "--begin",
         choices=("corrupted", "clean"),
@@ -184,6 +201,7 @@ def in_words(found: Found) -> list[str]:
         f"{of}: {kept}",
         f"{made['options']['metric']}: {found.clean:.3f} clean, {found.corrupted:.3f} {_ablated(made)}, "
         f"{found.kept:.3f} with only the circuit clean: {found.faithfulness:.1%} of the difference kept",
+        *_verified(made),
         f"strongest {'edges' if isinstance(found.over, Components) else 'nodes'}:",
     ]
     order = np.argsort(-np.abs(np.where(found.chosen, found.scores, 0.0)), axis=None, kind="stable")
@@ -191,6 +209,16 @@ def in_words(found: Found) -> list[str]:
         place = np.unravel_index(at, found.scores.shape)
         lines.append(f"  {found.scores[place]:+.4f}  {_name(found, *map(int, place))}")
     return lines
+
+
+def _verified(made: Mapping[str, Any]) -> list[str]:
+    if "verified" not in made:
+        return []
+    told = made["verified"]
+    beyond = "none is left"
+    if told["missed"]:
+        beyond = f"in company, no other moves the metric by more than {told['missed']:.3f} ({told['confidence']:.0%})"
+    return [f"{told['nodes']} nodes patched for real; {beyond}"]
 
 
 def _ablated(made: Mapping[str, Any]) -> str:

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Bool, Float
 
 from circuits.attribution import PART_METHODS
+from circuits.components import verification
 from circuits.components.metrics import Metric
-from circuits.components.node_graphs import graph_of_nodes
+from circuits.components.node_graphs import graph_of_nodes, name_of
 from circuits.components.node_runs import run_nodes
 from circuits.components.pairs import Pairs
-from circuits.components.parts import parts_of
+from circuits.components.parts import Parts, parts_of
 from circuits.components.searching import (
     Found,
     Progress,
@@ -43,6 +44,7 @@ def find_nodes(
     apart: bool = False,
     neurons: bool = False,
     positions: bool = False,
+    verify: int | None = None,
     batch: int | None = None,
     memory: float | None = None,
     unfinished: Path | None = None,
@@ -52,8 +54,10 @@ def find_nodes(
     """The circuit of the tokens and the `nodes` strongest nodes.
 
     method: one of `circuits.attribution.PART_METHODS`. apart: queries, keys and values of heads are nodes too.
-    neurons: those of an MLP are nodes in its place. positions: a node is a part at one position. options: the
-    method's own, steps of "conductance". The others are those of `circuits.components.finding.find`.
+    neurons: those of an MLP are nodes in its place. positions: a node is a part at one position. verify: so many of
+    the strongest are patched for real, and the circuit is chosen from these by what that gives; what was estimated, and
+    how much a node beyond them may do, is in the provenance. options: the method's own, steps of "conductance". The
+    others are those of `circuits.components.finding.find`.
 
     Raises:
         BadOption: an option makes no sense, the metric is no number, or prompts that are to be compared position by
@@ -62,6 +66,12 @@ def find_nodes(
     """
     check_choice("method", method, PART_METHODS)
     check_count("nodes", nodes)
+    if verify is not None:
+        check_count("verify", verify)
+        if method == "exact-nodes":
+            raise BadOption("exact-nodes patches every node for real: nothing is left to verify.")
+        if verify < nodes:
+            raise BadOption(f"the {nodes} nodes are chosen from those verified: verify {nodes} or more, not {verify}.")
     if positions and len(pairs) > 1:
         lengths = ", ".join(str(each.clean.shape[1]) for each in pairs)
         raise BadOption(f"positions are kept apart only where all prompts are equally long; found {lengths} tokens.")
@@ -69,26 +79,48 @@ def find_nodes(
         raise BadOption("optimal constants are those of heads and MLPs: take another ablation, or leave these whole.")
     search = begin_search(model, pairs, metric=metric, ablation=ablation, batch=batch, memory=memory, progress=progress)
     parts = parts_of(search.transformer, apart=apart, neurons=neurons)
-    settings = {"positions": positions}
-    mean = score_pairs(search, method, PART_METHODS[method], options, parts, unfinished=unfinished, **settings)
-    chosen = strongest_nodes(mean, nodes, signed=signed)
+    score = PART_METHODS[method]
+    mean = score_pairs(search, method, score, options, parts, unfinished=unfinished, positions=positions)
+    among, verified = None, {}
+    if verify is not None:
+        among, estimates = strongest_nodes(mean, verify, signed=signed), mean
+        exact = verification.verify(search, parts, estimates, among, unfinished=unfinished)
+        mean = exact.scores
+        verified = {"verified": _told(parts, estimates, among, exact.missed)}
+    chosen = strongest_nodes(mean, nodes, signed=signed, among=among)
     kept = torch.from_numpy(chosen).to(model.device)
     transformer = search.transformer
     ends = measure(search, lambda embedding, other: run_nodes(transformer, embedding, other, parts, kept))
     level = {"nodes": nodes, "signed": signed, "apart": apart, "neurons": neurons, "positions": positions}
-    made = provenance_of(search, method, level | options_of(PART_METHODS[method], options, settings), ends)
+    made = provenance_of(search, method, level | options_of(score, options, ("positions",)), ends) | verified
     graph = graph_of_nodes(model, transformer, parts, mean, chosen, pairs[0], made)
     return Found(graph, parts, mean, chosen, *ends)
 
 
 def strongest_nodes(
-    scores: Float[np.ndarray, "node *position"], count: int, *, signed: bool = False
+    scores: Float[np.ndarray, "node *position"],
+    count: int,
+    *,
+    signed: bool = False,
+    among: Bool[np.ndarray, "node *position"] | None = None,
 ) -> Bool[np.ndarray, "node *position"]:
-    """The `count` nodes of the largest size, or value, and the tokens, which are the first row."""
-    rank = (scores if signed else np.abs(scores)).copy()
+    """The `count` nodes of the largest size, or value, and the tokens, which are the first row. among: of these."""
+    rank = np.where(True if among is None else among, scores if signed else np.abs(scores), -np.inf)
     rank[0] = -np.inf
-    order = np.argsort(-rank, axis=None, kind="stable")[: min(count, rank.size - rank[0].size)]
+    order = np.argsort(-rank, axis=None, kind="stable")[: min(count, int(np.isfinite(rank).sum()))]
     chosen = np.zeros(scores.shape, dtype=bool)
     chosen.flat[order] = True
     chosen[0] = True
     return chosen
+
+
+def _told(
+    parts: Parts,
+    estimates: Float[np.ndarray, "node *position"],
+    which: Bool[np.ndarray, "node *position"],
+    missed: float,
+) -> dict[str, Any]:
+    """What a graph says of its verification."""
+    names = {name_of(parts, tuple(at)): float(estimates[tuple(at)]) for at in np.argwhere(which).tolist()}
+    told = {"missed": missed, "subsets": verification.SUBSETS, "confidence": verification.CONFIDENCE}
+    return {"nodes": int(which[1:].sum()), "estimates": names, **told}

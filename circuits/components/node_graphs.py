@@ -57,7 +57,7 @@ def graph_of_nodes(
     coming_in = np.bincount(target, weight, minlength=len(alive))
     gross = np.bincount(target, np.abs(weight), minlength=len(alive))
     value = np.where(np.append(name == "input", False), np.nan, coming_in)
-    names = [parts.names[row[0]] + (f"@{row[1]}" if by_position else "") for row in kept_rows]
+    names = [name_of(parts, row) for row in kept_rows]
     graph = AttributionGraph(
         nodes=nodes.with_columns(value=value, gross=gross).take(np.flatnonzero(alive)),
         source=rank[source],
@@ -76,6 +76,11 @@ def graph_of_nodes(
         graph.nodes.with_columns(influence=influence(graph)),
         *(graph.source, graph.target, graph.weight, graph.goal, graph.token_ids, graph.tokens, graph.provenance),
     )
+
+
+def name_of(parts: Parts, row: tuple[int, ...]) -> str:
+    """What a node is called: the part, and where the node is one position's the position."""
+    return "@".join((parts.names[row[0]], *map(str, row[1:])))
 
 
 def _edges(

@@ -135,12 +135,13 @@ def score_pairs(
     options: Mapping[str, Any],
     *given: Any,
     unfinished: Path | None = None,
+    doing: str = "scoring",
     **settings: Any,
 ) -> Float[np.ndarray, "..."]:
     """The mean over all pairs of what a method gives for each batch; in float64.
 
     given, settings: what else the method is called with. unfinished: the folder where the sum so far is kept; it is
-    gone when all is done. A metric of the user's own has no name, so that nothing is kept.
+    gone when all is done. A metric of the user's own has no name, so that nothing is kept. doing: for the progress.
 
     Raises:
         BadOption: the method takes no such option, or the metric is no number.
@@ -171,7 +172,7 @@ def score_pairs(
         scores = scores + found.double().cpu().numpy()
         if done < search.total:
             kept.keep(done, scores)
-        search.progress("scoring", done, search.total)
+        search.progress(doing, done, search.total)
     kept.forget()
     return scores / search.total
 

@@ -84,6 +84,16 @@ def test_a_circuit_of_nodes_is_found_stored_and_told(pairs, tmp_path, capsys):
         assert main([command, entry.id, "--store", str(tmp_path / "store")]) == 0
 
 
+def test_the_best_nodes_are_verified_and_a_bound_is_told(pairs, tmp_path, capsys):
+    words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "atp-star", "--nodes", "4"]
+
+    assert main([*words, "--verify", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "8 nodes patched for real; in company, no other moves the metric by more than" in said
+    assert main([*words, "--verify", "1000"]) == 0
+    assert "20 nodes patched for real; none is left" in capsys.readouterr().out
+
+
 def test_edges_are_taken_out_until_the_answer_would_change(pairs, tmp_path, capsys):
     words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "acdc", "--threshold", "0.5"]
 
@@ -129,6 +139,8 @@ def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, cap
         (json.dumps(PAIR), ["--seed", "3"], "eap-ig takes no seed"),
         (json.dumps(PAIR), ["--nodes", "3"], "eap-ig scores edges"),
         (json.dumps(PAIR), ["--method", "atp", "--edges", "3"], "atp scores nodes"),
+        (json.dumps(PAIR), ["--verify", "3"], "eap-ig scores edges: it is for atp"),
+        (json.dumps(PAIR), ["--method", "atp", "--verify", "3"], "verify 30 or more"),
         (json.dumps(PAIR), ["--memory", "1kB"], "give more memory"),
         (json.dumps(PAIR), ["--method", "acdc", "--edges", "3"], "acdc takes edges out: it is for eap-ig"),
         (json.dumps(PAIR), ["--threshold", "1"], "it is for acdc"),
