@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from circuits.components.transformer import Transformer
     from circuits.model import Model
 
-KINDS = ("heads", "mlps", "resid", "attention")
+KINDS = ("heads", "mlps", "resid", "attention", "neurons")
 PATHS = "paths"
 ABLATIONS = ("resample", "zero", "mean", "mean-by-position")
 SHOWN = 5  # places told in words
