@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from inspect import signature
 from pathlib import Path
@@ -24,6 +25,9 @@ DOT_FAMILIES = {
     "sans": "Helvetica,Liberation Sans,Arial,DejaVu Sans",
     "serif": "Times,Liberation Serif,Times New Roman,DejaVu Serif",
 }
+SUFFIXES = (".svg", ".png", ".pdf", ".dot")
+# The same picture, the same bytes: Graphviz notes when a PDF was made. As long as before, so that places in it hold.
+CREATED, NEVER = re.compile(rb"/CreationDate \(D:\d{14}Z\)"), b"/CreationDate (D:20000101000000Z)"
 INCH = 72.0
 MOST_SHOWN = 1500  # nodes that a notebook shows unasked
 CM = 2.54  # to the inch
@@ -44,22 +48,30 @@ def write_svg(graph: AttributionGraph, path: Path, *, assay: Assay | None = None
         diagram, with those of `compose_diagram`; or one of the assay's PLOTS, or "assay", all of them, with those of
         `compose_plots`. So for the other kinds. The diagram asks Graphviz for places.
     """
-    Path(path).write_text(to_svg(_compose(graph, assay, options)), encoding="utf-8")
+    Path(path).write_bytes(render(_compose(graph, assay, options), ".svg"))
 
 
 def write_dot(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
     """The same picture as Graphviz source, every place fixed: `neato -n2 -Tpdf x.dot` draws it."""
-    Path(path).write_text(to_dot(_compose(graph, assay, options)), encoding="utf-8")
+    Path(path).write_bytes(render(_compose(graph, assay, options), ".dot"))
 
 
 def write_png(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
     """The same picture as PNG, two pixels a point, or 300 to the inch of `width_cm`. Raises MissingProgram."""
-    Path(path).write_bytes(_render(to_dot(_compose(graph, assay, options)), "png"))
+    Path(path).write_bytes(render(_compose(graph, assay, options), ".png"))
 
 
 def write_pdf(graph: AttributionGraph, path: Path, *, assay: Assay | None = None, **options: Any) -> None:
     """The same picture as PDF, for print. Raises MissingProgram without Graphviz."""
-    Path(path).write_bytes(_render(to_dot(_compose(graph, assay, options)), "pdf"))
+    Path(path).write_bytes(render(_compose(graph, assay, options), ".pdf"))
+
+
+def render(scene: Scene, suffix: str) -> bytes:
+    """Any scene as a file with that ending, one of SUFFIXES. Raises MissingProgram."""
+    if suffix in (".svg", ".dot"):
+        return (to_svg if suffix == ".svg" else to_dot)(scene).encode()
+    found = _render(to_dot(scene), suffix[1:])
+    return CREATED.sub(NEVER, found) if suffix == ".pdf" else found
 
 
 def in_notebook(graph: AttributionGraph) -> str:
