@@ -99,6 +99,11 @@ class Vocabulary:
         found.append(self._pieces.get(text, self.size))
         return [token for token in dict.fromkeys(found) if token < self.size]
 
+    def one_token(self, text: str) -> int | None:
+        """The token that is just this text, with a space in front only if it has one; None where no single one is."""
+        found = self.size if self.tokenizer is None else self._only_token(text)
+        return found if found < self.size else None
+
     def _only_token(self, text: str) -> int:
         """The token that is this text, an impossible one if there is none."""
         ids = self._bare(text) if not self._is_strange(text) else []
