@@ -38,8 +38,8 @@ from circuits.transcoders.settings import SELF, Settings, check_settings
 from circuits.transcoders.teachers import Whole
 from circuits.transcoders.train import Plan, Training
 from graphs.errors import CannotWrite
-from graphs.export.charts import compose_charts
 from graphs.export.picture import to_svg
+from graphs.export.plots.training import compose_training
 
 WORK = "training"
 RUN, TEXTS, CHECKPOINT = f"{WORK}/run.json", f"{WORK}/texts.safetensors", f"{WORK}/checkpoint.safetensors"
@@ -292,7 +292,7 @@ def _finish(
     _write_set(model, settings, folder, training)
     outcome = _measure(model, folder, training, kept, numbers)
     title = f"{settings.kind} of {settings.features:,} features a layer for {Path(model.name).name}"
-    scene = compose_charts(read_log(folder / LOG), across="tokens", names=CHARTS, title=title)
+    scene = compose_training(read_log(folder / LOG), across="tokens", names=CHARTS, title=title)
     replace_file(folder / PICTURE, lambda new: new.write_text(to_svg(scene), encoding="utf-8"))
     save_json(folder / RECORD, {"settings": settings.parts, "model_name": model.name, **outcome.to_json()})
     shutil.rmtree(folder / WORK, ignore_errors=True)

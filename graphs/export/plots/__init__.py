@@ -85,7 +85,7 @@ PLOTS = {
         [
             ("kept", "only these units are left"),
             ("taken", "only these are ablated"),
-            ("chance", "random sets as large, at the same layers and positions"),
+            ("chance", "random sets as large, alike in layer, position and activation"),
         ],
     ),
     "controls": Plot(
