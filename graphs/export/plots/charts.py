@@ -123,8 +123,10 @@ def percent(name: str, low: float, high: float) -> Axis:
 
 
 def figure(value: float) -> str:
-    """A number of three digits, with a true minus."""
-    return "undefined" if value != value else f"{value:.3g}".replace("-", "−")
+    """A number of three digits, large ones by thousands, with a true minus."""
+    if value != value:
+        return "undefined"
+    return (f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}").replace("-", "−")
 
 
 def span(values: Sequence[float], *, slack: float = 0.06) -> tuple[float, float]:

@@ -30,3 +30,8 @@ def test_a_value_that_is_no_number_leaves_a_gap_and_no_lines_leave_an_empty_char
     empty = compose_training([], across="step", names={"a": "A"}, title="x <&> y")
     assert not strokes(empty)
     assert "x &lt;&amp;&gt; y" in to_svg(empty)
+
+
+def test_large_numbers_are_said_by_thousands():
+    scene = compose_training([{"t": 0.0, "a": 1.0}, {"t": 40000.0, "a": 1.0}], across="t", names={"a": "A"}, title="x")
+    assert {"20,000", "40,000"} <= {text.words for text in scene.texts}
