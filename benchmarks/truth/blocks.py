@@ -20,7 +20,7 @@ from circuits.components.transformer import Layer, LiveNorm, Projection, Transfo
 
 ONE = "one"
 TOKEN, POSITION = "token", "position"  # of every stream: a number for each token, and for each position
-SHARP = 40.0  # between a head's scores: what it does not look at gets e^-40 of its pattern
+SHARP = 100.0  # between a head's scores: what it does not look at gets e^-100 of its pattern
 EPSILON = 1e-12  # of the norms
 Matrix = Float[Tensor, "row column"]
 Map = Mapping[str, Matrix]  # a matrix for each of some subspaces

@@ -56,4 +56,4 @@ def soft_induction() -> Program:
 
 def normed_induction() -> Program:
     """With an RMS norm before every reader; sharper, for the norms make every subspace smaller."""
-    return induction("normed induction", 16 * SHARP, normed=True)
+    return induction("normed induction", 4 * SHARP, normed=True)
