@@ -6,6 +6,9 @@
     mean-by-position   their mean at each position, over the corrupted prompts of the same length
     optimal            for each component the constant that changes the clean run least: optimal_constants.py
 
+Where heads are taken apart (`apart`), their queries, keys and values are components too; where MLPs are taken apart
+into `neurons`, it is these that are ablated, and the MLP writes what comes of that.
+
 The ablation is part of a claim: circuits that stand under one fall under another. It is prepared once from all pairs,
 and then gives for some of them the run in which every component writes what takes its place.
 
@@ -35,24 +38,34 @@ def resample(transformer: Transformer, pairs: Pairs, *, neurons: bool = False) -
     return transformer.run(transformer.embed(pairs.corrupted), neurons=neurons)
 
 
-def _resample(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+def _resample(
+    transformer: Transformer, pairs: Sequence[Pairs], progress: Progress, *, apart: bool = False, neurons: bool = False
+) -> Ablation:
     return resample
 
 
-def _zero(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+def _zero(
+    transformer: Transformer, pairs: Sequence[Pairs], progress: Progress, *, apart: bool = False, neurons: bool = False
+) -> Ablation:
     means = mean_values(transformer, list(pairs[0].split(1))[:1])
-    return constants({name: [torch.zeros_like(each) for each in column] for name, column in means.items()})
+    zeros = {name: [torch.zeros_like(each) for each in column] for name, column in means.items()}
+    return constants(zeros, neurons=neurons)
 
 
-def _mean(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
-    return constants(mean_values(transformer, pairs))
+def _mean(
+    transformer: Transformer, pairs: Sequence[Pairs], progress: Progress, *, apart: bool = False, neurons: bool = False
+) -> Ablation:
+    return constants(mean_values(transformer, pairs), neurons=neurons)
 
 
-def _mean_by_position(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+def _mean_by_position(
+    transformer: Transformer, pairs: Sequence[Pairs], progress: Progress, *, apart: bool = False, neurons: bool = False
+) -> Ablation:
     alike: dict[int, list[Pairs]] = {}
     for each in pairs:
         alike.setdefault(each.clean.shape[1], []).append(each)
-    by_length = {at: constants(mean_values(transformer, those, together=False)) for at, those in alike.items()}
+    means = {at: mean_values(transformer, those, together=False) for at, those in alike.items()}
+    by_length = {at: constants(values, neurons=neurons) for at, values in means.items()}
 
     def ablate(transformer: Transformer, pairs: Pairs, *, neurons: bool = False) -> Run:
         return by_length[pairs.clean.shape[1]](transformer, pairs)
@@ -60,9 +73,12 @@ def _mean_by_position(transformer: Transformer, pairs: Sequence[Pairs], progress
     return ablate
 
 
-def _optimal(transformer: Transformer, pairs: Sequence[Pairs], progress: Progress) -> Ablation:
+def _optimal(
+    transformer: Transformer, pairs: Sequence[Pairs], progress: Progress, *, apart: bool = False, neurons: bool = False
+) -> Ablation:
     means = mean_values(transformer, pairs)
-    return constants(means | fit_constants(transformer, pairs, means, progress))
+    fitted = fit_constants(transformer, pairs, means, progress, apart=apart, neurons=neurons)
+    return constants(means | fitted, neurons=neurons)
 
 
 @torch.no_grad()
@@ -87,18 +103,27 @@ def mean_values(transformer: Transformer, pairs: Sequence[Pairs], *, together: b
     return {name: [(part / rows).to(transformer.W_E) for part in column] for name, column in sums.items()}
 
 
-def constants(values: Values) -> Ablation:
-    """The ablation that puts the same values everywhere; learned positions and the biases of attention stay."""
+def constants(values: Values, *, neurons: bool = False) -> Ablation:
+    """The ablation that puts the same values everywhere; learned positions and the biases of attention stay.
+
+    neurons: MLPs write what their neurons' values give, not what is told of them.
+    """
+    from_neurons = neurons
 
     def ablate(transformer: Transformer, pairs: Pairs, *, neurons: bool = False) -> Run:
         count, length = pairs.clean.shape
         told = {name: [spread(each, count, length) for each in column] for name, column in values.items()}
+        if from_neurons:
+            told["mlp"] = [
+                layer.write_mlp(each) for layer, each in zip(transformer.layers, told["neurons"], strict=True)
+            ]
         return hold(transformer, transformer.begin(told["input"][0]), told)
 
     return ablate
 
 
-ABLATIONS: dict[str, Callable[[Transformer, Sequence[Pairs], Progress], Ablation]] = {
+# (transformer, all pairs, progress, *, apart, neurons)
+ABLATIONS: dict[str, Callable[..., Ablation]] = {
     "resample": _resample,
     "zero": _zero,
     "mean": _mean,

@@ -75,9 +75,8 @@ def find_nodes(
     if positions and len(pairs) > 1:
         lengths = ", ".join(str(each.clean.shape[1]) for each in pairs)
         raise BadOption(f"positions are kept apart only where all prompts are equally long; found {lengths} tokens.")
-    if ablation == "optimal" and (apart or neurons):
-        raise BadOption("optimal constants are those of heads and MLPs: take another ablation, or leave these whole.")
-    search = begin_search(model, pairs, metric=metric, ablation=ablation, batch=batch, memory=memory, progress=progress)
+    asked = {"metric": metric, "ablation": ablation, "batch": batch, "memory": memory, "progress": progress}
+    search = begin_search(model, pairs, apart=apart, neurons=neurons, **asked)
     parts = parts_of(search.transformer, apart=apart, neurons=neurons)
     score = PART_METHODS[method]
     mean = score_pairs(search, method, score, options, parts, unfinished=unfinished, positions=positions)

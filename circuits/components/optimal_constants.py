@@ -3,7 +3,8 @@
     a* = argmin_a  mean over the pairs of KL(clean run || clean run in which the component writes a everywhere)
 
 Each component by itself, all else live, by gradient descent (Adam) from its mean. A step is measured by how far the
-component strays from its mean; of all steps the best is kept, so that no component ends worse than at its mean.
+component strays from its mean; of all steps the best is kept, so that no component ends worse than at its mean. Every
+step runs the rest of the model once for each component: thousands of times where neurons are components.
 
 Source: Li & Janson 2024, "Optimal ablation for interpretability"; METHODS section 8.5.
 """
@@ -17,13 +18,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.components.edge_scores import read_logits
+from circuits.components.head_changes import READ, beyond_norm, change_one_head, read_by_heads
 from circuits.components.held_runs import spread
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import Run, Transformer, normalise
+from circuits.components.transformer import Layer, Run, Transformer, normalise
 
 STEPS = 40
 RATE = 0.1  # of how far a component strays, by step
 ROWS = 2**12  # positions of all pairs and components that run at once
+Place = tuple[str, int]  # a column of `Run` and its layer; ("input", 0) is the token embedding
+Constants = dict[Place, Tensor]  # by component, [component 1 d]
 
 
 def fit_constants(
@@ -31,85 +35,120 @@ def fit_constants(
     pairs: Sequence[Pairs],
     means: Mapping[str, Sequence[Tensor]],
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    *,
+    apart: bool = False,
+    neurons: bool = False,
 ) -> dict[str, list[Tensor]]:
     """Constants of the tokens ("input"), of heads ("mixed") and of MLPs ("mlp"), shaped as the means are.
 
-    means: of all positions, where they begin: [head 1 d_head] or [1 d_model].
+    means: of all positions, where they begin: [head 1 d_head] or [1 d]. apart: also of each head's "query", "key" and
+    "value". neurons: of each neuron ("neurons") in the place of MLPs.
     """
-    begin = [means["input"][0], *(each for both in zip(means["mixed"], means["mlp"], strict=True) for each in both)]
-    begin = [each if each.dim() == 3 else each[None] for each in begin]  # [component 1 d]
+    names = [*(READ if apart else ()), "mixed", "neurons" if neurons else "mlp"]
+    places = [("input", 0), *((name, at) for at in range(len(transformer.layers)) for name in names)]
+    begin = {(name, at): _by_component(name, means[name][at][None])[0] for name, at in places}
     few = [part for each in pairs for part in each.split(max(1, ROWS // each.clean.shape[1]))]
     unit = _straying(transformer, few, begin)
-    moved = [torch.zeros_like(each).requires_grad_() for each in begin]
-    descent = torch.optim.Adam(moved, lr=RATE)
-    best, least = [each.clone() for each in begin], [torch.full_like(each, torch.inf) for each in unit]
+    moved = {place: torch.zeros_like(each).requires_grad_() for place, each in begin.items()}
+    descent = torch.optim.Adam(moved.values(), lr=RATE)
+    best = {place: each.clone() for place, each in begin.items()}
+    least = {place: torch.full_like(each, torch.inf) for place, each in unit.items()}
     for step in range(STEPS + 1):
         descent.zero_grad()
-        losses = [torch.zeros_like(each) for each in unit]
+        losses = {place: torch.zeros_like(each) for place, each in unit.items()}
         for part in few:
             _add_losses(transformer, part, begin, unit, moved, losses)
         with torch.no_grad():
-            for at, loss in enumerate(losses):
-                better = loss < least[at]
-                least[at] = torch.where(better, loss, least[at])
-                best[at] = torch.where(better, begin[at] + unit[at] * moved[at], best[at])
+            for place, loss in losses.items():
+                better = loss < least[place]
+                least[place] = torch.where(better, loss, least[place])
+                best[place] = torch.where(better, begin[place] + unit[place] * moved[place], best[place])
         descent.step()
         progress("fitting constants", step, STEPS)
-    return {"input": [best[0][0]], "mixed": best[1::2], "mlp": [each[0] for each in best[2::2]]}
+    found: dict[str, list[Tensor]] = {}
+    for (name, at), values in best.items():
+        found.setdefault(name, []).append(values.view_as(means[name][at]))
+    return found
 
 
-def cost_of_constant(
-    transformer: Transformer, pairs: Pairs, clean: Run, column: int, values: Float[Tensor, "component 1 d"]
+def cost_of_constants(
+    transformer: Transformer,
+    pairs: Pairs,
+    clean: Run,
+    place: Place,
+    values: Float[Tensor, "component 1 d"],
+    first: int = 0,
 ) -> Float[Tensor, "component"]:
     """KL(clean || with each of these components at its value), summed over the pairs.
 
-    column: 0 the tokens, then heads and MLP of each layer in turn. clean: the clean run.
+    clean: the clean run, its neurons kept where they are the components. first: the first of the components.
     """
-    count, length = pairs.clean.shape
-    at = (column - 1) // 2
-    if column == 0:
+    (name, at), (count, length) = place, pairs.clean.shape
+    layer, own = transformer.layers[at], slice(first, first + len(values))
+    if name == "input":
         ends = transformer.go_on(transformer.begin(spread(values[0], count, length)), 0, keep=False).after[None]
-    elif column % 2:
-        layer = transformer.layers[at]
-        change = (values - clean.mixed[at]).transpose(0, 1) @ layer.W_O[:, None]
-        if layer.post_norm is not None:
-            change = layer.post_norm(clean.attention[at] + change) - layer.post_norm(clean.attention[at])
-        size = max(1, ROWS // (count * length))
-        ends = torch.cat([transformer.go_on_beside(clean, at, each) for each in change.split(size)])
+    elif name in ("mlp", "neurons"):
+        mlp = values[:, None] if name == "mlp" else _write_without(layer, clean.neurons[at], own, values)
+        middle = clean.before[at] + normalise(layer.post_norm, clean.attention[at])
+        stream = (middle + mlp).flatten(0, 1)
+        ends = transformer.go_on(stream, at + 1, keep=False).after.unflatten(0, (len(values), count))
     else:
-        middle = clean.before[at] + normalise(transformer.layers[at].post_norm, clean.attention[at])
-        ends = transformer.go_on(middle + values[0], at + 1, keep=False).after[None]
+        if name == "mixed":
+            change = (values - clean.mixed[at][:, own]).transpose(0, 1) @ layer.W_O[own, None]
+        else:
+            read, others = read_by_heads(clean, at), spread(values, count, length)
+            change = change_one_head(layer, read, clean.mixed[at], READ.index(name), others, own)
+        ends = transformer.go_on_beside(clean, at, beyond_norm(layer, clean.attention[at], change))
     wanted = transformer.log_probabilities(read_logits(transformer, clean.after, pairs))
     said = [transformer.log_probabilities(read_logits(transformer, each, pairs)) for each in ends]
     return torch.stack([(wanted.exp() * (wanted - each)).sum() for each in said])
 
 
+def _write_without(
+    layer: Layer, neurons: Float[Tensor, "pair pos neuron"], own: slice, values: Float[Tensor, "some 1 1"]
+) -> Float[Tensor, "some pair pos d_model"]:
+    """What the MLP adds when one of these neurons, each in turn, has its value."""
+    change = values[..., None] - neurons[..., own].movedim(-1, 0)[..., None]
+    return normalise(layer.mlp_post_norm, layer.write_unnormed(neurons) + change * layer.W_out[own, None, None])
+
+
 def _add_losses(
     transformer: Transformer,
     pairs: Pairs,
-    begin: list[Tensor],
-    unit: list[Tensor],
-    moved: list[Tensor],
-    losses: list[Tensor],
+    begin: Constants,
+    unit: Constants,
+    moved: Constants,
+    losses: Constants,
 ) -> None:
     """Add what each constant costs, and how it would fall."""
     with torch.no_grad():
-        clean = transformer.run(transformer.embed(pairs.clean))
-    for column, parameter in enumerate(moved):
-        cost = cost_of_constant(transformer, pairs, clean, column, begin[column] + unit[column] * parameter)
-        cost.sum().backward()
-        losses[column] += cost.detach()[:, None, None]
+        clean = transformer.run(transformer.embed(pairs.clean), neurons=True)
+    size = max(1, ROWS // pairs.clean.numel())
+    for place, parameter in moved.items():
+        for first in range(0, len(parameter), size):
+            few = slice(first, first + size)
+            values = begin[place][few] + unit[place][few] * parameter[few]
+            cost = cost_of_constants(transformer, pairs, clean, place, values, first)
+            cost.sum().backward()
+            losses[place][few] += cost.detach()[:, None, None]
 
 
 @torch.no_grad()
-def _straying(transformer: Transformer, few: list[Pairs], means: list[Tensor]) -> list[Float[Tensor, "component 1 1"]]:
-    """How far each component is from its mean, by coordinate, on the corrupted prompts."""
-    squares, rows = [each.new_zeros(len(each), 1, 1) for each in means], 0
+def _straying(transformer: Transformer, few: list[Pairs], means: Constants) -> Constants:
+    """How far each component is from its mean, by coordinate, on the corrupted prompts. [component 1 1]"""
+    squares, rows = {place: each.new_zeros(len(each), 1, 1) for place, each in means.items()}, 0
     for pairs in few:
         embedding = transformer.embed(pairs.corrupted)
-        run = transformer.run(embedding)
-        inner = [each for mixed, mlp in zip(run.mixed, run.mlp, strict=True) for each in (mixed, mlp[:, None])]
-        for at, values in enumerate([embedding[:, None], *inner]):
-            squares[at] += (values - means[at]).square().mean(-1, keepdim=True).sum((0, 2), keepdim=True)[0]
+        run = transformer.run(embedding, neurons=True)
+        for (name, at), mean in means.items():
+            values = _by_component(name, embedding if name == "input" else getattr(run, name)[at])
+            squares[name, at] += (values - mean).square().mean(-1, keepdim=True).sum((0, 2), keepdim=True)[0]
         rows += pairs.corrupted.numel()
-    return [(each / rows).sqrt() for each in squares]
+    return {place: (each / rows).sqrt() for place, each in squares.items()}
+
+
+def _by_component(name: str, values: Tensor) -> Float[Tensor, "pair component pos d"]:
+    """What a column of a run holds, each component by itself."""
+    if name == "neurons":
+        return values.mT[..., None]
+    return values if values.dim() == 4 else values[:, None]

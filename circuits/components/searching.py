@@ -96,8 +96,10 @@ def begin_search(
     batch: int | None,
     memory: float | None,
     progress: Progress,
+    apart: bool = False,
+    neurons: bool = False,
 ) -> Search:
-    """Check what is asked, lay the model open, and prepare the ablation.
+    """Check what is asked, lay the model open, and prepare the ablation. apart, neurons: what is taken apart for it.
 
     Raises:
         BadOption: an option makes no sense.
@@ -122,7 +124,7 @@ def begin_search(
         metric=function,
         metric_name=None if callable(metric) else metric,
         ablation=ablation,
-        ablate=ABLATIONS[ablation](transformer, pairs, progress),
+        ablate=ABLATIONS[ablation](transformer, pairs, progress, apart=apart, neurons=neurons),
         batch=batch,
         progress=progress,
     )

@@ -5,8 +5,9 @@ import torch
 
 from circuits.components.ablations import ABLATIONS, constants, mean_values, resample
 from circuits.components.held_runs import HELD, hold
-from circuits.components.optimal_constants import cost_of_constant
+from circuits.components.optimal_constants import cost_of_constants
 from circuits.components.pairs import Pairs
+from circuits.components.parts import parts_of
 from circuits.components.transformer import transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
@@ -68,44 +69,76 @@ def test_a_mean_by_position_is_taken_over_prompts_of_the_same_length():
     torch.testing.assert_close(ablate(transformer, PAIRS).mlp[2], both.mlp[2].mean(0).expand(2, -1, -1))
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gemma2", "gpt_neox"])
-def test_the_best_constant_is_never_worse_than_the_mean_and_for_most_components_better(family):
+def column_of_component(transformer, run, place, part):
+    """What one component is told to write, of one position."""
+    name, layer = place
+    if name == "input":
+        return run.before[0][:1, :1] - (0 if transformer.W_pos is None else transformer.W_pos[0])
+    column = getattr(run, name)[layer]
+    if name == "mlp":
+        return column[:1, :1]
+    return column[:1, :1, part, None] if name == "neurons" else column[0, part, None, :1]
+
+
+@pytest.mark.parametrize(
+    ("family", "level"),
+    [("gpt2", {}), ("gemma2", {"apart": True}), ("gpt_neox", {"neurons": True}), ("gemma2", {"neurons": True})],
+)
+def test_the_best_constant_is_never_worse_than_the_mean_and_for_most_components_better(family, level, monkeypatch):
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 12)
     transformer = transformer_of(model_of(family))
     means = mean_values(transformer, [PAIRS])
-    best = ABLATIONS["optimal"](transformer, [PAIRS], silent)(transformer, PAIRS)
+    best = ABLATIONS["optimal"](transformer, [PAIRS], silent, **level)(transformer, PAIRS)
     at_mean = constants(means)(transformer, PAIRS)
-    clean = transformer.run(transformer.embed(PAIRS.clean))
-    better = 0
-    for column in range(1 + 2 * len(transformer.layers)):
-        costs = []
-        for run in (best, at_mean):
-            if column == 0:
-                values = run.before[0][:1, :1] - (0 if transformer.W_pos is None else transformer.W_pos[0])
-            elif column % 2:
-                values = run.mixed[column // 2][0, :, :1]
-            else:
-                values = run.mlp[column // 2 - 1][:1, :1]
-            costs.append(cost_of_constant(transformer, PAIRS, clean, column, values))
-        assert (costs[0] <= costs[1] + 1e-12).all()
-        better += int((costs[0] < 0.9 * costs[1]).sum())
+    clean = transformer.run(transformer.embed(PAIRS.clean), neurons=True)
+    better = []
+    for name, layer, count in parts_of(transformer, **level).columns:
+        for part in range(count):
+            values = [column_of_component(transformer, run, (name, layer), part) for run in (best, at_mean)]
+            costs = [
+                cost_of_constants(transformer, PAIRS, clean, (name, layer), each.reshape(1, 1, -1), part)
+                for each in values
+            ]
+            assert costs[0] <= costs[1] + 1e-12
+            better.append(bool(costs[0] < 0.9 * costs[1]))
 
-    assert better > 0.6 * len(transformer.layers) * 5
+    assert sum(better) > 0.6 * len(better)
 
 
-def test_what_a_constant_costs_is_the_divergence_of_a_run_with_it():
-    transformer = transformer_of(model_of("gemma2"))
-    clean = transformer.run(transformer.embed(PAIRS.clean))
+@pytest.mark.parametrize("family", ["gemma2", "gpt2"])
+def test_what_a_constant_costs_is_the_divergence_of_a_run_with_it(family):
+    transformer = transformer_of(model_of(family))
+    clean = transformer.run(transformer.embed(PAIRS.clean), neurons=True)
     wanted = transformer.log_probabilities(transformer.unembed(clean.after))[torch.arange(2), PAIRS.position]
-    values = torch.full((4, 1, 6), 0.3, dtype=torch.float64)
+    numbers = torch.Generator().manual_seed(4)
+    for name in ("query", "key", "value", "mixed", "neurons", "mlp"):
+        column = getattr(clean, name)[1]
+        shape = {"neurons": (5, 1, 1), "mlp": (1, 1, 16)}.get(name, (2, 1, column.shape[-1]))
+        values = torch.randn(shape, generator=numbers, dtype=torch.float64)
 
-    costs = cost_of_constant(transformer, PAIRS, clean, 3, values)
+        costs = cost_of_constants(transformer, PAIRS, clean, (name, 1), values, 0 if name == "mlp" else 2)
 
-    for head in range(4):
+        for at, value in enumerate(values):
+            put = column.clone()
+            if name == "mlp":
+                put[:] = value
+            elif name == "neurons":
+                put[..., 2 + at] = value[0]
+            else:
+                put[:, 2 + at] = value
+            run = transformer.run(transformer.embed(PAIRS.clean), replace={(name, 1): put})
+            said = transformer.log_probabilities(transformer.unembed(run.after))[torch.arange(2), PAIRS.position]
+            expected = torch.nn.functional.kl_div(said, wanted, log_target=True, reduction="sum")
+            torch.testing.assert_close(costs[at], expected)
 
-        def put(mixed, head=head):
-            return torch.cat([mixed[:, :head], torch.full_like(mixed[:, :1], 0.3), mixed[:, head + 1 :]], 1)
 
-        run = transformer.run(transformer.embed(PAIRS.clean), replace={("mixed", 1): put})
-        said = transformer.log_probabilities(transformer.unembed(run.after))[torch.arange(2), PAIRS.position]
-        expected = torch.nn.functional.kl_div(said, wanted, log_target=True, reduction="sum")
-        torch.testing.assert_close(costs[head], expected)
+def test_constants_do_not_depend_on_how_many_components_run_at_once(monkeypatch):
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 1)
+    transformer = transformer_of(model_of("llama"))
+    whole = ABLATIONS["optimal"](transformer, [SHORT, PAIRS], silent, apart=True, neurons=True)(transformer, SHORT)
+
+    monkeypatch.setattr("circuits.components.optimal_constants.ROWS", 60)
+    few = ABLATIONS["optimal"](transformer, [SHORT, PAIRS], silent, apart=True, neurons=True)(transformer, SHORT)
+
+    for name in HELD:
+        torch.testing.assert_close(getattr(few, name)[1], getattr(whole, name)[1])

@@ -98,6 +98,36 @@ def test_a_circuit_is_measured_against_its_ablation(ablation, monkeypatch):
     assert found.graph.provenance["options"]["ablation"] == ablation
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+@pytest.mark.parametrize("ablation", ["zero", "mean", "mean-by-position", "optimal"])
+def test_a_circuit_of_no_nodes_is_the_run_where_all_is_ablated(family, ablation, monkeypatch):
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 1)
+    transformer = transformer_of(model_of(family))
+    for level in ({}, {"apart": True}, {"neurons": True}):
+        parts = parts_of(transformer, **level)
+        ablate = ABLATIONS[ablation](transformer, [PAIRS], lambda name, done, total: None, **level)
+        other = ablate(transformer, PAIRS, neurons=True)
+
+        after = run_nodes(transformer, transformer.embed(PAIRS.clean), other, parts, torch.zeros(len(parts.names)) > 0)
+
+        torch.testing.assert_close(after, other.after)
+
+
+@pytest.mark.parametrize("level", [{"apart": True}, {"neurons": True}])
+def test_nodes_that_are_taken_apart_have_best_constants_of_their_own(level, monkeypatch):
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 1)
+    model = model_of("llama")
+
+    found = find_nodes(model, [PAIRS], ablation="optimal", nodes=10**6, method="exact-nodes", **level)
+
+    assert found.faithfulness == pytest.approx(1)
+    transformer = transformer_of(model)
+    ablate = ABLATIONS["optimal"](transformer, [PAIRS], lambda name, done, total: None, **level)
+    patch = PART_METHODS["exact-nodes"]
+    expected = patch(transformer, PAIRS, logit_difference, parts_of(transformer, **level), ablation=ablate)
+    np.testing.assert_allclose(found.scores, expected / 2, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["plain", "bare", "two-way"])
 def test_circuits_are_found_in_native_models_too(kind):
     model = native_of(kind)
@@ -215,7 +245,6 @@ def test_a_batch_is_as_large_as_memory_holds():
         (find_nodes, {"steps": 3}, "atp takes no steps: it has no options"),
         (find_nodes, {"method": "conductance", "steps": 0}, "steps must be"),
         (find, {"begin": "middle"}, "steps begin at"),
-        (find_nodes, {"ablation": "optimal", "neurons": True}, "optimal constants are those of heads"),
     ],
 )
 def test_what_makes_no_sense_is_told(search, option, complaint):
