@@ -17,12 +17,20 @@ class ForeignFolder(GraphError, ValueError):
     """A folder or file that is no graph of ours, or a damaged one."""
 
 
+class ForeignFile(GraphError, ValueError):
+    """A file of another program that holds no graph, or one that cannot be."""
+
+
 class UnknownGraph(GraphError, LookupError):
     """The store holds no graph under that name, or more than one."""
 
 
 class UnknownStore(GraphError, NotADirectoryError):
     """The store's path leads to a file, or to a folder that may not be read."""
+
+
+class BadQuery(GraphError, ValueError):
+    """A question in SQL that cannot be answered: it does not fit the tables, would change them, or takes too much."""
 
 
 class CannotWrite(GraphError, OSError):

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
+from graphs.addresses import Place
 from graphs.assays import Assay
 from graphs.errors import ForeignFolder
 from graphs.reading import read
@@ -131,7 +131,7 @@ class Sheet:
     assay: Assay | None
 
 
-def read_sheet(folder: Path) -> Sheet:
+def read_sheet(folder: Place) -> Sheet:
     """Everything on record in a graph's folder.
 
     Raises:
@@ -189,11 +189,29 @@ def _check(record: Record) -> None:
 
 
 def _read_assay(plain: Any, record: Record) -> Assay:
+    """The assay, its rows and lengths held to the graph that it is of."""
     assay = Assay.from_json(plain)
-    for number, ablation in enumerate(assay.ablations):
-        if not 0 <= ablation.node < record["nodes"]:
+    nodes, edges = record["nodes"], record["edges"]
+    rows = [
+        (f"{name}[{number}].node", [each.node])
+        for name in ("ablations", "doses")
+        for number, each in enumerate(getattr(assay, name))
+    ]
+    rows += [(f"contributions[{number}].node", each.node) for number, each in enumerate(assay.contributions)]
+    for name in ("edges", "between"):
+        for number, each in enumerate(getattr(assay, name)):
+            for end in ("source", "target"):
+                found = getattr(each, end)
+                rows.append((f"{name}[{number}].{end}", [max(found, 0)] if name == "edges" else found))
+    for place, found in rows:
+        outside = [row for row in found if not 0 <= row < nodes]
+        if outside:
+            raise ForeignFolder(f"assay.{place} should be a row of {nodes} nodes, found {outside[0]}.")
+    for number, each in enumerate(assay.prunings):
+        if not each.untested and (len(each.node), len(each.edge)) != (nodes, edges):
             raise ForeignFolder(
-                f"assay.ablations[{number}].node should be a row of {record['nodes']} nodes, found {ablation.node}."
+                f"assay.prunings[{number}] should say something of {nodes} nodes and {edges} edges, "
+                f"found {len(each.node)} and {len(each.edge)}."
             )
     return assay
 
@@ -207,7 +225,7 @@ def seal(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """A file's JSON.
 
     Raises:

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
+from graphs import catalog
+from graphs.addresses import Place, place_of
 from graphs.assays import Assay
-from graphs.catalog import recall, remember, stamp
-from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph, UnknownStore
-from graphs.records import (
-    ADVICE,
-    ASSAY,
-    FORMAT,
-    RECORD,
-    TABLES,
-    VERSION,
-    File,
-    Record,
-    read_sheet,
-    seal,
-    strict,
-    to_json,
+from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
+from graphs.folders import LINE, content_of, line_of, prompt_of, read_graph, read_line, targets_of
+from graphs.records import ADVICE, ASSAY, FORMAT, RECORD, TABLES, VERSION, read_sheet, seal, strict, to_json
+from graphs.shelves import (
+    desk,
+    holds,
+    ids_in,
+    kept_tables,
+    land_file,
+    land_graph,
+    looks,
+    stamp_of,
+    stamps_in,
+    write_bytes,
 )
-from graphs.staging import ATTACHING, SAVING, is_staged, land, recover, staging
+from graphs.staging import ATTACHING, SAVING, recover
+from graphs.tables import edge_table, node_table, sync, write_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 TURNS = 20  # how often a graph is read again that another process replaced meanwhile
 MANY = 100  # so many graphs are worth remembering: fewer are read at once
-LOOKS = 5  # how often a store is looked through while others save there
+LONG = 500_000  # bytes of lines after which they are put into the catalog itself
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Entry:
     """
 
     id: str
-    folder: Path
+    folder: Place
     prompt: str = ""
     saved: str = ""
     nodes: int = 0
@@ -72,17 +69,22 @@ class Entry:
 class Store:
     """A folder of graphs, each in a folder of its own: nodes.parquet, edges.parquet, graph.json, and what is attached.
 
-    Methods take a graph's id, or the beginning of one where only one begins so. A `pathlib.Path` is taken for the
-    folder of a graph, wherever it lies; a string never is, so an id from elsewhere cannot point out of the store.
+    Methods take a graph's id, or the beginning of one where only one begins so. A `pathlib.Path` or `Address` is taken
+    for the folder of a graph, wherever it lies; a string never is, so an id from elsewhere cannot point out of the
+    store.
 
     Several processes may use one store. Of two that save the same graph, whichever is done last stays, and who reads
     meanwhile sees the one or the other, whole.
 
-    folder: made when the first graph is saved.
+    folder: on this machine, or an address that fsspec knows: `s3://bucket/circuits`. Made when the first graph is
+        saved.
+
+    Raises:
+        UnknownStore: nothing here knows such addresses.
     """
 
-    def __init__(self, folder: str | Path = "circuits-store"):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Place = "circuits-store"):
+        self.folder = place_of(folder)
 
     def __repr__(self) -> str:
         return f"Store({str(self.folder)!r})"
@@ -94,7 +96,8 @@ class Store:
         id, and takes the place of the one that was there with all that was attached to it.
 
         Everything is written into a folder beside the final one and renamed at the end: an interrupted save leaves
-        nothing behind, and what a killed one leaves is put right when the store is used next.
+        nothing behind, and what a killed one leaves is put right when the store is used next. At an address the record
+        is sent last, and what it is not with is no graph.
 
         Raises:
             CannotWrite: no permission, no space, or the store's folder is none.
@@ -114,34 +117,37 @@ class Store:
             "token_ids": list(graph.token_ids),
             "nodes": len(graph.nodes),
             "edges": len(graph.source),
-            "targets": _targets(graph),
+            "targets": targets_of(graph),
             "provenance": graph.provenance,
             "kept": graph.kept,
             "scores": scores(graph).to_json(),
             "assay": assay.to_json() if assay else None,
             "content": content,
         }
-        final = self.folder / id
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            recover(self.folder)
-            with staging(self.folder, SAVING) as place:
+            if isinstance(self.folder, Path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                recover(self.folder)
+            with desk(self.folder, SAVING) as place:
                 new = place / "new"
                 new.mkdir()
-                tables = dict(zip(TABLES, (_node_table(graph), _edge_table(graph)), strict=True))
-                record["files"] = {table: _write_table(new / table, tables[table]) for table in TABLES}
-                _write_bytes(new / RECORD, to_json({**record, "seal": seal(strict(record))}))
-                _sync_folder(new)
-                land(new, final)
-                _sync_folder(self.folder)
+                files = kept_tables(self.folder / id, content)
+                if files is None:
+                    tables = dict(zip(TABLES, (node_table(graph), edge_table(graph)), strict=True))
+                    files = {table: write_table(new / table, tables[table]) for table in TABLES}
+                record = strict({**record, "files": files})
+                write_bytes(new / RECORD, to_json({**record, "seal": seal(record)}))
+                mark = stamp_of(new)  # renaming a folder changes none of its files
+                land_graph(new, self.folder / id)
         except OSError as error:
             raise CannotWrite(
                 f"the graph could not be stored in {self.folder}: {error.strerror or error}. "
                 "Choose another folder with --store, or free some space."
             ) from error
+        self._note(id, mark, line_of(record, assay))
         return id
 
-    def find(self, graph: str | Path) -> Path:
+    def find(self, graph: str | Place) -> Place:
         """The folder of a graph.
 
         graph: an id, the beginning of one, or the path of a graph's folder.
@@ -150,12 +156,14 @@ class Store:
             UnknownGraph: there is none of that name, or more than one begins so.
             UnknownStore: the store is a file, or may not be read.
         """
-        if isinstance(graph, Path):
+        if not isinstance(graph, str):
             record = graph / RECORD
-            if not record.is_file() and not any(record.is_file() for _ in _looks(graph.parent)):
+            if not record.is_file() and not any(record.is_file() for _ in looks(graph.parent)):
                 raise UnknownGraph(f"{graph} is no graph's folder: there is no {RECORD} in it.")
             return graph
-        known = self._ids()
+        if holds(self.folder, graph):
+            return self.folder / graph
+        known = ids_in(self.folder)
         if graph in known:
             return self.folder / graph
         found = [id for id in known if graph and id.startswith(graph)]
@@ -168,27 +176,27 @@ class Store:
         some = ", ".join(known[:5]) + (", …" if len(known) > 5 else "")
         raise UnknownGraph(f"no graph in {self.folder} begins with {graph!r}. There are: {some}")
 
-    def load(self, graph: str | Path) -> AttributionGraph:
+    def load(self, graph: str | Place) -> AttributionGraph:
         """The graph as it was saved, to the last bit.
 
         Raises:
             UnknownGraph: see `find`.
             ForeignFolder: a file is missing or damaged, does not belong to the others, or is of a later version.
         """
-        return self._read(graph, _read_graph)
+        return self._read(graph, read_graph)
 
-    def record(self, graph: str | Path) -> dict[str, Any]:
+    def record(self, graph: str | Place) -> dict[str, Any]:
         """What graph.json says: prompt, tokens, provenance, kept, scores; see `save`. And the assay that is current.
 
         Raises as `load` does.
         """
         return strict(self._read(graph, read_sheet).plain)
 
-    def assay(self, graph: str | Path) -> Assay | None:
+    def assay(self, graph: str | Place) -> Assay | None:
         """The assay of a graph: the one attached later as assay.json, else the one it was saved with, else none."""
         return self._read(graph, read_sheet).assay
 
-    def keep_assay(self, graph: str | Path, assay: Assay) -> Path:
+    def keep_assay(self, graph: str | Place, assay: Assay) -> Place:
         """Put a later assay beside a graph, as assay.json; from now on it is the graph's assay. Raises as `attach`."""
         return self.attach(graph, ASSAY, to_json(assay.to_json()))
 
@@ -200,26 +208,63 @@ class Store:
         Raises:
             UnknownStore: the store is a file, or may not be read.
         """
-        columns = [field.name for field in fields(Entry) if field.name not in ("id", "folder", "problem")]
-        known = recall(self.folder, columns)
-        entries, marks, anew = [], {}, 0
-        for id in self._ids():
-            folder = self.folder / id
-            marks[id] = stamp(folder, (RECORD, ASSAY, *TABLES))
-            mark, said = known.get(id, (None, []))
-            if mark == marks[id]:
-                values: list[Any] = [tuple(each) if isinstance(each, list) else each for each in said]
-                entries.append(Entry(id, folder, *values))
-                continue
-            anew += 1
-            with suppress(UnknownGraph):  # removed meanwhile
-                entries.append(self._entry(id, folder))
-        if anew >= MANY:
-            rows = {e.id: (marks[e.id], [getattr(e, name) for name in columns]) for e in entries if not e.problem}
-            remember(self.folder, columns, rows)
+        lines, problems = self.lines()
+        entries = [
+            Entry(
+                id,
+                self.folder / id,
+                **{name: line[name] for name in ("prompt", "saved", "nodes", "edges", "model", "transcoders")},
+                targets=tuple(line["targets"]),
+                verdicts=tuple(verdict for _, verdict, *_ in line["verdicts"]),
+            )
+            for id, line in lines.items()
+        ]
+        entries += [Entry(id, self.folder / id, problem=problem) for id, problem in problems.items()]
         return sorted(entries, key=lambda entry: entry.saved, reverse=True)
 
-    def attach(self, graph: str | Path, name: str, content: bytes | Callable[[Path], Any]) -> Path:
+    def lines(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """id -> what LINE names (see `folders.read_line`); and id -> what is wrong, of graphs that cannot be read.
+
+        Raises as `list` does.
+        """
+        known, since = catalog.recall(self.folder, LINE)
+        lines, problems, anew = {}, {}, 0
+        marks = stamps_in(self.folder)
+        for id, mark in marks.items():
+            remembered, said = known.get(id, (None, []))
+            if remembered == mark:
+                lines[id] = dict(zip(LINE, said, strict=True))
+                continue
+            anew += 1
+            folder = self.folder / id
+            try:
+                lines[id] = self._read(folder, read_line)
+            except UnknownGraph:
+                if not any(holds(self.folder, id) for _ in looks(self.folder)):
+                    continue  # removed meanwhile
+                problems[id] = f"{folder / RECORD} is missing. {ADVICE}"
+            except ForeignFolder as error:
+                problems[id] = str(error)
+        if anew >= MANY or since >= LONG:
+            rows = {id: (marks[id], list(line.values())) for id, line in lines.items()}
+            catalog.remember(self.folder, LINE, rows, since)
+        return lines, problems
+
+    def query(self, sql: str, *, memory: float = 2e9) -> pyarrow.Table:
+        """What SQL says of all graphs at once, with DuckDB: see `graphs.query` for the tables there are.
+
+        memory: bytes that it may take.
+
+        Raises:
+            BadQuery: it is no single question, does not fit the tables, or needs more memory.
+            UnknownStore: see `list`.
+        """
+        from graphs.query import opened
+
+        with opened(self, memory=memory) as base:
+            return base.ask(sql)
+
+    def attach(self, graph: str | Place, name: str, content: bytes | Callable[[Path], Any]) -> Place:
         """Put a file beside a graph: a picture, a page, an assay. Whole or absent; replaces one of that name.
 
         name: a plain file name, not one of the graph's own.
@@ -232,66 +277,46 @@ class Store:
         folder = self.find(graph)
         if not name or Path(name).name != name or name.startswith(".") or name in (RECORD, *TABLES) or "\\" in name:
             raise CannotWrite(f"a file beside a graph needs a plain name of its own, found {name!r}.")
-        # Beside the graph's folder, not in it: another process may put a new one in its place while we write.
-        beside = folder.resolve().parent
-        home = beside if os.access(beside, os.W_OK | os.X_OK) else folder
+        home = folder
+        if isinstance(folder, Path):
+            # Beside the graph's folder, not in it: another process may put a new one in its place while we write.
+            beside = folder.resolve().parent
+            home = beside if os.access(beside, os.W_OK | os.X_OK) else folder
         try:
-            recover(folder)
-            with staging(home, ATTACHING) as place:
+            if isinstance(folder, Path):
+                recover(folder)
+            with desk(home, ATTACHING) as place:
                 unfinished = place / name
                 if callable(content):
                     content(unfinished)
-                    _sync_file(unfinished)
+                    sync(unfinished)
                 else:
-                    _write_bytes(unfinished, content)
-                self._read(folder, lambda folder: os.replace(unfinished, folder / name))
+                    write_bytes(unfinished, content)
+                self._read(folder, lambda folder: land_file(unfinished, folder / name))
         except CannotWrite:
             raise
         except OSError as error:
             raise CannotWrite(f"{folder / name} could not be written: {error.strerror or error}.") from error
         return folder / name
 
-    def _read(self, graph: str | Path, read: Callable[[Path], Found]) -> Found:
+    def _read(self, graph: str | Place, read: Callable[[Place], Found]) -> Found:
         """What `read` makes of a graph's folder; once more when another process replaced the folder meanwhile."""
         for _ in range(TURNS):
             folder = self.find(graph)
-            before = _identity(folder)
+            before = stamp_of(folder)
             try:
                 return read(folder)
             except (ForeignFolder, FileNotFoundError):
-                if before is not None and before == _identity(folder):
+                if any(before) and before == stamp_of(folder):
                     raise
         return read(folder)
 
-    def _entry(self, id: str, folder: Path) -> Entry:
-        try:
-            return self._read(folder, _read_entry)
-        except UnknownGraph:
-            if not folder.exists():
-                raise
-            return Entry(id=id, folder=folder, problem=f"{folder / RECORD} is missing. {ADVICE}")
-        except ForeignFolder as error:
-            return Entry(id=id, folder=folder, problem=str(error))
-
-    def _ids(self) -> list[str]:
-        """The graphs' folder names, in order. Names that begin with a dot are saves under way."""
-        found: set[str] = set()
-        for names in _looks(self.folder):
-            found |= {name for name in names if not name.startswith(".") and _is_graph(f"{self.folder}/{name}")}
-        return sorted(found)
-
-
-def prompt_of(graph: AttributionGraph) -> str:
-    """The prompt as text: as it was given, where the provenance says so, else its tokens without the special ones.
-
-    A prompt of special tokens only is told by them.
-    """
-    given = graph.provenance.get("prompt")
-    if isinstance(given, str):
-        return given
-    words = [token for token in graph.tokens if not re.fullmatch(r"\s*<[^<>\s]+>\s*", token)] or graph.tokens
-    spaced = any(token[:1].isspace() for token in words)
-    return ("" if spaced else " ").join(words).strip()
+    def _note(self, id: str, mark: catalog.Stamp, line: dict[str, Any]) -> None:
+        """Let a listing know of a graph that was just saved, where there are many."""
+        if not isinstance(self.folder, Path) or len(os.listdir(self.folder)) < MANY:
+            return
+        if catalog.add(self.folder, LINE, id, mark, list(line.values())) >= LONG:
+            self.lines()
 
 
 def _slug(text: str) -> str:
@@ -299,183 +324,3 @@ def _slug(text: str) -> str:
     text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", text).strip("-")
     return words if len(words) <= 60 else words[:61].rpartition("-")[0] or words[:60]
-
-
-def content_of(graph: AttributionGraph) -> str:
-    """A hash of everything that makes the graph this graph; not of how or when it was made."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps([graph.tokens, graph.token_ids, graph.nodes.label.tolist()]).encode())
-    columns = [getattr(graph.nodes, field.name) for field in fields(graph.nodes) if field.name != "label"]
-    for column in (*columns, graph.source, graph.target, graph.weight, graph.goal):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()
-
-
-def _targets(graph: AttributionGraph) -> list[str]:
-    """The labels of what the graph explains, foremost first."""
-    rows = graph.nodes.where("logit")
-    return [str(graph.nodes.label[row]) for row in rows[np.argsort(-graph.goal[rows], kind="stable")]]
-
-
-def _is_graph(folder: str) -> bool:
-    """Whether a folder is a graph's, a damaged one's too."""
-    return any(os.path.exists(f"{folder}/{file}") for file in (RECORD, *TABLES))
-
-
-def _looks(folder: Path) -> Iterator[list[str]]:
-    """The names in a store, again and again while somebody saves there: a graph being replaced is away for a moment."""
-    for _ in range(LOOKS):
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            names = []
-        except OSError as error:
-            raise UnknownStore(
-                f"{folder} is no store: {error.strerror}. It should be a folder of graphs: name one with --store."
-            ) from error
-        yield names
-        if not any(is_staged(name) for name in names):
-            return
-        recover(folder)
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another that takes its place; None when there is none."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_ctime_ns
-
-
-def _read_entry(folder: Path) -> Entry:
-    sheet = read_sheet(folder)
-    for table in TABLES:
-        _check_size(folder / table, sheet.record["files"][table])
-    record, made = sheet.record, sheet.record["provenance"]
-    return Entry(
-        id=folder.name,
-        folder=folder,
-        prompt=record["prompt"],
-        saved=record["saved"],
-        nodes=record["nodes"],
-        edges=record["edges"],
-        model=made.get("model", ""),
-        transcoders=made.get("transcoders", ""),
-        targets=tuple(record.get("targets", ())),
-        verdicts=tuple(each.verdict for each in sheet.assay.verdicts) if sheet.assay else (),
-    )
-
-
-def _read_graph(folder: Path) -> AttributionGraph:
-    from graphs.graph import AttributionGraph
-    from graphs.nodes import Nodes
-
-    record = read_sheet(folder).record
-    nodes, edges = (_read_table(folder / table, record["files"][table]) for table in TABLES)
-    try:
-        graph = AttributionGraph(
-            nodes=Nodes(**{field.name: nodes[field.name] for field in fields(Nodes)}),
-            source=edges["source"],
-            target=edges["target"],
-            weight=edges["weight"],
-            goal=nodes["goal"],
-            token_ids=tuple(record["token_ids"]),
-            tokens=tuple(record["tokens"]),
-            provenance=record["provenance"],
-            kept=record["kept"],
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ForeignFolder(f"{folder / RECORD} and the tables beside it do not fit: {error} {ADVICE}") from error
-    _check_belongs(graph, record, folder / RECORD)
-    return graph
-
-
-def _check_belongs(graph: AttributionGraph, record: Record, path: Path) -> None:
-    """What is said of the graph in its record must be what is in its tables."""
-    against = record["provenance"].get("against")
-    pairs = {
-        "tokens, token_ids or content": (record["content"], content_of(graph)),
-        "prompt": (record["prompt"], prompt_of(graph)),
-        "nodes": (record["nodes"], len(graph.nodes)),
-        "edges": (record["edges"], len(graph.source)),
-        "targets": (record.get("targets", _targets(graph)), _targets(graph)),
-        "provenance.against": (None if against is None else len(against) >= len(graph.nodes.where("logit")), True),
-    }
-    wrong = [name for name, (said, is_so) in pairs.items() if said is not None and said != is_so]
-    if wrong:
-        raise ForeignFolder(
-            f"{path} does not belong to the tables beside it: {'; '.join(wrong)} changed after it was written. {ADVICE}"
-        )
-
-
-def _node_table(graph: AttributionGraph) -> pyarrow.Table:
-    import pyarrow
-
-    columns = {field.name: getattr(graph.nodes, field.name) for field in fields(graph.nodes)}
-    texts = {name: pyarrow.array([str(each) for each in columns[name]]) for name in ("kind", "label")}
-    return pyarrow.table({**columns, **texts, "goal": graph.goal})
-
-
-def _edge_table(graph: AttributionGraph) -> pyarrow.Table:
-    import pyarrow
-
-    return pyarrow.table({"source": graph.source, "target": graph.target, "weight": graph.weight})
-
-
-def _write_table(path: Path, table: pyarrow.Table) -> File:
-    """Write a table; returns what `_read_table` checks it against."""
-    from pyarrow import parquet
-
-    parquet.write_table(table, path, compression="zstd")
-    _sync_file(path)
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _read_table(path: Path, stated: File) -> dict[str, np.ndarray]:
-    from pyarrow import ArrowException, parquet
-
-    _check_size(path, stated)
-    try:
-        if _sha256(path) != stated["sha256"]:
-            raise ForeignFolder(f"{path} is damaged: its checksum is not the one in {RECORD}. {ADVICE}")
-        table = parquet.read_table(path, memory_map=False)
-        return {column: table[column].to_numpy() for column in table.column_names}
-    except (OSError, ArrowException) as error:
-        raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
-
-
-def _check_size(path: Path, stated: File) -> None:
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise ForeignFolder(f"{path} is missing. {ADVICE}") from error
-    except OSError as error:
-        raise ForeignFolder(f"{path} cannot be read: {error.strerror}. {ADVICE}") from error
-    if size != stated["bytes"]:
-        raise ForeignFolder(f"{path} is damaged: it has {size:,} bytes, {RECORD} says {stated['bytes']:,}. {ADVICE}")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    _sync_file(path)
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on disk only when its folder is."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

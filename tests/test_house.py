@@ -17,7 +17,8 @@ DOORS = {
     "huggingface_hub": {"circuits/hub/fetching.py", "circuits/hub/cached.py"},
     "graphviz": {"graphs/export/picture.py"},
     "networkx": {"graphs/export/network.py"},
-    "pyarrow": {"graphs/store.py"},
+    "pyarrow": {"graphs/tables.py", "graphs/index.py"},
+    "fsspec": {"graphs/addresses.py"},
     "duckdb": {"graphs/query.py"},
 }
 ROOMS = ("circuits/attribution", "circuits/formats", "circuits/commands", "graphs/export")
@@ -32,7 +33,10 @@ SHARED = (
     "graphs.export.plots",
     "graphs.export.scene",
 )
-HEAVY = ("torch", "huggingface_hub", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz")
+HEAVY = (
+    *("torch", "huggingface_hub", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz"),
+    *("duckdb", "fsspec"),
+)
 FILES = sorted(path for package in BELOW for path in (ROOT / package).rglob("*.py"))
 
 

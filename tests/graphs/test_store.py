@@ -224,7 +224,7 @@ def test_a_listing_names_what_is_there_and_what_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError(28, "No space left on device")])
-@pytest.mark.parametrize("step", ["_write_table", "_write_bytes", "land"])
+@pytest.mark.parametrize("step", ["write_table", "write_bytes", "land_graph"])
 def test_a_save_that_is_cut_short_leaves_what_was_there(tmp_path, monkeypatch, trouble, step):
     store = Store(tmp_path)
     id = store.save(small())

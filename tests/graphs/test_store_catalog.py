@@ -22,8 +22,9 @@ def small(prompt):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """A store of three, which is many here, listed once."""
+    """A store of three, which is many here, gone through once."""
     monkeypatch.setattr(module, "MANY", 3)
+    monkeypatch.setattr(module, "LONG", 1)
     found = Store(tmp_path)
     for prompt in ("one", "two", "three"):
         found.save(small(prompt))
@@ -33,8 +34,8 @@ def store(tmp_path, monkeypatch):
 
 def count_readings(monkeypatch):
     read = []
-    really = module.read_sheet
-    monkeypatch.setattr(module, "read_sheet", lambda folder: read.append(folder.name) or really(folder))
+    really = module.read_line
+    monkeypatch.setattr(module, "read_line", lambda folder: read.append(folder.name) or really(folder))
     return read
 
 
@@ -83,7 +84,7 @@ def test_a_damaged_catalog_is_none(store, damage):
     path.write_bytes(whole.replace(b'"toy"', b'"joy"') if damage is None else damage)
 
     assert [entry.model for entry in store.list()] == ["toy"] * 3
-    assert json.loads(path.read_bytes().partition(b"\n")[2])["rows"]  # and it is written anew
+    assert len(json.loads(path.read_bytes().partition(b"\n")[2])) == 3  # and it is written anew
 
 
 def test_where_nothing_may_be_written_nothing_is_remembered(store, monkeypatch):

@@ -1,0 +1,122 @@
+"""Folders that are not on this machine: any address that fsspec knows, with what the store needs of `pathlib.Path`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphs.errors import UnknownStore
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+HERE = ("file://", "local://")
+MARKS = ("ino", "ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+class Address:
+    """`s3://bucket/circuits`, `memory://store`, … and what lies there.
+
+    A file is written in one piece: whoever reads meanwhile sees the one before, or the new one. Object stores do so.
+
+    url: as a person gives it; its options, such as credentials, come from where fsspec looks for them.
+
+    Raises:
+        UnknownStore: no protocol of that name, or a package that it needs is not installed.
+    """
+
+    def __init__(self, url: str, disk: AbstractFileSystem | None = None):
+        self.url = url.rstrip("/")
+        if disk is not None:
+            self.disk, self.path = disk, str(disk._strip_protocol(self.url))
+            return
+        from fsspec.core import url_to_fs
+
+        try:
+            self.disk, path = url_to_fs(self.url, use_listings_cache=False)  # others write there too
+            self.path = str(path)
+        except (ImportError, ValueError) as error:
+            raise UnknownStore(
+                f"{url} cannot be opened: {error}. A folder is wanted, or an address whose fsspec package is installed."
+            ) from error
+
+    def __repr__(self) -> str:
+        return self.url
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __truediv__(self, name: str) -> Address:
+        return Address(f"{self.url}/{name}", self.disk)
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Address:
+        return Address(self.url.rpartition("/")[0], self.disk)
+
+    def exists(self) -> bool:
+        return self.disk.exists(self.path)
+
+    def is_file(self) -> bool:
+        return self.disk.isfile(self.path)
+
+    def open(self, mode: str = "rb") -> Any:
+        return self.disk.open(self.path, mode)
+
+    def read_bytes(self) -> bytes:
+        content = self.disk.cat_file(self.path)
+        assert isinstance(content, bytes)
+        return content
+
+    def write_bytes(self, content: bytes) -> None:
+        self.disk.pipe_file(self.path, content)
+
+    def put(self, file: Path) -> None:
+        """Write what a local file holds."""
+        self.disk.put_file(str(file), self.path)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            self.disk.rm_file(self.path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def sizes(self) -> dict[str, list[int | str]]:
+        """Everything in this folder and in those in it: `name` or `folder/name` -> its size, and what else changes
+        with it."""
+        try:
+            found: Any = self.disk.find(self.path, maxdepth=2, detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self.path.rstrip("/")) + 1
+        return {path[start:]: _state(info) for path, info in found.items()}
+
+    def state(self) -> list[int | str] | None:
+        """The size of a file, and what else changes with it; None where there is none."""
+        try:
+            return _state(self.disk.info(self.path))
+        except FileNotFoundError:
+            return None
+
+
+def _state(info: dict[str, Any]) -> list[int | str]:
+    return [int(info.get("size") or 0), *(str(info[mark]) for mark in MARKS if mark in info)]
+
+
+Place = Path | Address
+
+
+def place_of(folder: str | Place) -> Place:
+    """A folder on this machine or an address, as its text says."""
+    if not isinstance(folder, str):
+        return folder
+    for start in HERE:
+        folder = folder.removeprefix(start)
+    return Address(folder) if "://" in folder else Path(folder)

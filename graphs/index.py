@@ -1,0 +1,170 @@
+"""Every node of a store sorted by the unit it is, so that one unit is found without opening every graph.
+
+It lies in the store, under INDEX: Parquet files of some graphs' nodes each, never changed once they are written. Each
+says which graphs it holds, by a checksum of the tables they came from, so a file is right for as long as those are the
+same. What is missing is read from the graphs; the folder can be removed at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from graphs.addresses import Address, Place
+from graphs.errors import ForeignFolder
+from graphs.shelves import desk, land_file
+from graphs.staging import SAVING
+
+if TYPE_CHECKING:
+    import pyarrow
+
+INDEX = ".index"
+KEY = b"circuit-assay graphs"  # of the metadata under which a file says what it holds
+ORDER = ("layer", "feature", "kind", "graph", "node")
+MOST = 2000  # graphs in one file: so many are sorted in memory
+ROWS = 50_000  # in a row group: a look-up reads one or two of them
+
+IN_USE = 600.0  # seconds since the index last changed for which a question may be at a file that it had before
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the index. holds: graph -> mark of what it was made of. counts: those of it that are so still."""
+
+    path: Place
+    holds: Mapping[str, str]
+    counts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The nodes of a store. loose: what could not be written down, because the disk is full or not ours.
+
+    problems: graph -> what is wrong with its nodes; they are in no part.
+    """
+
+    parts: tuple[Part, ...]
+    loose: pyarrow.Table | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def refresh(folder: Place, wanted: Mapping[str, str], read: Callable[[str], pyarrow.Table]) -> Index:
+    """The index of a store as it is now.
+
+    folder: the store. wanted: graph -> mark, which changes when its nodes do. read: a graph's nodes as a table; called
+    for those that are not in the index yet.
+    """
+    import pyarrow
+
+    parts = _parts_in(folder, wanted)
+    found = {id for part in parts for id in part.counts}
+    missing = [id for id in wanted if id not in found]
+    kept = [part for part in parts if 2 * len(part.counts) >= len(part.holds)]
+    worn = [part for part in parts if part.counts and part not in kept]
+    if not missing:
+        _remove([part for part in parts if not part.counts])
+    loose, problems = [], {}
+    while missing or worn:
+        marks, tables, missing, rest = {}, [], missing[:MOST], missing[MOST:]
+        for id in missing:
+            try:
+                tables.append(_named(id, read(id)))
+                marks[id] = wanted[id]
+            except ForeignFolder as error:
+                problems[id] = str(error)
+        # Files grow by taking in those of their size: there are few, and a graph is seldom written again. Those that
+        # were taken in stay until later, for somebody may be reading them.
+        kept.sort(key=lambda part: len(part.counts))
+        taken, worn, missing = worn, [], rest
+        while kept and len(kept[0].counts) <= min(2 * len(marks), MOST - len(marks)):
+            taken.append(kept.pop(0))
+            marks |= {id: wanted[id] for id in taken[-1].counts}
+        marks |= {id: wanted[id] for part in taken for id in part.counts}
+        tables += [_rows_of(part) for part in taken]
+        if not tables:
+            continue
+        table = pyarrow.concat_tables(tables).sort_by([(column, "ascending") for column in ORDER])
+        try:
+            kept.append(_write(folder, table, marks))
+        except OSError:
+            loose.append(table)
+    return Index(tuple(kept), pyarrow.concat_tables(loose) if loose else None, problems)
+
+
+def _parts_in(folder: Place, wanted: Mapping[str, str]) -> list[Part]:
+    """The files there are. A graph that is in several counts in one only, the one that holds most of what is wanted."""
+    files = []
+    for path in _files_in(folder / INDEX):
+        with suppress(Exception):  # a damaged file is none, and what is gone by now was put into another
+            holds = _holds(path)
+            files.append((path, holds, {id for id, mark in holds.items() if wanted.get(id) == mark}))
+    files.sort(key=lambda file: (-len(file[2]), len(file[1]), str(file[0])))
+    parts, found = [], set()
+    for path, holds, right in files:
+        parts.append(Part(path, holds, frozenset(right - found)))
+        found |= right
+    return parts
+
+
+def _files_in(index: Place) -> list[Place]:
+    try:
+        names = list(index.sizes()) if isinstance(index, Address) else os.listdir(index)
+    except OSError:
+        return []
+    return [index / name for name in names if name.endswith(".parquet")]
+
+
+def _holds(path: Place) -> dict[str, str]:
+    from pyarrow import parquet
+
+    with path.open("rb") as file:
+        return json.loads(parquet.read_schema(file).metadata[KEY])
+
+
+def _named(id: str, nodes: pyarrow.Table) -> pyarrow.Table:
+    """The columns of a graph's nodes, behind the graph's name and their row."""
+    import pyarrow
+
+    names = pyarrow.repeat(pyarrow.scalar(id), len(nodes))
+    rows = pyarrow.array(range(len(nodes)), pyarrow.int64())
+    return nodes.replace_schema_metadata().add_column(0, "node", rows).add_column(0, "graph", names)
+
+
+def _rows_of(part: Part) -> pyarrow.Table:
+    import pyarrow
+    from pyarrow import compute, parquet
+
+    with part.path.open("rb") as file:
+        table = parquet.read_table(file).replace_schema_metadata()
+    if len(part.counts) == len(part.holds):
+        return table
+    still = pyarrow.array(sorted(part.counts), pyarrow.string())
+    return table.filter(compute.call_function("is_in", [table["graph"]], compute.SetLookupOptions(still)))
+
+
+def _write(folder: Place, table: pyarrow.Table, marks: Mapping[str, str]) -> Part:
+    from pyarrow import parquet
+
+    path = folder / INDEX / f"{uuid.uuid4().hex}.parquet"
+    if not isinstance(folder, Address):
+        (folder / INDEX).mkdir(exist_ok=True)
+    with desk(folder, SAVING) as place:
+        unfinished = place / path.name
+        described = table.replace_schema_metadata({KEY: json.dumps(dict(marks))})
+        parquet.write_table(described, unfinished, compression="zstd", row_group_size=ROWS)
+        land_file(unfinished, path)
+    return Part(path, dict(marks), frozenset(marks))
+
+
+def _remove(parts: list[Part]) -> None:
+    """Remove files of which nothing counts any more; on this machine not those that may still be read."""
+    for part in parts:
+        with suppress(OSError):
+            if isinstance(part.path, Address) or time.time() - part.path.parent.stat().st_mtime > IN_USE:
+                part.path.unlink(missing_ok=True)
