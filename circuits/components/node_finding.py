@@ -1,8 +1,9 @@
-"""The front door of circuits of whole nodes: heads, MLPs, their parts or neurons; a kept node keeps its edges."""
+"""The front door of circuits of whole nodes: heads, MLPs, their parts, neurons or features; a kept one stays live."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float
 from circuits.attribution import PART_METHODS
 from circuits.components import verification
 from circuits.components.metrics import Metric
+from circuits.components.node_edges import score_node_edges
 from circuits.components.node_graphs import graph_of_nodes, name_of
 from circuits.components.node_runs import run_nodes
 from circuits.components.pairs import Pairs
@@ -20,6 +22,7 @@ from circuits.components.parts import Parts, parts_of
 from circuits.components.searching import (
     Found,
     Progress,
+    Search,
     begin_search,
     check_choice,
     check_count,
@@ -28,8 +31,10 @@ from circuits.components.searching import (
     provenance_of,
     score_pairs,
 )
+from circuits.components.taking_apart import check_separable, take_apart
 from circuits.errors import BadOption
 from circuits.model import Model
+from circuits.transcoders.base import Dictionary
 
 
 def find_nodes(
@@ -43,6 +48,8 @@ def find_nodes(
     signed: bool = False,
     apart: bool = False,
     neurons: bool = False,
+    transcoders: Dictionary | None = None,
+    max_features: int | None = None,
     positions: bool = False,
     verify: int | None = None,
     batch: int | None = None,
@@ -54,15 +61,21 @@ def find_nodes(
     """The circuit of the tokens and the `nodes` strongest nodes.
 
     method: one of `circuits.attribution.PART_METHODS`. apart: queries, keys and values of heads are nodes too.
-    neurons: those of an MLP are nodes in its place. positions: a node is a part at one position. verify: so many of
+    neurons: those of an MLP are nodes in its place. transcoders: features of a per-layer set are, those that are active
+    on some prompt, and an error for what they miss; the MLP itself stays the model's own. max_features: so many of them
+    at most, those that write most differently on the two prompts; the others count as error. positions: a node is a
+    part at one position. verify: so many of
     the strongest are patched for real, and the circuit is chosen from these by what that gives; what was estimated, and
     how much a node beyond them may do, is in the provenance. options: the method's own, steps of "conductance". The
     others are those of `circuits.components.finding.find`.
+
+    The graph has every edge between the kept nodes, scored as by "eap-ig": see `score_node_edges`.
 
     Raises:
         BadOption: an option makes no sense, the metric is no number, or prompts that are to be compared position by
             position are not equally long.
         UnfaithfulModel: the model has a part that is not known here.
+        UnfitTranscoders: features of the set are parts of no one MLP, see `check_separable`.
     """
     check_choice("method", method, PART_METHODS)
     check_count("nodes", nodes)
@@ -75,9 +88,13 @@ def find_nodes(
     if positions and len(pairs) > 1:
         lengths = ", ".join(str(each.clean.shape[1]) for each in pairs)
         raise BadOption(f"positions are kept apart only where all prompts are equally long; found {lengths} tokens.")
+    _check_features(transcoders, max_features, neurons=neurons, ablation=ablation)
     asked = {"metric": metric, "ablation": ablation, "batch": batch, "memory": memory, "progress": progress}
     search = begin_search(model, pairs, apart=apart, neurons=neurons, **asked)
     parts = parts_of(search.transformer, apart=apart, neurons=neurons)
+    if transcoders is not None:
+        search = _take_apart(search, transcoders, max_features)
+        parts = parts_of(search.transformer, apart=apart, neurons=True, dictionary=transcoders.content_hash)
     score = PART_METHODS[method]
     mean = score_pairs(search, method, score, options, parts, unfinished=unfinished, positions=positions)
     among, verified = None, {}
@@ -89,10 +106,15 @@ def find_nodes(
     chosen = strongest_nodes(mean, nodes, signed=signed, among=among)
     kept = torch.from_numpy(chosen).to(model.device)
     transformer = search.transformer
+    edges = score_pairs(search, "edges", score_node_edges, {}, parts, kept, doing="scoring edges")
     ends = measure(search, lambda embedding, other: run_nodes(transformer, embedding, other, parts, kept))
     level = {"nodes": nodes, "signed": signed, "apart": apart, "neurons": neurons, "positions": positions}
     made = provenance_of(search, method, level | options_of(score, options, ("positions",)), ends) | verified
-    graph = graph_of_nodes(model, transformer, parts, mean, chosen, pairs[0], made)
+    notes = {}
+    if transcoders is not None:
+        notes, made["options"]["max_features"] = transcoders.notes, max_features
+        made |= {"transcoders": transcoders.name, "transcoders_hash": transcoders.content_hash}
+    graph = graph_of_nodes(model, transformer, parts, mean, chosen, edges, pairs[0], made, notes)
     return Found(graph, parts, mean, chosen, *ends)
 
 
@@ -111,6 +133,29 @@ def strongest_nodes(
     chosen.flat[order] = True
     chosen[0] = True
     return chosen
+
+
+def _check_features(transcoders: Dictionary | None, max_features: int | None, *, neurons: bool, ablation: str) -> None:
+    """Raises BadOption or UnfitTranscoders where features cannot be nodes."""
+    if max_features is not None:
+        check_count("max_features", max_features)
+        if transcoders is None:
+            raise BadOption("max_features says how many features may be nodes: give the transcoders whose they are.")
+    if transcoders is None:
+        return
+    check_separable(transcoders)
+    if neurons:
+        raise BadOption(f"neurons and features are asked: {transcoders.name}+neurons has both, each in its own layers.")
+    if ablation != "resample":
+        raise BadOption(
+            f"features are ablated by resample, to what they are on the corrupted prompt; not by {ablation}."
+        )
+
+
+def _take_apart(search: Search, transcoders: Dictionary, max_features: int | None) -> Search:
+    """The same search in a transformer whose MLPs have features."""
+    opened = take_apart(search.transformer, transcoders, search.batches(), max_features)
+    return replace(search, transformer=opened)
 
 
 def _told(

@@ -1,75 +1,88 @@
-"""A circuit of heads, MLPs or neurons as an attribution graph: every kept node keeps its edges to the other kept ones.
+"""A circuit of heads, MLPs, neurons or features as an attribution graph: the kept nodes, and every edge between them.
 
-A node here is a part, or a part at a position; the queries, keys and values of a head are drawn as the head. The score
-of a node is shared evenly among the edges that leave it: what each single one carries, scores of edges would say.
+A node is a part, or a part at a position; the queries, keys and values of a head are drawn as the head, and what they
+read of one node is one edge. What features miss of an MLP is where the account ends: nothing is drawn into an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
+from circuits.components.kept_nodes import Node, nodes_of, readers_of
 from circuits.components.pairs import Pairs
-from circuits.components.parts import READS, Parts
+from circuits.components.parts import OF_HEADS, READS, UNITS, Parts, column_of
 from circuits.components.transformer import Transformer
 from circuits.model import Model
 from graphs.graph import AttributionGraph
 from graphs.nodes import Nodes
 from graphs.paths import influence
 
-KIND = {"input": "token", "mixed": "head", "mlp": "mlp", "neurons": "neuron"}
+KIND = {
+    "input": "token",
+    "mixed": "head",
+    "mlp": "mlp",
+    "neurons": "neuron",
+    "features": "feature",
+    "errors": "error",
+}
+TOLD = 500  # edges told by name, the strongest
 
 
 def graph_of_nodes(
     model: Model,
     transformer: Transformer,
     parts: Parts,
-    scores: Float[np.ndarray, "node *position"],
-    kept: Bool[np.ndarray, "node *position"],
+    scores: Float[np.ndarray, "part *position"],
+    kept: Bool[np.ndarray, "part *position"],
+    edges: Float[np.ndarray, "writer reader"],
     pairs: Pairs,
     provenance: Mapping[str, Any],
+    notes: Mapping[str, Mapping[str, Any]],
 ) -> AttributionGraph:
-    """The kept nodes that lie on a path from the tokens to the logits, drawn for the first pair's clean prompt.
+    """The kept nodes that lie on a path from the tokens, or an error, to the logits, drawn for the first clean prompt.
 
-    `provenance["circuit"]` has the score of each kept part by name, "a3.h1" or "a3.h1<q>", with "@4" where it is one
-    position's.
+    edges: see `score_node_edges`; those that are zero are not drawn. notes: on features, see `Dictionary`.
+    `provenance["circuit"]` has the score of each kept part by name, "a3.h1", "m2.f17" or "a3.h1<q>", with "@4" where it
+    is one position's; `provenance["edges"]` those of the strongest edges, "m2.f17->a3.h1<k>".
     """
-    by_position = scores.ndim == 2
-    place = [(name, layer, own) for name, layer, count in parts.columns for own in range(count)]
-    kept_rows = [tuple(row) for row in np.argwhere(kept).tolist()]
-    rows = [row for row in kept_rows if place[row[0]][0] not in READS]
-    name, layer, own = (np.array([place[row[0]][at] for row in rows]) for at in range(3))
-    position = np.array([row[1] if by_position else -1 for row in rows])
-    answer = int(pairs.position[0])
-    can = _edges(transformer, name, layer, position, answer)
+    chosen = torch.from_numpy(kept)
+    nodes = nodes_of(parts, chosen)
+    readers = readers_of(nodes)
+    weights = np.zeros((len(nodes) + 1, len(nodes) + 1))
+    weights[:-1] = edges @ np.eye(len(weights))[[reader.node for reader in readers]]
+    can = _edges(transformer, nodes, int(pairs.position[0]))
     if parts.apart:
-        can &= _fed(parts, kept, name, layer, own, position, by_position)
-    alive = _on_a_path(can, name == "input")
-    source, target = np.nonzero(can & alive[:, None] & alive)
+        can &= _fed(parts, kept, nodes)
+    ends = np.array([node.column[0] == "errors" for node in nodes] + [False])
+    can[:, ends] = False
+    alive = _on_a_path(can, np.array([node.column[0] in ("input", "errors") for node in nodes]))
+    can &= alive[:, None] & alive
+    source, target = np.nonzero(can & (weights != 0))
     rank = np.full(len(alive), -1)
     rank[alive] = np.arange(int(alive.sum()))
-    score = np.array([*(float(scores[row]) for row in rows), 0.0])
-    weight = score[source] / np.bincount(source, minlength=len(alive))[source]
-    nodes = _nodes(model, parts, pairs, rows, name, layer, own, position, by_position)
+    weight = weights[source, target]
     coming_in = np.bincount(target, weight, minlength=len(alive))
     gross = np.bincount(target, np.abs(weight), minlength=len(alive))
-    value = np.where(np.append(name == "input", False), np.nan, coming_in)
-    names = [name_of(parts, row) for row in kept_rows]
+    sources = ends | np.array([node.column[0] == "input" for node in nodes] + [False])
+    table = _nodes(model, transformer, parts, pairs, nodes, notes)
     graph = AttributionGraph(
-        nodes=nodes.with_columns(value=value, gross=gross).take(np.flatnonzero(alive)),
+        nodes=table.with_columns(value=np.where(sources, np.nan, coming_in), gross=gross).take(np.flatnonzero(alive)),
         source=rank[source],
         target=rank[target],
         weight=weight,
-        goal=(np.arange(len(alive)) == len(rows))[alive].astype(np.float64),
+        goal=(np.arange(len(alive)) == len(nodes))[alive].astype(np.float64),
         token_ids=tuple(pairs.clean[0].tolist()),
         tokens=tuple(model.texts(pairs.clean[0].tolist())),
         provenance={
             **provenance,
             "against": [int(pairs.wrong[0])],
-            "circuit": {each: float(scores[row]) for each, row in zip(names, kept_rows, strict=True)},
+            "circuit": {name_of(parts, row): float(scores[row]) for row in map(tuple, np.argwhere(kept).tolist())},
+            "edges": _strongest(nodes, edges, can),
         },
     )
     return AttributionGraph(
@@ -83,13 +96,24 @@ def name_of(parts: Parts, row: tuple[int, ...]) -> str:
     return "@".join((parts.names[row[0]], *map(str, row[1:])))
 
 
-def _edges(
-    transformer: Transformer, name: np.ndarray, layer: np.ndarray, position: np.ndarray, answer: int
-) -> Bool[np.ndarray, "source target"]:
-    """Who can write to whom; the logits come last. position: -1 where nodes are of all positions."""
-    count = len(name)
+def _strongest(
+    nodes: Sequence[Node], edges: Float[np.ndarray, "writer reader"], can: Bool[np.ndarray, "source target"]
+) -> dict[str, float]:
+    """The largest scores of edges that are drawn, by name."""
+    readers = readers_of(list(nodes))
+    sizes = np.abs(edges) * can[: len(nodes), [reader.node for reader in readers]]
+    order = np.argsort(-sizes, axis=None, kind="stable")[:TOLD]
+    places = zip(*np.unravel_index(order, edges.shape), strict=True)
+    return {f"{nodes[u].name}->{readers[v].name}": float(edges[u, v]) for u, v in places if sizes[u, v] > 0}
+
+
+def _edges(transformer: Transformer, nodes: Sequence[Node], answer: int) -> Bool[np.ndarray, "source target"]:
+    """Who can write to whom; the logits come last."""
+    count = len(nodes)
+    name, layer = (np.array([node.column[at] for node in nodes]) for at in range(2))
+    position = np.array([node.position for node in nodes])
     found = np.zeros((count + 1, count + 1), dtype=bool)
-    of_mlp = (name == "mlp") | (name == "neurons")
+    of_mlp = ~np.isin(name, ("input", *OF_HEADS))
     order = np.where(name == "input", -1.0, layer + (0.5 if not transformer.parallel else 0.0) * of_mlp)
     found[:count, :count] = order[:, None] < order
     found[:count, count] = True
@@ -104,31 +128,28 @@ def _edges(
 
 
 def _fed(
-    parts: Parts,
-    kept: Bool[np.ndarray, "node *position"],
-    name: np.ndarray,
-    layer: np.ndarray,
-    own: np.ndarray,
-    position: np.ndarray,
-    by_position: bool,
+    parts: Parts, kept: Bool[np.ndarray, "part *position"], nodes: Sequence[Node]
 ) -> Bool[np.ndarray, "source target"]:
     """Which kept heads read through which kept queries, keys and values. MLPs and logits read in any case."""
-    count = len(name)
+    count = len(nodes)
+    position = np.array([node.position for node in nodes])
     found = np.ones((count + 1, count + 1), dtype=bool)
     place = {each: at for at, each in enumerate(parts.names)}
-    for target in np.flatnonzero(name == "mixed"):
-        at = f"a{layer[target]}.h{own[target]}"
-        query, key, value = (kept[place[at + READS[read]]] for read in READS)
-        if by_position:
-            here = position == position[target]
-            found[:count, target] = (here & query[position[target]]) | key[position] | value[position]
+    for target, node in enumerate(nodes):
+        if node.column[0] != "mixed":
+            continue
+        name = node.name.partition("@")[0]
+        query, key, value = (kept[place[name + READS[read]]] for read in READS)
+        if node.position >= 0:
+            here = position == node.position
+            found[:count, target] = (here & query[node.position]) | key[position] | value[position]
         else:
             found[:count, target] = query | key | value
     return found
 
 
 def _on_a_path(edges: Bool[np.ndarray, "source target"], begin: Bool[np.ndarray, "kept"]) -> Bool[np.ndarray, "node"]:
-    """Nodes that lie between the tokens and the logits, the last."""
+    """Nodes that lie between those where paths begin and the logits, the last."""
     reached, needed = np.append(begin, False), np.zeros(len(edges), dtype=bool)
     for node in range(len(edges)):
         reached[node] |= (edges[:, node] & reached).any()
@@ -142,34 +163,48 @@ def _on_a_path(edges: Bool[np.ndarray, "source target"], begin: Bool[np.ndarray,
 
 def _nodes(
     model: Model,
+    transformer: Transformer,
     parts: Parts,
     pairs: Pairs,
-    rows: list[tuple[int, ...]],
-    name: np.ndarray,
-    layer: np.ndarray,
-    own: np.ndarray,
-    position: np.ndarray,
-    by_position: bool,
+    nodes: Sequence[Node],
+    notes: Mapping[str, Mapping[str, Any]],
 ) -> Nodes:
     """The kept nodes and the logits."""
     tokens = model.texts(pairs.clean[0].tolist())
     right, wrong = (text.strip() for text in model.texts([int(pairs.right[0]), int(pairs.wrong[0])]))
-    labels = [
-        tokens[at].strip() if kind == "input" and by_position else parts.names[row[0]]
-        for kind, at, row in zip(name, position, rows, strict=True)
-    ]
-    unit = np.where(np.isin(name, ("mixed", "neurons")), own, -1)
-    if by_position:
-        unit = np.where(name == "input", pairs.clean[0].cpu().numpy()[position], unit)
-    count = len(rows) + 1
+    unit, labels = [], []
+    for node in nodes:
+        name, layer, _ = node.column
+        own, label = node.own, node.name.partition("@")[0]
+        if name == "input" and node.position >= 0:
+            own, label = int(pairs.clean[0, node.position]), tokens[node.position].strip()
+        elif name == "features":
+            own = (parts.features[layer] or ())[node.own]
+            label = notes.get(f"{layer}/{own}", {}).get("label") or label
+        unit.append(own if name in ("mixed", *UNITS) or (name == "input" and node.position >= 0) else -1)
+        labels.append(label)
     return Nodes(
-        kind=np.array([*(KIND[each] for each in name), "logit"]),
-        layer=np.append(np.where(name == "input", -1, layer), parts.components.layers),
-        position=np.append(position, int(pairs.position[0])),
-        feature=np.append(unit, int(pairs.right[0])),
-        activation=np.ones(count),
-        value=np.full(count, np.nan),
-        gross=np.zeros(count),
-        influence=np.zeros(count),
+        kind=np.array([*(KIND[node.column[0]] for node in nodes), "logit"]),
+        layer=np.array([-1 if n.column[0] == "input" else n.column[1] for n in nodes] + [parts.components.layers]),
+        position=np.array([node.position for node in nodes] + [int(pairs.position[0])]),
+        feature=np.array([*unit, int(pairs.right[0])]),
+        activation=np.array([*_activations(transformer, parts, pairs, nodes), 1.0]),
+        value=np.full(len(nodes) + 1, np.nan),
+        gross=np.zeros(len(nodes) + 1),
+        influence=np.zeros(len(nodes) + 1),
         label=np.array([*labels, f"{right} - {wrong}"], dtype=object),
     )
+
+
+@torch.no_grad()
+def _activations(transformer: Transformer, parts: Parts, pairs: Pairs, nodes: Sequence[Node]) -> list[float]:
+    """Of neurons and features on the first clean prompt, the largest where they are of all positions; else 1."""
+    run = transformer.run(transformer.embed(pairs.clean[:1]), neurons=bool(parts.width))
+    found = []
+    for node in nodes:
+        if node.column[0] not in UNITS:
+            found.append(1.0)
+            continue
+        here = column_of(run, node.column)[0, :, node.own]
+        found.append(float(here[here.abs().argmax()] if node.position < 0 else here[node.position]))
+    return found

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.components.features import Features
 from circuits.errors import UnfaithfulModel, UnsupportedModel
 from circuits.model import Block, Model, Norm
 from circuits.transcoders.neurons import ACTIVATIONS
@@ -113,7 +114,7 @@ class Layer:
 
     W_O [head d_head d_model]. scale: of the scores. cap: soft cap of the scores. window: how many keys back a query
     sees. rotation: cosines and sines [pos rotated] for a length. function: the MLP's activation f; ratio: f(x) / x.
-    product: how a gated MLP multiplies.
+    product: how a gated MLP multiplies. features: those of a set that the MLP's output may be taken apart into.
     """
 
     query: Projection
@@ -141,6 +142,7 @@ class Layer:
     function: Callable[[Tensor], Tensor]
     ratio: Callable[[Tensor], Tensor]
     product: Callable[[Tensor, Tensor], Tensor] = torch.mul
+    features: Features | None = None
 
     def attend(
         self,
@@ -185,8 +187,29 @@ class Layer:
 
     def write_mlp(self, neurons: Float[Tensor, "batch pos neuron"]) -> Float[Tensor, "batch pos d_model"]:
         """What the MLP adds when its neurons are these, the norm on it included."""
+        return normalise(self.mlp_post_norm, self.write_unnormed(neurons))
+
+    def split(
+        self, features: Features, stream: Float[Tensor, "batch pos d_model"], neurons: Float[Tensor, "batch pos neuron"]
+    ) -> tuple[Float[Tensor, "batch pos feature"], Float[Tensor, "batch pos d_model"]]:
+        """Activations of features when the MLP reads this stream, and what they miss of what its neurons write."""
+        out = self.write_unnormed(neurons) if features.unnormed else self.write_mlp(neurons)
+        return features.split(stream, out)
+
+    def join(
+        self,
+        features: Features,
+        active: Float[Tensor, "batch pos feature"],
+        error: Float[Tensor, "batch pos d_model"],
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What the MLP adds when these features are so active and miss this much."""
+        out = features.join(active, error)
+        return normalise(self.mlp_post_norm, out) if features.unnormed else out
+
+    def write_unnormed(self, neurons: Float[Tensor, "batch pos neuron"]) -> Float[Tensor, "batch pos d_model"]:
+        """The same before the norm on it."""
         out = neurons @ self.W_out
-        return normalise(self.mlp_post_norm, out if self.b_out is None else out + self.b_out)
+        return out if self.b_out is None else out + self.b_out
 
     def _unseen(self, queries: int, length: int, device: torch.device) -> Tensor:
         at = torch.arange(length, device=device)
@@ -202,6 +225,7 @@ class Run:
     attention: the sum that the heads wrote, before any norm on it. mlp_input: the stream the MLP reads, apart from the
     stream that goes on. mlp: what it adds. after: the stream at the end. [batch pos d_model]
     neurons: of each MLP, where they were asked for. [batch pos neuron]
+    features, errors: then too, where the MLP has features, else empty. [batch pos feature], [batch pos d_model]
     """
 
     before: list[Tensor]
@@ -214,6 +238,8 @@ class Run:
     mlp: list[Tensor]
     after: Tensor
     neurons: list[Tensor] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
+    errors: list[Tensor] = field(default_factory=list)
 
     def since(self, first: int) -> Run:
         """The positions from `first` on of all but keys and values, which they still see from before."""
@@ -265,10 +291,10 @@ class Transformer:
     def run(
         self, embedding: Float[Tensor, "batch pos d_model"], *, neurons: bool = False, replace: Replaced = NOTHING
     ) -> Run:
-        """A whole run on token embeddings. neurons: these are kept as well.
+        """A whole run on token embeddings. neurons: these are kept as well, and features with what they miss.
 
         replace: what takes the place of a column of `Run` at a layer, or a function of what is there: of "query",
-        "key", "value", "mixed", "neurons" and "mlp".
+        "key", "value", "mixed", "neurons", "features", "errors" and "mlp".
         """
         return self.go_on(self.begin(embedding), 0, neurons=neurons, replace=replace)
 
@@ -308,7 +334,8 @@ class Transformer:
             middle = stream + normalise(each.post_norm, attention)
             read = (stream if self.parallel else middle).clone()  # a tensor of its own: its gradient is the MLP's alone
             active = _put(replace, "neurons", at, each.neurons(read))
-            mlp = _put(replace, "mlp", at, each.write_mlp(active))
+            mlp, split = _write(each, at, read, active, replace, apart=keep and neurons)
+            mlp = _put(replace, "mlp", at, mlp)
             if keep:
                 passed = (stream, query, key, value, mixed, attention, read, mlp)
                 kept = (found.before, found.query, found.key, found.value)
@@ -317,6 +344,8 @@ class Transformer:
                     column.append(tensor)
             if keep and neurons:
                 found.neurons.append(active)
+                found.features.append(split[0])
+                found.errors.append(split[1])
             stream = middle + mlp
         return replace_field(found, after=stream if tail is None else stream[:, -tail:])
 
@@ -355,6 +384,18 @@ def _put(replace: Replaced, name: str, layer: int, tensor: Tensor) -> Tensor:
     """What takes a tensor's place; the tensor itself where nothing does."""
     found = replace.get((name, layer), tensor)
     return found if isinstance(found, Tensor) else found(tensor)
+
+
+def _write(
+    layer: Layer, at: int, read: Tensor, neurons: Tensor, replace: Replaced, *, apart: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """What an MLP adds; and its features' activations with what they miss, where it has some and they are asked for."""
+    if layer.features is None or not (apart or any((name, at) in replace for name in ("features", "errors"))):
+        nothing = neurons.new_zeros(0)
+        return layer.write_mlp(neurons), (nothing, nothing)
+    features, error = layer.split(layer.features, read, neurons)
+    features, error = _put(replace, "features", at, features), _put(replace, "errors", at, error)
+    return layer.join(layer.features, features, error), (features, error)
 
 
 def normalise(norm: LiveNorm | None, x: Tensor) -> Tensor:

@@ -65,44 +65,44 @@ class Mixed:
         layer = name.partition("/")[0]
         return layer.isdecimal() and int(layer) < self.layers and self._homes[int(layer)] is part
 
-    def _find(self, layer: int) -> tuple[Dictionary, int]:
+    def find(self, layer: int) -> tuple[Dictionary, int]:
         """The dictionary in charge of a layer, and which of its own it is."""
         home = self._homes[layer]
         return home.dictionary, home.numbers.index(layer)
 
     def at(self, layer: int) -> StandIn:
-        dictionary, own = self._find(layer)
+        dictionary, own = self.find(layer)
         return dictionary.at(own)
 
     def for_model(self, model: Model) -> Mixed:
         return Mixed([Part(part.dictionary.for_model(model), part.numbers) for part in self._parts])
 
     def activations(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... unit"]:
-        dictionary, own = self._find(layer)
+        dictionary, own = self.find(layer)
         return dictionary.activations(own, x)
 
     def reading(
         self, layer: int, x: Float[Tensor, "n d_in"], unit: Int[Tensor, "n"]
     ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
-        dictionary, own = self._find(layer)
+        dictionary, own = self.find(layer)
         return dictionary.reading(own, x, unit)
 
     def written_layers(self, layer: int) -> range:
-        dictionary, own = self._find(layer)
+        dictionary, own = self.find(layer)
         return range(layer, layer + len(dictionary.written_layers(own)))
 
     def writing(self, layer: int, unit: Int[Tensor, "n"], to: int) -> Float[Tensor, "n d_out"]:
-        dictionary, own = self._find(layer)
-        return dictionary.writing(own, unit, self._find(to)[1])
+        dictionary, own = self.find(layer)
+        return dictionary.writing(own, unit, self.find(to)[1])
 
     def decode(self, layer: int, activations: Float[Tensor, "... unit"], to: int) -> Float[Tensor, "... d_out"]:
-        dictionary, own = self._find(layer)
-        return dictionary.decode(own, activations, self._find(to)[1])
+        dictionary, own = self.find(layer)
+        return dictionary.decode(own, activations, self.find(to)[1])
 
     def bias(self, layer: int) -> Float[Tensor, "d_out"]:
-        dictionary, own = self._find(layer)
+        dictionary, own = self.find(layer)
         return dictionary.bias(own)
 
     def skip(self, layer: int) -> Float[Tensor, "d_out d_in"] | None:
-        dictionary, own = self._find(layer)
+        dictionary, own = self.find(layer)
         return dictionary.skip(own)

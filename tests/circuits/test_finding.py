@@ -47,7 +47,7 @@ def test_what_is_not_kept_is_cut_from_all_that_it_writes_or_reads(family):
 
 @pytest.mark.parametrize("level", [{}, {"apart": True}, {"neurons": True}, {"positions": True}])
 @pytest.mark.parametrize("method", list(PART_METHODS))
-def test_a_circuit_of_nodes_is_stored_as_a_graph_whose_nodes_hand_on_their_scores(method, level):
+def test_a_circuit_of_nodes_is_a_graph_of_them_and_what_each_reads_of_another(method, level):
     found = find_nodes(model_of("llama"), [PAIRS], method=method, nodes=9, **level)
 
     assert isinstance(found.over, Parts)
@@ -55,10 +55,12 @@ def test_a_circuit_of_nodes_is_stored_as_a_graph_whose_nodes_hand_on_their_score
     assert int(found.chosen[1:].sum()) == 9 and found.chosen[0].all()
     circuit = graph.provenance["circuit"]
     assert all(circuit[name] == found.scores[at].sum() for at, name in enumerate(names) if name in circuit)
-    leaving = np.bincount(graph.source, graph.weight, minlength=len(graph.nodes))
-    for row in graph.nodes.where("head", "mlp", "neuron"):
-        at = f"@{graph.nodes.position[row]}" if level.get("positions") else ""
-        assert leaving[row] == pytest.approx(circuit[f"{graph.nodes.label[row]}{at}"])
+    edges = graph.provenance["edges"]
+    assert sum(edges.values()) == pytest.approx(graph.weight.sum())
+    assert {part.partition("@")[0] for edge in edges for part in edge.split("->")} <= {
+        *(f"{name}<{letter}>" for name in names for letter in "qkv"),
+        *(*names, "logits"),
+    }
     kinds = {"neurons": "neuron"} if level.get("neurons") else {}
     assert set(graph.nodes.kind) <= {"token", "head", kinds.get("neurons", "mlp"), "logit"}
     assert graph.goal.sum() == 1 and len(graph.source)
