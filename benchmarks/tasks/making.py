@@ -20,7 +20,7 @@ from circuits.errors import BadPairs, BadPrompt
 from circuits.model import Model
 
 SIZE = 100  # pairs in each split
-TRIES = 100  # draws before a phrasing with its corruption is given up
+TRIES = 400  # draws before a phrasing with its corruption is given up
 MISREAD = 10  # fillings that the model cannot read, before the phrasing is dropped
 
 
@@ -61,13 +61,19 @@ def make_task(task: str | Path, model: Model, *, seed: int = 0, size: int = SIZE
 
 
 def _make(name: str, task: Task, model: Model, seed: int, size: int) -> Made:
-    reader, reasons = Reader(model), []
+    reader, readable, reasons = Reader(model), [], []
     for wording in task.wordings:
-        found = _Filler(task, wording, reader, seed)
-        splits = found.fill(size)
+        filler = _Filler(task, wording, reader, seed)
+        readable += [filler] if filler.share else []
+        reasons.append(filler.shortest_reason)
+        if filler.share >= 0.5:
+            break
+    # One phrasing that happens to be readable ("1 + 1 =") says less than a wording that the model knows.
+    for filler in sorted(readable, key=lambda each: each.share < 0.5):
+        splits = filler.fill(size)
         if all(splits.values()):
-            return Made(name, splits, found.lost, found.note)
-        reasons.append(found.shortest_reason)
+            return Made(name, splits, filler.lost, filler.note)
+        reasons.append("too few prompts for three splits.")
     raise BadTask(f"{model.name} cannot be given the task {name!r}: {' '.join(dict.fromkeys(reasons))}")
 
 
@@ -151,6 +157,11 @@ class _Filler:
         if not reads:
             self._dropped[phrasing] = why[-1].rstrip(".?")
         return False
+
+    @property
+    def share(self) -> float:
+        """Of the phrasings, those that the model reads."""
+        return 1 - len(self._dropped) / len(self._wording.phrasings)
 
     @property
     def shortest_reason(self) -> str:

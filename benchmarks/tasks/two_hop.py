@@ -23,28 +23,38 @@ Moscow Russia Russian Europe, Tokyo Japan Japanese Asia, Beijing China Chinese A
 Warsaw Poland Polish Europe, Lisbon Portugal Portuguese Europe, Budapest Hungary Hungarian Europe,
 Stockholm Sweden Swedish Europe, Oslo Norway Norwegian Europe, Copenhagen Denmark Danish Europe,
 Helsinki Finland Finnish Europe, Prague Czechia Czech Europe, Bangkok Thailand Thai Asia, Seoul Korea Korean Asia,
-Cairo Egypt Arabic Africa, London England English Europe, Vienna Austria German Europe,
-Jakarta Indonesia Indonesian Asia
+Cairo Egypt Arabic Africa, London England English Europe, Vienna Austria German Europe, Dublin Ireland English Europe,
+Jakarta Indonesia Indonesian Asia, Delhi India Hindi Asia, Baghdad Iraq Arabic Asia, Tehran Iran Persian Asia,
+Damascus Syria Arabic Asia, Havana Cuba Spanish America, Lima Peru Spanish America, Santiago Chile Spanish America,
+Amsterdam Netherlands Dutch Europe, Belgrade Serbia Serbian Europe, Bucharest Romania Romanian Europe,
+Sofia Bulgaria Bulgarian Europe, Kiev Ukraine Ukrainian Europe, Hanoi Vietnam Vietnamese Asia, Ankara Turkey Turkish Asia
 """
 PHRASINGS = {
-    "state": "The capital of the state containing {city} is {answer}",
-    "state, said otherwise": "The city of {city} lies in a state whose capital is {answer}",
-    "language": "The language of the country whose capital is {city} is {answer}",
-    "language, said otherwise": "People in the country whose capital is {city} mostly speak {answer}",
-    "continent": "The country whose capital is {city} lies in {answer}",
+    "capital": "The capital of the state containing {city} is {answer}",
+    "capital, from the city": "The city of {city} lies in a state whose capital is {answer}",
+    "capital, told as a fact": "Fact: {city} is in a state, and the capital of that state is {answer}",
+    "language": "The {asked} of the country whose capital is {city} is {answer}",
+    "language, spoken": "People in the country whose capital is {city} mostly speak {answer}",
+    "language, told as a fact": "Fact: the main {asked} of the country with the capital {city} is {answer}",
+    "continent": "The {asked} of the country whose capital is {city} is {answer}",
+    "continent, from the city": "The country whose capital is {city} lies in {answer}",
 }
 WORDS = {
-    "state": [(city, capital) for city, _, capital in map(str.split, _STATES.split(","))],
-    "language": [(city, language) for city, _, language, _ in map(str.split, _COUNTRIES.split(","))],
-    "continent": [(city, continent) for city, _, _, continent in map(str.split, _COUNTRIES.split(","))],
+    "capital": [(city, capital) for city, _, capital in map(str.split, _STATES.split(","))],
+    "country": [(city, language, continent) for city, _, language, continent in map(str.split, _COUNTRIES.split(","))],
 }
 
 
 def draw(pick: Pick, phrasing: str, corruption: str) -> Filling | None:
-    if corruption != "another city":
-        return None
-    (city, right), (other, wrong) = pick(phrasing.split(",")[0], 2)
-    return Filling({"city": city}, {"city": other}, right, wrong) if right != wrong else None
+    asked = phrasing.split(",")[0]
+    pool, place = ("country", ("language", "continent").index(asked) + 1) if asked != "capital" else ("capital", 1)
+    row, other = pick(pool, 2)
+    clean, corrupted, wrong = {"city": row[0], "asked": asked}, {"city": other[0], "asked": asked}, other[place]
+    if corruption == "another question":
+        if "{asked}" not in PHRASINGS[phrasing]:
+            return None
+        corrupted, wrong = {**clean, "asked": "continent" if asked == "language" else "language"}, row[3 - place]
+    return Filling(clean, corrupted, row[place], wrong) if row[place] != wrong else None
 
 
 def world_words() -> dict[str, list[tuple[str, str, str]]]:

@@ -18,8 +18,8 @@ store school station office garden museum market library house restaurant hospit
 THINGS = """
 drink book letter ball ticket coin basket lamp ring computer phone necklace bone snack kiss card picture hat
 """.split()
-NOUNS = """
-key cabinet teacher student driver truck dog tree author novel pilot plane doctor manager farmer senator teacher boy
-girl car house boat lawyer king guest actor singer bird picture window door table chair
+PEOPLE = """
+teacher student driver author pilot doctor manager farmer senator boy girl lawyer king guest actor singer officer
+minister writer player neighbor
 """.split()
-NOUNS = list(dict.fromkeys(NOUNS))
+NOUNS = PEOPLE + "key cabinet truck dog tree novel plane car house boat bird picture window door table chair".split()
