@@ -1,9 +1,10 @@
-"""How much CPU time it takes to list a store of many graphs: when it is read, and when it remembers.
+"""What a store of many graphs costs: listing it, finding a graph, finding a feature in all of them.
 
     python -m benchmarks.store --graphs 10000 --nodes 500
 
 Makes the store in a temporary folder: a few graphs with an assay and notes on their features, saved as any other, and
-as many copies under other names as are asked for. Only the tables of copies are the same files on disk.
+as many copies under other names as are asked for. Only the tables of copies are the same files on disk. Cold is a store
+of which nothing is remembered: no catalog, no index. What the system has of its files in memory stays there.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from graphs import Ablation, Assay, AttributionGraph, Nodes, Store, Verdict
+from graphs import Ablation, Assay, AttributionGraph, Nodes, Store, Verdict, catalog
+from graphs.folders import LINE
+from graphs.query import opened
+from graphs.questions import between, holding, labelled, shared
+from graphs.shelves import stamp_of
 
 DISTINCT = 10  # graphs that are really saved; the rest are copies
-REPEATS = 5
+REPEATS = 3
 
 
 def main() -> None:
@@ -33,20 +38,55 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         fill(store, arguments.graphs, arguments.nodes, arguments.edges)
-        names, size = os.listdir(folder), next(store.folder.glob("*/graph.json")).stat().st_size
+        names, size = sorted(os.listdir(folder)), next(store.folder.glob("*/graph.json")).stat().st_size
         print(f"{len(names):,} graphs of {arguments.nodes:,} nodes, graph.json of {size / 1000:,.0f} kB each")
-        first, listed = timed(store.list)
-        again = min(timed(store.list)[0] for _ in range(REPEATS))
+        print("     CPU      wall")
+        listed = tell("listed cold: every record read and checked", store.list)
         assert len(listed) == len(names) and not any(entry.problem for entry in listed)
-        found = min(timed(lambda: store.find(names[0]))[0] for _ in range(REPEATS))
-        loaded = min(timed(lambda: store.load(Path(folder, names[0])))[0] for _ in range(REPEATS))
-        for what, seconds in (
-            ("listed the first time, every record read and checked", first),
-            ("listed again", again),
-            ("one found by its id", found),
-            ("one loaded", loaded),
-        ):
-            print(f"{seconds:8.4f} s  {what}; {first / seconds:,.0f} times the first listing's speed")
+        forget_all_but_saves(store)
+        assert tell("listed for the first time after that many saves", store.list) == listed
+        assert tell("listed again", store.list, REPEATS) == listed
+        tell("one found by its id", lambda: store.find(names[0]), REPEATS)
+        tell("one loaded", lambda: store.load(names[0]), REPEATS)
+        nodes = store.load(names[0]).nodes
+        unit = nodes.unit(nodes.where("feature")[0])
+        found = tell(f"the graphs with feature {unit}, cold: every node read", lambda: ask(store, unit))
+        assert len(found) >= len(names) // DISTINCT
+        assert tell("the same again", lambda: ask(store, unit), REPEATS) == found
+        with opened(store) as base:
+            print("of an open store:")
+            tell(f"the graphs with feature {unit}", lambda: holding(base, unit), REPEATS)
+            tell("the features that two graphs share", lambda: shared(base, names[:2]), REPEATS)
+            tell("the features that most graphs share", lambda: shared(base, most=20), REPEATS)
+            tell("the mean weight of an edge", lambda: between(base, unit, "feature 7"), REPEATS)
+            tell("where a label occurs", lambda: labelled(base, unit.rpartition("/")[2]), REPEATS)
+            tell("all edges counted", lambda: base.ask("select count(*) from edges"))
+
+
+def ask(store: Store, unit: str) -> list[Any]:
+    """The graphs with a feature, from nothing but the store's folder."""
+    with opened(store) as base:
+        return holding(base, unit)["graph"].to_pylist()
+
+
+def forget_all_but_saves(store: Store) -> None:
+    """Leave in the catalog what it holds when every graph was saved into this store and nobody listed it yet."""
+    lines, _ = store.lines()
+    (store.folder / catalog.CATALOG).unlink()
+    for id, line in lines.items():
+        catalog.add(Path(store.folder), LINE, id, stamp_of(store.folder / id), list(line.values()))
+
+
+def tell(what: str, work: Callable[[], Any], repeats: int = 1) -> Any:
+    """Print how long the fastest of several took; returns what came out."""
+    seconds = []
+    for _ in range(repeats):
+        cpu, wall = time.process_time(), time.perf_counter()
+        result = work()
+        seconds.append((time.process_time() - cpu, time.perf_counter() - wall))
+    cpu, wall = min(seconds)
+    print(f"{cpu:8.3f}  {wall:8.3f} s  {what}", flush=True)
+    return result
 
 
 def fill(store: Store, graphs: int, nodes: int, edges: int) -> None:
@@ -102,13 +142,6 @@ def assayed(nodes: int) -> Assay:
     ablations = [Ablation(row % nodes, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6) for row in range(50)]
     verdicts = [Verdict(f"claim {number}", "supported", 0.5, "above 0.2", "20 random sets") for number in range(9)]
     return Assay({"metric": "by lot"}, 1e-7, ablations, {"slope": 1.0}, [], verdicts)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds, which a busy machine does not change, and what came out."""
-    began = time.process_time()
-    result = work()
-    return time.process_time() - began, result
 
 
 if __name__ == "__main__":

@@ -16,10 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graphs.addresses import Address, Place
 from graphs.errors import ForeignFolder
 from graphs.shelves import desk, land_file
 from graphs.staging import SAVING
+from graphs.tables import THREADED, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow
@@ -86,7 +89,11 @@ def refresh(folder: Place, wanted: Mapping[str, str], read: Callable[[str], pyar
             taken.append(kept.pop(0))
             marks |= {id: wanted[id] for id in taken[-1].counts}
         marks |= {id: wanted[id] for part in taken for id in part.counts}
-        tables += [_rows_of(part) for part in taken]
+        try:
+            tables += [_rows_of(part) for part in taken]
+        except (OSError, ValueError):  # damaged, or put into another file by somebody else: so they are read again
+            _remove(taken, at_once=True)
+            return refresh(folder, wanted, read)
         if not tables:
             continue
         table = pyarrow.concat_tables(tables).sort_by([(column, "ascending") for column in ORDER])
@@ -132,16 +139,19 @@ def _named(id: str, nodes: pyarrow.Table) -> pyarrow.Table:
     import pyarrow
 
     names = pyarrow.repeat(pyarrow.scalar(id), len(nodes))
-    rows = pyarrow.array(range(len(nodes)), pyarrow.int64())
+    # From its bytes, for `pyarrow.array` loads pandas where there is one.
+    rows = pyarrow.Array.from_buffers(
+        pyarrow.int64(), len(nodes), [None, pyarrow.py_buffer(np.arange(len(nodes), dtype=np.int64))]
+    )
     return nodes.replace_schema_metadata().add_column(0, "node", rows).add_column(0, "graph", names)
 
 
 def _rows_of(part: Part) -> pyarrow.Table:
     import pyarrow
-    from pyarrow import compute, parquet
+    from pyarrow import compute
 
     with part.path.open("rb") as file:
-        table = parquet.read_table(file).replace_schema_metadata()
+        table = read_parquet(file, THREADED).replace_schema_metadata()
     if len(part.counts) == len(part.holds):
         return table
     still = pyarrow.array(sorted(part.counts), pyarrow.string())
@@ -162,9 +172,9 @@ def _write(folder: Place, table: pyarrow.Table, marks: Mapping[str, str]) -> Par
     return Part(path, dict(marks), frozenset(marks))
 
 
-def _remove(parts: list[Part]) -> None:
-    """Remove files of which nothing counts any more; on this machine not those that may still be read."""
+def _remove(parts: list[Part], at_once: bool = False) -> None:
+    """Remove files of which nothing counts any more; unless at once, on this machine not those that may be read now."""
     for part in parts:
         with suppress(OSError):
-            if isinstance(part.path, Address) or time.time() - part.path.parent.stat().st_mtime > IN_USE:
+            if at_once or isinstance(part.path, Address) or time.time() - part.path.parent.stat().st_mtime > IN_USE:
                 part.path.unlink(missing_ok=True)

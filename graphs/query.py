@@ -17,23 +17,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from graphs import index
 from graphs.addresses import Address, Place
 from graphs.errors import BadQuery
+from graphs.index import INDEX
 from graphs.records import TABLES
-from graphs.tables import joined, read_table, table_of
+from graphs.tables import joined, table_of
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow
 
+    from graphs.index import Index
     from graphs.store import Store
 
 Answer = TypeVar("Answer")
-NODES, EDGES = TABLES
+EDGES = TABLES[1]
 NAMES = ("graphs", "verdicts", "nodes", "edges")
 BATCH = 100_000  # rows that are taken from DuckDB at once
 
@@ -93,7 +94,15 @@ class Base:
         except duckdb.PermissionException as error:
             raise BadQuery(f"{_first(error)}. Only {', '.join(NAMES)} can be read, no files.") from error
         except duckdb.Error as error:
+            if f"/{INDEX}/" in str(error):
+                raise BadQuery(
+                    f"{_first(error)}. The index is damaged: remove the folder {INDEX} in the store, it is made again."
+                ) from error
             raise BadQuery(f"{error}\n{self._tables_in_words()}") from error
+
+    def keep(self, name: str, table: pyarrow.Table) -> None:
+        """Let later questions ask of an answer too, under this name."""
+        self._connection.register(name, table)
 
     def _fetch(self, sql: str, most: int | None) -> pyarrow.Table:
         reader = self._connection.sql(sql).to_arrow_reader(BATCH)
@@ -142,11 +151,7 @@ def opened(store: Store, *, memory: float = 2e9) -> Iterator[Base]:
     try:
         if isinstance(store.folder, Address):
             connection.register_filesystem(store.folder.disk)
-        nodes = index.refresh(
-            store.folder,
-            {id: line["files"][NODES]["sha256"] for id, line in lines.items()},
-            lambda id: read_table(store.folder / id / NODES, lines[id]["files"][NODES]),
-        )
+        nodes = store.index(lines)
         problems = {**problems, **nodes.problems}
         lines = {id: line for id, line in lines.items() if id not in problems}
         paths = [*_show_nodes(connection, nodes), *_show_edges(connection, store.folder, list(lines))]
@@ -159,7 +164,7 @@ def opened(store: Store, *, memory: float = 2e9) -> Iterator[Base]:
         connection.close()
 
 
-def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: index.Index) -> list[str]:
+def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str]:
     """The table `nodes`; returns the files that it reads."""
     paths = [_address(part.path) for part in nodes.parts]
     whole = [path for path, part in zip(paths, nodes.parts, strict=True) if len(part.counts) == len(part.holds)]
@@ -205,21 +210,25 @@ def _in_turn(connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer]) 
     """Do the work in a thread of its own: while DuckDB computes, no signal is heard in its own."""
     done: list[Answer] = []
     failed: list[BaseException] = []
+    over = threading.Event()  # a thread that was joined when a signal came says that it is over, and is not
 
     def run() -> None:
         try:
             done.append(work())
         except BaseException as error:
             failed.append(error)
+        finally:
+            over.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.1)
+        while not over.wait(0.1):
+            pass
     except BaseException:
-        connection.interrupt()
-        thread.join()
+        while not over.is_set():
+            with suppress(KeyboardInterrupt):  # pressed twice
+                connection.interrupt()
+                over.wait(0.1)
         raise
     if failed:
         raise failed[0]
@@ -231,16 +240,17 @@ def _address(place: Place) -> str:
     return place.disk.unstrip_protocol(place.path) if isinstance(place, Address) else str(place.absolute())
 
 
-def _text(text: str) -> str:
+def text_in_sql(text: str) -> str:
+    """A text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def _list(texts: Sequence[str]) -> str:
-    return f"[{', '.join(_text(text) for text in texts)}]"
+    return f"[{', '.join(text_in_sql(text) for text in texts)}]"
 
 
 def _tuple(texts: Sequence[str]) -> str:
-    return f"({', '.join(_text(text) for text in texts)})"
+    return f"({', '.join(text_in_sql(text) for text in texts)})"
 
 
 def _spelled(kinds: Sequence[Any]) -> str:

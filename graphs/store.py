@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +31,13 @@ from graphs.shelves import (
     write_bytes,
 )
 from graphs.staging import ATTACHING, SAVING, recover
-from graphs.tables import edge_table, node_table, sync, write_table
+from graphs.tables import edge_table, node_table, read_table, sync, write_table
 
 if TYPE_CHECKING:
     import pyarrow
 
     from graphs.graph import AttributionGraph
+    from graphs.index import Index
 
 Found = TypeVar("Found")
 TURNS = 20  # how often a graph is read again that another process replaced meanwhile
@@ -264,6 +266,14 @@ class Store:
         with opened(self, memory=memory) as base:
             return base.ask(sql)
 
+    def index(self, lines: Mapping[str, Mapping[str, Any]]) -> Index:
+        """The nodes of the graphs that these lines are of, sorted by unit: see `graphs.index`."""
+        from graphs.index import refresh
+
+        stated = {id: line["files"][TABLES[0]] for id, line in lines.items()}
+        marks = {id: file["sha256"] for id, file in stated.items()}
+        return refresh(self.folder, marks, lambda id: read_table(self.folder / id / TABLES[0], stated[id]))
+
     def attach(self, graph: str | Place, name: str, content: bytes | Callable[[Path], Any]) -> Place:
         """Put a file beside a graph: a picture, a page, an assay. Whole or absent; replaces one of that name.
 
@@ -312,11 +322,12 @@ class Store:
         return read(folder)
 
     def _note(self, id: str, mark: catalog.Stamp, line: dict[str, Any]) -> None:
-        """Let a listing know of a graph that was just saved, where there are many."""
-        if not isinstance(self.folder, Path) or len(os.listdir(self.folder)) < MANY:
-            return
-        if catalog.add(self.folder, LINE, id, mark, list(line.values())) >= LONG:
-            self.lines()
+        """Let listings and queries know of a graph that was just saved, where there are many. It only helps them."""
+        with suppress(OSError):
+            if not isinstance(self.folder, Path) or len(os.listdir(self.folder)) < MANY:
+                return
+            if catalog.add(self.folder, LINE, id, mark, list(line.values())) >= LONG:
+                self.index(self.lines()[0])
 
 
 def _slug(text: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphs.addresses import Address, Place
-from graphs.errors import ForeignFolder
+from graphs.errors import CannotWrite, ForeignFolder
 from graphs.records import ADVICE, RECORD, File
 
 if TYPE_CHECKING:
     import pyarrow
 
     from graphs.graph import AttributionGraph
+
+THREADED = 1_000_000  # bytes of a table above which several threads read it
 
 
 def node_table(graph: AttributionGraph) -> pyarrow.Table:
@@ -52,16 +57,25 @@ def read_table(path: Place, stated: File) -> pyarrow.Table:
     Raises:
         ForeignFolder: the file is missing, damaged or another.
     """
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
     check_size(path, stated)
     try:
         if checksum(path) != stated["sha256"]:
             raise ForeignFolder(f"{path} is damaged: its checksum is not the one in {RECORD}. {ADVICE}")
         with path.open("rb") as file:
-            return parquet.read_table(file)
+            return read_parquet(file, stated["bytes"])
     except (OSError, ArrowException) as error:
         raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
+
+
+def read_parquet(file: Any, size: int) -> pyarrow.Table:
+    """The table in an open file of so many bytes."""
+    from pyarrow import parquet
+
+    # Not `parquet.read_table`: it loads pyarrow.dataset first, and threads cost more than they bring in a small file.
+    large = size > THREADED
+    return parquet.ParquetFile(file, pre_buffer=large).read(use_threads=large)
 
 
 def as_arrays(table: pyarrow.Table) -> dict[str, np.ndarray]:
@@ -85,6 +99,49 @@ def joined(batches: Sequence[pyarrow.RecordBatch], schema: pyarrow.Schema) -> py
     import pyarrow
 
     return pyarrow.Table.from_batches(batches, schema=schema)
+
+
+def rows_of(table: pyarrow.Table) -> list[dict[str, Any]]:
+    """Its rows, name -> value. A name that comes twice is told once more with a number: `weight_2`.
+
+    Whole numbers, texts, times … as Python has them.
+    """
+    seen: dict[str, int] = {}
+    names = []
+    for name in table.column_names:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return table.rename_columns(names).to_pylist()
+
+
+def write_answer(table: pyarrow.Table, path: Path) -> None:
+    """Write a table for others, whole or not at all: as CSV or Parquet, by the file's ending. In CSV lists are JSON.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    from pyarrow import parquet
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as place:
+            unfinished = Path(place) / path.name
+            if path.suffix.lower() == ".parquet":
+                parquet.write_table(table, unfinished, compression="zstd")
+            else:
+                with open(unfinished, "w", newline="", encoding="utf-8") as file:
+                    writer = csv.writer(file)
+                    writer.writerow(table.column_names)
+                    for batch in table.to_batches(max_chunksize=10_000):
+                        columns = [column.to_pylist() for column in batch.columns]
+                        writer.writerows([_in_csv(value) for value in row] for row in zip(*columns, strict=True))
+            os.replace(unfinished, path)
+    except OSError as error:
+        raise CannotWrite(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def _in_csv(value: Any) -> Any:
+    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 def check_size(path: Place, stated: File) -> None:
