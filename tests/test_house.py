@@ -19,6 +19,8 @@ DOORS = {
     "networkx": {"graphs/export/network.py"},
     "pyarrow": {"graphs/tables.py", "graphs/index.py"},
     "fsspec": {"graphs/addresses.py"},
+    "starlette": {"circuits/serving/app.py", "circuits/serving/guard.py"},
+    "uvicorn": {"circuits/commands/serve.py"},
     "duckdb": {"graphs/query.py"},
 }
 ROOMS = ("circuits/attribution", "circuits/formats", "circuits/commands", "graphs/export")

@@ -35,8 +35,13 @@ def write_html(graph: AttributionGraph, path: Path, *, assay: Assay | None = Non
     Path(path).write_text(to_html(graph, assay=assay, **options), encoding="utf-8")
 
 
-def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: Any) -> str:
+def to_html(
+    graph: AttributionGraph, *, assay: Assay | None = None, served: Mapping[str, Any] | None = None, **options: Any
+) -> str:
     """The page as one document. Options are those of `compose`, but for the theme: the page has both.
+
+    served: None for a page that opens from disk. Else it may ask the server it came from, and knows the graph's `id`,
+        `rows` of its nodes in the `whole` graph of [nodes, edges] (None: it is the whole), and `around` which it is.
 
     Raises:
         BadOption: it is asked for something that a page has not. ForeignFolder: the assay is of another graph.
@@ -54,16 +59,16 @@ def to_html(graph: AttributionGraph, *, assay: Assay | None = None, **options: A
         *({theme: compose_plot(PLOTS[name], found, theme) for theme in THEMES} for name, found in charts.items()),
     ]
     (scene, *plots), palette = in_every_theme(drawn)
-    script = part("page.js")
+    script = part("page.js") + (part("live.js") if served else "")
     prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
     parts = {
-        "policy": policy_for(script),
+        "policy": policy_for(script, served=bool(served)),
         "title": escape(str(options.get("title") or prompt)),
         "palette": palette,
         "style": part("page.css"),
         "picture": to_svg(scene),
         "plots": "".join(f'<figure style="--wide:{plot.width:.0f}px">{to_svg(plot)}</figure>' for plot in plots),
-        "data": as_script(contents(graph, assay) | {"bos": options.get("bos", "grey")}),
+        "data": as_script(contents(graph, assay) | {"bos": options.get("bos", "grey"), "served": plain(served)}),
         "script": script,
     }
     return fill(part("page.html"), parts)

@@ -8,6 +8,7 @@ window.addEventListener("error", (event) => {
 });
 
 const graph = JSON.parse(document.getElementById("graph").textContent);
+const extras = []; // of a page that is served: row -> more about a node, or null -> more of the overview
 const { nodes, edges, goal, names, assay } = graph;
 const svg = document.querySelector("#picture svg");
 const panel = document.getElementById("panel");
@@ -377,7 +378,7 @@ function overview() {
       ...["↑", "↓"].map((key) => make("kbd", {}, key)), " strongest output, input  ",
       ...["←", "→"].map((key) => make("kbd", {}, key)), " neighbours  ", make("kbd", {}, "/"), " find  ", make("kbd", {}, "Esc"), " back  ", make("kbd", {}, "g"), " … ", make("kbd", {}, "g"), " group two nodes, or drag one onto the other  ", make("kbd", {}, "u"), " undo"),
   );
-  parts.push(made());
+  parts.push(...extras.flatMap((more) => more(null)), made());
   return parts;
 }
 
@@ -451,7 +452,7 @@ function about(row) {
   if (nodeMark[row] === null) parts.push(make("p", { class: "quiet" }, "Not drawn: the picture leaves out constants."));
   else if (!nodeShown[row]) parts.push(make("p", { class: "quiet" }, "Hidden by the slider for nodes."));
   if (note) parts.push(...noted(note));
-  parts.push(...measured(row));
+  parts.push(...measured(row), ...extras.flatMap((more) => more(row)));
   if (nodes.gross[row] > 0 || inputs[row].length) parts.push(...ledger(row));
   else parts.push(make("h3", {}, "Inputs"), make("p", { class: "quiet" }, "None: it is where paths begin."));
   if (kind !== "logit") parts.push(...flowsOn(row));

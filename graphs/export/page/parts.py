@@ -33,9 +33,13 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)
 
 
-def policy_for(script: str) -> str:
-    """What a page with this one script may do: nothing is loaded from anywhere, and no other script runs."""
-    return POLICY.format(b64encode(hashlib.sha256(script.encode()).digest()).decode())
+def policy_for(script: str, *, served: bool = False) -> str:
+    """What a page with this one script may do: nothing is loaded from anywhere, and no other script runs.
+
+    served: it may ask the server it came from.
+    """
+    only = POLICY.format(b64encode(hashlib.sha256(script.encode()).digest()).decode())
+    return f"{only}; connect-src 'self'" if served else only
 
 
 def in_every_theme(drawn: Sequence[Mapping[str, Scene]]) -> tuple[list[Scene], str]:

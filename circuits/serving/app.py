@@ -1,0 +1,96 @@
+"""The server: a store's graphs as pages, and questions to the real model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from circuits.errors import CircuitError
+from circuits.serving.guard import Guard
+from circuits.serving.lab import Lab, Load
+from circuits.serving.pages import Pages, listing
+from graphs.errors import CannotWrite, GraphError, UnknownGraph
+from graphs.store import Store
+
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token: str = "") -> Starlette:
+    """The application. hosts, token: see `Guard`. load: see `Lab`.
+
+    GET  /                       the graphs of the store; ?find=words
+    GET  /graphs/ID              a graph's page; ?around=ROW for one node with what is next to it
+    GET  /graphs/ID/nodes        nodes of the whole graph; ?find=words
+    GET  /graphs/ID/trials       what was asked of the model so far
+    POST /graphs/ID/trials       ask: see `Lab.ask`
+    """
+    pages, lab = Pages(store), Lab(store, load)
+
+    def over_all(request: Request) -> Response:
+        return HTMLResponse(listing(store.list(), request.query_params.get("find", "")[:200]))
+
+    def of_graph(request: Request) -> Response:
+        around = request.query_params.get("around")
+        if around is not None and not (around.isascii() and around.isdigit() and len(around) < 10):
+            return _said(400, "around is a node's row")
+        id = _id(request, store)
+        try:
+            page = pages.page(id, None if around is None else int(around))
+        except IndexError as reason:
+            return _said(404, str(reason))
+        # Its model is loaded while the page is looked at.
+        return HTMLResponse(page, background=BackgroundTask(lab.prepare, id))
+
+    def nodes(request: Request) -> Response:
+        return JSONResponse(pages.find(_id(request, store), request.query_params.get("find", "")[:200]))
+
+    def trials(request: Request) -> Response:
+        return JSONResponse(lab.trials(_id(request, store)))
+
+    async def ask(request: Request) -> Response:
+        id = await run_in_threadpool(_id, request, store)
+        try:
+            asked = json.loads(await request.body())
+        except (ValueError, RecursionError):
+            return _said(400, "the question is no JSON")
+        return JSONResponse(await run_in_threadpool(lab.ask, id, asked))
+
+    return Starlette(
+        routes=[
+            Route("/", over_all),
+            Route("/graphs/{id}", of_graph),
+            Route("/graphs/{id}/nodes", nodes),
+            Route("/graphs/{id}/trials", trials, methods=["GET"]),
+            Route("/graphs/{id}/trials", ask, methods=["POST"]),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts, token=token)],
+        exception_handlers={kind: _tell for kind in (CircuitError, GraphError, OSError)},
+    )
+
+
+def _id(request: Request, store: Store) -> str:
+    """The graph's id in the store, whole."""
+    return store.find(str(request.path_params["id"])).name
+
+
+async def _tell(request: Request, reason: Exception) -> Response:
+    """What was wrong, as the terminal would say it."""
+    if isinstance(reason, UnknownGraph):
+        return _said(404, "there is no such graph in this store")
+    if isinstance(reason, CannotWrite):
+        return _said(507, str(reason))
+    if isinstance(reason, CircuitError | GraphError):
+        return _said(422, str(reason))
+    return _said(500, f"a file could not be read: {reason.strerror if isinstance(reason, OSError) else reason}")
+
+
+def _said(status: int, words: str) -> Response:
+    return PlainTextResponse(f"{words}\n", status_code=status)

@@ -1,0 +1,213 @@
+"""The real model behind a page: what it says when some nodes of a stored graph are taken away or set."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from circuits.assaying.metric import Metric, choose_metric, why_untestable
+from circuits.attribution.direct import UNITS
+from circuits.changes import Change, Patch, to_record
+from circuits.errors import BadIntervention, CircuitError, WrongGraph
+from circuits.interventions import ATTENTION, change_node, intervene
+from circuits.model import Model, load_model
+from circuits.numbers import is_number, is_whole
+from circuits.tracing import Trace, trace
+from circuits.transcoders.base import Dictionary
+from graphs.errors import GraphError
+from graphs.flow import flow
+from graphs.graph import AttributionGraph
+from graphs.store import Store
+
+TRIALS = "trials.json"  # beside the graph: what was asked of its page, and what the model answered
+SHOWN = 5  # next tokens
+MOST_CHANGES = 500
+MOST_TRIALS = 1000  # kept with a graph, the latest
+GRAPHS = 8  # whose clean runs are kept
+
+Load = Callable[[str, str, str], tuple[Model, Dictionary]]  # names of model and transcoders, dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A graph and the clean run of its prompt. metric: what it explains; None where that cannot be measured."""
+
+    graph: AttributionGraph
+    model: Model
+    transcoders: Dictionary
+    run: Trace
+    metric: Metric | None
+
+
+class Lab:
+    """Graphs of one store, opened with their models when they are first asked about. Answers one question at a time.
+
+    load: the model and the transcoders by the names and the dtype that a graph's provenance gives.
+    """
+
+    def __init__(self, store: Store, load: Load) -> None:
+        self.store = store
+        self._load = load
+        self._models: dict[tuple[str, str, str], tuple[Model, Dictionary]] = {}
+        self._opened: OrderedDict[str, Opened] = OrderedDict()
+        self._lock = Lock()
+
+    def ask(self, id: str, asked: Any) -> dict[str, Any]:
+        """Change some nodes, run the model, keep the answer with the graph.
+
+        asked: {"changes": [{"node": row, "factor": x} or {"node": row, "value": x}, ...], "attention": "live"}.
+        The answer: `before` and `after` [{"token", "probability"}], the explained value `clean` and `changed`, what the
+        graph `predicted` of that change (None where it cannot), `seconds`.
+
+        Raises:
+            BadIntervention: the question is none. WrongGraph: the graph's model cannot be asked.
+            UnknownGraph, ForeignFolder: as `Store.load`. CannotWrite: the answer could not be kept.
+        """
+        with self._lock:
+            begun = time.perf_counter()
+            opened = self._open(id)
+            chosen, rows, attention = read_question(opened.graph, asked)
+            answer = measure(opened, chosen, attention)
+            answer["predicted"] = predict(opened, rows)
+            trial = {
+                "changes": [to_record(each) for each in chosen],
+                "nodes": [row for row, _ in rows],
+                "attention": attention,
+                **answer,
+                "seconds": round(time.perf_counter() - begun, 3),
+            }
+            self._keep(id, trial)
+        return trial
+
+    def prepare(self, id: str) -> None:
+        """Open a graph before anything is asked of it; what cannot be opened is told when it is asked about."""
+        with self._lock, suppress(CircuitError, GraphError, OSError):
+            self._open(id)
+
+    def trials(self, id: str) -> list[dict[str, Any]]:
+        """What was asked of a graph so far, first to last; what cannot be read is as if it were not there."""
+        try:
+            found = json.loads((self.store.find(id) / TRIALS).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return []
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+    def _keep(self, id: str, trial: Mapping[str, Any]) -> None:
+        told = [*self.trials(id), trial][-MOST_TRIALS:]
+        self.store.attach(id, TRIALS, json.dumps(told).encode())
+
+    def _open(self, id: str) -> Opened:
+        if id in self._opened:
+            self._opened.move_to_end(id)
+            return self._opened[id]
+        graph = self.store.load(id)
+        made = graph.provenance
+        if "circuit" in made:
+            raise WrongGraph(
+                "this graph is of heads and MLPs over pairs of prompts: features of a traced prompt can be asked about."
+            )
+        names = tuple(str(made.get(what) or "") for what in ("model", "transcoders"))
+        if not all(names):
+            raise WrongGraph("the graph does not say with which model and transcoders it was made.")
+        key = (names[0], names[1], str(made.get("dtype") or "float32"))
+        if key not in self._models:
+            self._models[key] = self._load(*key)
+        model, transcoders = self._models[key]
+        for what, given in (("model", model), ("transcoders", transcoders)):
+            if made.get(f"{what}_hash") != given.content_hash:
+                raise WrongGraph(f"the graph was made with another {what} than {given.name} as it is here.")
+        run = trace(model, transcoders, list(graph.token_ids))
+        metric = None if why_untestable(graph) else choose_metric(model, transcoders, graph, run)
+        self._opened[id] = Opened(graph, model, transcoders, run, metric)
+        while len(self._opened) > GRAPHS:
+            self._opened.popitem(last=False)
+        return self._opened[id]
+
+
+def read_question(graph: AttributionGraph, asked: Any) -> tuple[list[Change], list[tuple[int, float | None]], str]:
+    """The changes that are asked for, the rows with their factors (None: set to a value), and the way of attention.
+
+    Raises:
+        BadIntervention: the question is none.
+    """
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("changes"), list) or not asked["changes"]:
+        raise BadIntervention('wanted {"changes": [{"node": 12, "factor": 0}, …]}, found something else.')
+    if len(asked["changes"]) > MOST_CHANGES:
+        raise BadIntervention(f"at most {MOST_CHANGES} nodes are changed at once, found {len(asked['changes'])}.")
+    attention = asked.get("attention", ATTENTION[0])
+    if attention not in ATTENTION:
+        raise BadIntervention(f"attention is {' or '.join(ATTENTION)}, found {attention!r:.40}.")
+    chosen: list[Change] = []
+    rows: list[tuple[int, float | None]] = []
+    for each in asked["changes"]:
+        if not isinstance(each, Mapping) or not is_whole(each.get("node")):
+            raise BadIntervention(f"each change names a node by its row, found {each!r:.60}.")
+        row, factor, value = each["node"], each.get("factor", 0.0), each.get("value")
+        if not 0 <= row < len(graph.nodes):
+            raise BadIntervention(f"the graph has nodes 0 to {len(graph.nodes) - 1}, found {row}.")
+        if not is_number(factor) or not (value is None or is_number(value)):
+            raise BadIntervention(f"a factor or value must be a number, found {each!r:.60}.")
+        chosen.append(_change(graph, row, float(factor), None if value is None else float(value)))
+        rows.append((row, float(factor) if value is None else None))
+    return chosen, rows, attention
+
+
+def _change(graph: AttributionGraph, row: int, factor: float, value: float | None) -> Change:
+    kind = graph.nodes.kind[row]
+    if kind == "token" and value is None:
+        return Patch("input", int(graph.nodes.position[row]), factor)
+    if kind not in (*UNITS, "error") or (value is not None and kind == "error"):
+        raise BadIntervention(
+            f"{graph.nodes.label[row]!r:.60} is a {kind}: features, neurons, errors, tokens are changed."
+        )
+    change = change_node(graph.nodes, row, factor)
+    return change if value is None else replace(change, value=value)
+
+
+def measure(opened: Opened, chosen: Sequence[Change], attention: str) -> dict[str, Any]:
+    """The likeliest next tokens before and after, and the explained value of both runs."""
+    model, run = opened.model, opened.run
+    after = intervene(model, opened.transcoders, run, [chosen], attention=attention)[0]
+    found: dict[str, Any] = {}
+    for name, logits in (("before", run.logits[-1]), ("after", after[-1])):
+        best = model.probabilities(logits).topk(min(SHOWN, model.vocabulary))
+        texts = model.texts(best.indices.tolist())
+        found[name] = [{"token": text, "probability": p} for text, p in zip(texts, best.values.tolist(), strict=True)]
+    metric = opened.metric
+    found["clean"] = found["changed"] = None
+    if metric is not None:
+        read = after
+        if metric.site != ("logits", 0):
+            read = intervene(model, opened.transcoders, run, [chosen], attention=attention, read=metric.site)[0]
+        found |= {"clean": metric.clean, "changed": float(metric.explained(read[None])[0])}
+    return found
+
+
+def predict(opened: Opened, rows: Sequence[tuple[int, float | None]]) -> float | None:
+    """What the graph says the explained value changes by: the nodes' signed flow, each by its factor.
+
+    None where values are set, or several nodes are changed, whose paths may run through each other.
+    """
+    if opened.metric is None or len(rows) != 1 or rows[0][1] is None:
+        return None
+    row, factor = rows[0]
+    assert factor is not None
+    return float((factor - 1) * flow(opened.graph, opened.metric.worth.copy())[row])
+
+
+def load_by_name(model: str | None, transcoders: str | None, *, dtype: str | None, device: str, force: bool) -> Load:
+    """A loader of what models are called; what is given here goes before what a graph says."""
+
+    def load(named: str, set_named: str, made_in: str) -> tuple[Model, Dictionary]:
+        from circuits.transcoders.loading import load_transcoders
+
+        found = load_model(model or named, device=device, dtype=dtype or made_in)
+        return found, load_transcoders(transcoders or set_named, found, force=force)
+
+    return load

@@ -1,0 +1,167 @@
+"""The pages that are served: one over the store, one for each graph, of which no more is sent than fits on screen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from html import escape
+from importlib.resources import files
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from graphs.assays import Assay
+from graphs.export.page import to_html
+from graphs.export.page.parts import fill, in_every_theme, part, policy_for
+from graphs.graph import AttributionGraph
+from graphs.paths import edge_influence
+from graphs.pruning import prune
+from graphs.store import Entry, Store
+from graphs.wording import visible
+
+MOST_NODES, MOST_EDGES = 500, 6_000  # of a graph on one page
+AROUND = 60  # inputs, and outputs, of a node that is looked at by itself
+LINES = 500  # graphs on one page of the store
+PAGES = 16  # kept as they were sent
+
+
+class Pages:
+    """The store's graphs as pages, the last ones kept for as long as their graphs are the same."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._kept: OrderedDict[tuple[Any, ...], str] = OrderedDict()
+        self._lock = Lock()
+
+    def page(self, id: str, around: int | None = None) -> str:
+        """A graph's page, or that of what is around one node of it.
+
+        Raises as `Store.load` does; IndexError: there is no such node.
+        """
+        with self._lock:
+            saved = self.store.record(id).get("saved")
+            assay = self.store.assay(id)
+            key = (id, saved, around, None if assay is None else assay.registration.get("hash"))
+            if key not in self._kept:
+                self._kept[key] = self._make(id, assay, around)
+                while len(self._kept) > PAGES:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def _make(self, id: str, assay: Assay | None, around: int | None) -> str:
+        graph = self.store.load(id)
+        small = part_around(graph, around) if around is not None else strongest_part(graph)
+        served: dict[str, Any] = {"id": id, "rows": None, "whole": [len(graph.nodes), len(graph.source)]}
+        if small is not graph:
+            served |= {"rows": rows_in(graph, small).tolist(), "around": around}
+            assay = None if assay is None else _without_nodes(assay)
+        return to_html(small, assay=assay, served=served)
+
+    def find(self, id: str, words: str) -> list[dict[str, Any]]:
+        """The nodes of a whole graph whose label has these words, most influential first."""
+        nodes = self.store.load(id).nodes
+        wanted = words.strip().lower()
+        rows = [row for row, label in enumerate(nodes.label) if wanted in str(label).lower()] if wanted else []
+        rows.sort(key=lambda row: -np.nan_to_num(nodes.influence[row]))
+        return [
+            {
+                "node": row,
+                "label": visible(str(nodes.label[row])),
+                "kind": str(nodes.kind[row]),
+                "layer": int(nodes.layer[row]),
+                "position": int(nodes.position[row]),
+                "influence": float(np.nan_to_num(nodes.influence[row])),
+            }
+            for row in rows[:AROUND]
+        ]
+
+
+def strongest_part(graph: AttributionGraph) -> AttributionGraph:
+    """The graph, or of a large one the strongest nodes and edges: pruned, so that the scores count what is left out."""
+    small = graph
+    if len(small.nodes) > MOST_NODES:
+        small = prune(small, nodes=1.0, edges=1.0, most_nodes=MOST_NODES)
+    if len(small.source) > MOST_EDGES:
+        carried = np.sort(edge_influence(small))[::-1].cumsum()
+        share = carried[MOST_EDGES - 1] / carried[-1] if carried[-1] > 0 else 1.0
+        small = prune(small, nodes=1.0, edges=float(np.clip(share, 1e-9, 1.0)))
+    return small
+
+
+def part_around(graph: AttributionGraph, row: int) -> AttributionGraph:
+    """A node with its strongest inputs and outputs, and the edges among them all.
+
+    Raises:
+        IndexError: there is no such node.
+    """
+    if not 0 <= row < len(graph.nodes):
+        raise IndexError(f"the graph has nodes 0 to {len(graph.nodes) - 1}, found {row}")
+    size = np.abs(graph.weight)
+    near = {row}
+    for here, beyond in ((graph.target, graph.source), (graph.source, graph.target)):
+        edges = np.flatnonzero(here == row)
+        near.update(beyond[edges[np.argsort(-size[edges], kind="stable")][:AROUND]].tolist())
+    always = np.flatnonzero((graph.goal != 0) | (graph.nodes.kind == "token"))
+    small = graph.select(np.union1d(sorted(near), always))
+    if len(small.source) > MOST_EDGES:
+        strongest = np.zeros(len(small.source), dtype=bool)
+        strongest[np.argsort(-np.abs(small.weight), kind="stable")[:MOST_EDGES]] = True
+        small = small.select(np.arange(len(small.nodes)), strongest)
+    return small
+
+
+def rows_in(graph: AttributionGraph, small: AttributionGraph) -> np.ndarray:
+    """For each node of a part of a graph, kept in order, its row in the whole. [node]"""
+    names = ("kind", "layer", "position", "feature", "label")
+    whole, part = (list(zip(*(getattr(each.nodes, n).tolist() for n in names), strict=True)) for each in (graph, small))
+    rows, at = [], 0
+    for wanted in part:
+        while whole[at] != wanted:
+            at += 1
+        rows.append(at)
+        at += 1
+    return np.array(rows)
+
+
+def _without_nodes(assay: Assay) -> Assay:
+    """An assay's verdicts, without what it measured of single nodes: their rows are those of the whole graph."""
+    return replace(assay, ablations=[], doses=[], contributions=[], between=[])
+
+
+def listing(entries: list[Entry], words: str) -> str:
+    """The page over the store: a line for each graph, those with `words` in prompt, target, model or id."""
+    wanted = words.strip().lower()
+    found = [each for each in entries if wanted in " ".join((each.id, each.prompt, each.model, *each.targets)).lower()]
+    shown = [_line(each) for each in found[:LINES]]
+    count = f"{len(found):,} of {len(entries):,} graphs" if wanted else f"{len(entries):,} graph{'s' * (len(entries) != 1)}"
+    more = f"; the latest {LINES} are shown, say more of the words" if len(found) > LINES else ""
+    script = ""
+    return fill(
+        (files("circuits.serving") / "store.html").read_text(encoding="utf-8"),
+        {
+            "policy": policy_for(script, served=True),
+            "palette": in_every_theme([])[1],
+            "style": part("page.css"),
+            "words": escape(words),
+            "count": escape(count + more),
+            "lines": "\n".join(shown) or '<tr><td class="quiet">none: trace a prompt first</td></tr>',
+        },
+    )
+
+
+def _line(entry: Entry) -> str:
+    if entry.problem:
+        told = f"cannot be read: {entry.problem}"
+        return f'<tr><td class="failed">{escape(entry.id)}</td><td colspan="5">{escape(told)}</td></tr>'
+    supported = sum(verdict == "supported" for verdict in entry.verdicts)
+    cells = (
+        f'<a href="/graphs/{escape(entry.id)}">{escape(visible(entry.prompt) or entry.id)}</a>',
+        escape(", ".join(visible(target) for target in entry.targets)),
+        f"{entry.nodes:,} nodes, {entry.edges:,} edges",
+        escape(f"{entry.model} with {entry.transcoders}" if entry.transcoders else entry.model),
+        f"{supported} of {len(entry.verdicts)} supported" if entry.verdicts else "no assay",
+        escape(entry.saved[:16].replace("T", " ")),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

@@ -1,0 +1,118 @@
+
+// --- served: the real model answers ---
+
+const served = graph.served;
+const here = `/graphs/${encodeURIComponent(served.id)}`;
+const wholeRow = (row) => (served.rows ? served.rows[row] : row);
+const rowHere = new Map(range(count).map((row) => [wholeRow(row), row]));
+const CHANGEABLE = new Set(["token", "feature", "attention", "neuron", "error"]);
+const trials = [];
+let asking = null; // the row whose question is being answered
+let refused = "";
+
+async function ask(row, change) {
+  if (asking !== null) return;
+  asking = row;
+  refused = "";
+  showPanel();
+  try {
+    const members = (change.rows ?? [row]).map((each) => ({ node: wholeRow(each), ...change.set }));
+    const answer = await fetch(`${here}/trials`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ changes: members, attention: change.attention }),
+    });
+    if (answer.ok) trials.push(await answer.json());
+    else refused = (await answer.text()).trim();
+  } catch (reason) {
+    refused = `the server did not answer: ${reason.message}`;
+  }
+  asking = null;
+  showPanel();
+}
+
+// What was done to the node, as `steer` would say it.
+function inWords(trial) {
+  const done = trial.changes.map((each, i) => {
+    const row = rowHere.get(trial.nodes[i]);
+    const name = row === undefined ? `node ${trial.nodes[i]}` : names[row];
+    if (each.value !== null && each.value !== undefined) return `${name} = ${number(each.value)}`;
+    return each.factor === 0 ? `${name} ablated` : `${name} × ${number(each.factor)}`;
+  });
+  const words = done.length > 3 ? `${done.length} nodes, among them ${done.slice(0, 2).join(", ")}` : done.join(", ");
+  return trial.attention === "frozen" ? `${words}, attention held` : words;
+}
+
+function told(trial) {
+  const rows = range(Math.max(trial.before.length, trial.after.length)).map((i) =>
+    make("tr", {}, ...["before", "after"].flatMap((name) => {
+      const each = trial[name][i];
+      return each ? [figure(percent(each.probability)), make("td", {}, each.token)] : [make("td"), make("td")];
+    })),
+  );
+  const parts = [
+    make("p", {}, make("b", {}, inWords(trial)), spaced(`${trial.seconds.toFixed(2)} s`)),
+    make("table", { class: "trial" }, head(["before", "figure"], [""], ["after", "figure"], [""]), ...rows),
+  ];
+  if (trial.clean !== null) {
+    const moved = trial.changed - trial.clean;
+    const foreseen = trial.predicted === null ? "" : `; the graph predicts ${signed(number(trial.predicted))}`;
+    parts.push(make("p", {}, `explained: ${number(trial.clean)} → ${number(trial.changed)}, ${signed(number(moved))}${foreseen}`));
+  }
+  return parts;
+}
+
+function laboratory(row) {
+  const mine = trials.filter((trial) => row === null || trial.nodes.includes(wholeRow(row)));
+  const parts = [];
+  if (row !== null && CHANGEABLE.has(nodes.kind[row])) {
+    const busy = asking !== null;
+    const attention = make("select", { "aria-label": "attention" }, ...["live", "frozen"].map((way) => make("option", { value: way }, way === "live" ? "attention live" : "attention held")));
+    const amount = make("input", { type: "number", step: "any", value: String(Number((nodes.activation[row] ?? 1).toPrecision(4))), "aria-label": "its activation", class: "amount" });
+    const put = (set, rows) => ask(row, { set, rows, attention: attention.value });
+    const group = state.groups.find((each) => each.rows.includes(row));
+    parts.push(
+      make("h3", {}, "In the real model"),
+      make("p", { class: "ask" },
+        make("button", { type: "button", id: "ablate", disabled: busy, click: () => put({ factor: 0 }) }, busy ? "asking…" : "ablate"),
+        group ? make("button", { type: "button", disabled: busy, click: () => put({ factor: 0 }, group.rows) }, `ablate “${group.name}”`) : null,
+        make("button", { type: "button", disabled: busy, click: () => put({ factor: 2 }) }, "× 2"),
+        nodes.kind[row] === "token" || nodes.kind[row] === "error" ? null : amount,
+        nodes.kind[row] === "token" || nodes.kind[row] === "error" ? null : make("button", { type: "button", id: "set", disabled: busy, click: () => put({ value: Number(amount.value) }) }, "set"),
+        attention),
+    );
+    if (refused) parts.push(make("p", { class: "failed", role: "alert" }, refused));
+  } else if (mine.length) parts.push(make("h3", {}, "Asked of the real model"));
+  const latest = mine.slice(-5).reverse();
+  parts.push(...latest.flatMap(told));
+  if (mine.length > latest.length) parts.push(make("p", { class: "quiet" }, `and ${mine.length - latest.length} earlier, kept in trials.json beside the graph`));
+  if (row !== null && served.rows) parts.push(make("p", {}, make("a", { href: `${here}?around=${wholeRow(row)}` }, "all that is next to this node")));
+  return parts;
+}
+
+// Of a large graph the server sends the strongest part: what else there is can be found and looked at by itself.
+function partOfWhole() {
+  const [allNodes, allEdges] = served.whole;
+  const said = served.around === null || served.around === undefined ? "the strongest" : "what is next to one node";
+  const box = make("input", { type: "search", placeholder: "a label, in the whole graph", autocomplete: "off", "aria-label": "find in the whole graph" });
+  const list = make("ul", { id: "found-in-whole" });
+  let latest = 0;
+  box.addEventListener("input", async () => {
+    const turn = ++latest;
+    const answer = await fetch(`${here}/nodes?find=${encodeURIComponent(box.value)}`);
+    const found = answer.ok ? await answer.json() : [];
+    if (turn !== latest) return;
+    list.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: `${here}?around=${each.node}` }, `${each.label} L${each.layer}`), spaced(`${each.kind}, ${percent(each.influence)}`))));
+  });
+  return make("div", { id: "part", class: "quiet" },
+    make("p", {}, `On this page: ${said}, ${count.toLocaleString("en")} of ${allNodes.toLocaleString("en")} nodes and ${edges.source.length.toLocaleString("en")} of ${allEdges.toLocaleString("en")} edges. `, make("a", { href: here }, "the strongest"), " ", make("a", { href: "/" }, "all graphs")),
+    make("p", {}, box), list);
+}
+
+document.querySelector("header").append(served.rows ? partOfWhole() : make("p", {}, make("a", { href: "/" }, "all graphs")));
+extras.push(laboratory);
+fetch(`${here}/trials`).then(async (answer) => {
+  if (answer.ok) trials.unshift(...(await answer.json()));
+  showPanel();
+}).catch(() => {});
+showPanel();

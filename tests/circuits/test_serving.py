@@ -1,0 +1,221 @@
+"""The served store: pages, questions to the real model, and everything that a server must refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from circuits import attribute, intervene, trace
+from circuits.commands.serve import is_local
+from circuits.errors import BadIntervention, WrongGraph
+from circuits.interventions import Intervention
+from circuits.model import Model
+from circuits.serving import pages as serving
+from circuits.serving.app import make_app
+from circuits.serving.guard import MOST
+from circuits.serving.lab import TRIALS, Lab
+from circuits.serving.pages import part_around, rows_in, strongest_part
+from circuits.transcoders.base import Dictionary
+from graphs import Store, prune, scores
+from graphs.graph import AttributionGraph
+from tests.circuits.worlds import dictionary_of, model_of
+from tests.worlds import layered
+
+PROMPT = "a red fox runs"
+HOST = "http://127.0.0.1:8077"
+ASKING = {"origin": HOST, "content-type": "application/json"}
+
+
+def load(*_: str) -> tuple[Model, Dictionary]:
+    model = model_of("llama")
+    return model, dictionary_of(model, "per-layer")
+
+
+def traced() -> AttributionGraph:
+    model, dictionary = load()
+    return prune(attribute(model, dictionary, PROMPT, ["red"]), nodes=0.7)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def client(store: Store) -> Iterator[TestClient]:
+    with TestClient(make_app(store, load), base_url=HOST) as client:
+        yield client
+
+
+def strongest(graph: AttributionGraph) -> int:
+    rows = graph.nodes.where("feature")
+    return int(rows[graph.nodes.influence[rows].argmax()])
+
+
+def test_the_model_answers_as_an_intervention_does_and_the_answer_is_kept(store: Store, client: TestClient):
+    graph = traced()
+    id = store.save(graph)
+    row = strongest(graph)
+
+    said = client.post(f"/graphs/{id}/trials", json={"changes": [{"node": row, "factor": 0.0}]}, headers=ASKING)
+
+    assert said.status_code == 200
+    answer = said.json()
+    model, dictionary = load()
+    nodes = graph.nodes
+    change = Intervention(int(nodes.layer[row]), int(nodes.position[row]), int(nodes.feature[row]))
+    after = intervene(model, dictionary, trace(model, dictionary, PROMPT), [[change]])[0, -1]
+    best = model.probabilities(after).max()
+    assert answer["after"][0]["probability"] == pytest.approx(float(best))
+    assert answer["after"][0]["token"] == model.texts([int(after.argmax())])[0]
+    red = model.token("red")
+    assert answer["changed"] == pytest.approx(float(after[red] - after.mean()))
+    assert client.get(f"/graphs/{id}/trials").json() == [answer]
+    assert json.loads((store.folder / id / TRIALS).read_text()) == [answer]  # kept with the graph
+
+
+def test_a_value_many_nodes_and_a_token_are_changed_too_and_what_cannot_be_predicted_is_not(store: Store):
+    graph = traced()
+    id, lab = store.save(graph), Lab(store, load)
+    row = strongest(graph)
+    token = int(graph.nodes.where("token")[-1])
+
+    set_to = lab.ask(id, {"changes": [{"node": row, "value": 3}], "attention": "frozen"})
+    both = lab.ask(id, {"changes": [{"node": row}, {"node": token, "factor": 0.5}]})
+    half = lab.ask(id, {"changes": [{"node": row, "factor": 0.5}]})
+    none = lab.ask(id, {"changes": [{"node": row}]})
+
+    assert set_to["changes"][0]["value"] == 3 and set_to["predicted"] is None
+    assert both["predicted"] is None and both["changes"][1]["component"] == "input"
+    assert half["predicted"] == pytest.approx(none["predicted"] / 2) and none["predicted"] != 0
+    assert len(lab.trials(id)) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ([], "wanted"),
+        ({"changes": []}, "wanted"),
+        ({"changes": [{"node": -1}]}, "nodes 0 to"),
+        ({"changes": [{"node": 10**9}]}, "nodes 0 to"),
+        ({"changes": [{"node": True}]}, "by its row"),
+        ({"changes": [{"node": 0, "factor": "much"}]}, "number"),
+        ({"changes": [{"node": 0, "value": "x"}]}, "number"),
+        ({"changes": [{"node": 0}] * 501}, "at most 500"),
+        ({"changes": [{"node": 0}], "attention": "elsewhere"}, "live or frozen"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_told_what_was_wanted(store: Store, asked: object, words: str):
+    id = store.save(traced())
+    with pytest.raises(BadIntervention, match=words):
+        Lab(store, load).ask(id, asked)
+    assert not (store.folder / id / TRIALS).exists()
+
+
+def test_logits_are_not_changed_and_another_model_is_not_asked(store: Store):
+    graph = traced()
+    logit = int(graph.nodes.where("logit")[0])
+    with pytest.raises(BadIntervention, match="is a logit"):
+        Lab(store, load).ask(store.save(graph), {"changes": [{"node": logit}]})
+    foreign = replace(graph, provenance={**graph.provenance, "model_hash": "another"})
+    with pytest.raises(WrongGraph, match="another model"):
+        Lab(store, load).ask(store.save(foreign, name="foreign"), {"changes": [{"node": 0}]})
+
+
+def test_only_its_own_pages_may_change_anything(store: Store, client: TestClient):
+    id = store.save(traced())
+    question = {"changes": [{"node": 0}]}
+    elsewhere = {"origin": "https://elsewhere.example"}
+    address = f"/graphs/{id}/trials"
+
+    assert client.get("/", headers={"host": "elsewhere.example"}).status_code == 421  # a name made to point here
+    assert client.post(address, json=question, headers={**ASKING, **elsewhere}).status_code == 403
+    assert client.post(address, json=question).status_code == 403  # no origin: no browser's page
+    assert client.post(address, json=question, headers={**ASKING, "sec-fetch-site": "cross-site"}).status_code == 403
+    assert client.post(address, content="{}", headers={**ASKING, "content-type": "text/plain"}).status_code == 415
+    assert client.post(address, content="x" * (MOST + 1), headers=ASKING).status_code == 413
+    assert client.post(address, content=iter([b"x" * MOST, b"x"]), headers=ASKING).status_code == 413  # length unsaid
+    assert client.post(address, content="{", headers=ASKING).status_code == 400
+    assert client.get("/").headers["x-frame-options"] == "DENY"
+    assert not (store.folder / id / TRIALS).exists()
+
+
+@pytest.mark.parametrize("path", ["..%2F..%2Fetc%2Fpasswd", "%2e%2e", "..", ".", "%00", "a%2f..%2fb", "~root", "C:%5C"])
+def test_nothing_outside_of_the_store_is_served(store: Store, client: TestClient, path: str):
+    store.save(traced())
+    (store.folder.parent / "graph.json").write_text("{}")
+    for ending in ("", "/trials", "/nodes?find=a"):
+        said = client.get(f"/graphs/{path}{ending}")
+        assert said.status_code == 404 or said.url.path == "/", said.text
+
+
+def test_where_others_can_connect_a_token_is_wanted(store: Store):
+    client = TestClient(make_app(store, load, hosts=(), token="secret"), base_url="http://10.0.0.7:8077")
+
+    assert client.get("/").status_code == 401
+    assert client.get("/?token=wrong").status_code == 401
+    assert client.get("/?token=secret", follow_redirects=False).headers["location"] == "/"  # not left in the address
+    assert client.get("/?token=secret").status_code == 200
+    assert client.get("/").status_code == 200  # the cookie
+    assert is_local("127.0.0.1") and is_local("::1") and is_local("localhost")
+    assert not is_local("0.0.0.0") and not is_local("10.0.0.7") and not is_local("a.example")
+
+
+def test_labels_prompts_and_words_looked_for_are_text(store: Store, client: TestClient):
+    nasty = "<script>alert(1)</script>"
+    graph = traced()
+    labels = graph.nodes.label.copy()
+    labels[:] = nasty
+    nodes = graph.nodes.with_columns(label=labels)
+    id = store.save(replace(graph, nodes=nodes, provenance={**graph.provenance, "prompt": nasty}))
+
+    for address in ("/", f"/?find={nasty}", f"/graphs/{id}"):
+        page = client.get(address)
+        assert page.status_code == 200 and nasty not in page.text
+    assert "connect-src 'self'" in client.get(f"/graphs/{id}").text
+    found = client.get(f"/graphs/{id}/nodes", params={"find": "ALERT"})
+    assert found.headers["content-type"] == "application/json" and len(found.json()) > 3
+
+
+def test_the_store_is_listed_and_searched(store: Store, client: TestClient):
+    graph = traced()
+    store.save(graph)
+    store.save(replace(graph, provenance={**graph.provenance, "prompt": "another"}), name="other")
+    broken = store.folder / store.save(graph, name="broken")
+    (broken / "edges.parquet").unlink()
+
+    page = client.get("/").text
+    assert "3 graphs" in page and "cannot be read" in page and PROMPT in page
+    assert "1 of 3 graphs" in client.get("/?find=ANOTHER").text
+
+
+def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_the_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    whole = layered(400, layers=4, positions=8)
+    monkeypatch.setattr(serving, "MOST_NODES", 60)
+    monkeypatch.setattr(serving, "MOST_EDGES", 300)
+
+    small = strongest_part(whole)
+
+    assert len(small.source) <= 300 and len(small.nodes) < 100
+    rows = rows_in(whole, small)
+    for name in ("kind", "layer", "position", "feature"):
+        np.testing.assert_array_equal(getattr(whole.nodes, name)[rows], getattr(small.nodes, name))
+    assert scores(small).replacement < scores(whole).replacement  # what is left out counts as error
+    client = TestClient(make_app(store, load), base_url=HOST)
+    id = store.save(whole)
+    page = client.get(f"/graphs/{id}").text
+    assert f'"whole":[{len(whole.nodes)},{len(whole.source)}]' in page
+    row = strongest(whole)
+    around = part_around(whole, row)
+    assert row in rows_in(whole, around)
+    assert f'"around":{row}' in client.get(f"/graphs/{id}?around={row}").text
+    assert client.get(f"/graphs/{id}?around=999999").status_code == 404
+    assert client.get(f"/graphs/{id}?around=-1").status_code == 400
