@@ -168,6 +168,13 @@ def _check_choices(arguments: argparse.Namespace) -> None:
         raise BadOption(f"--{of_places[0]} is for {', '.join(KINDS)}: paths are told by --from and --to.")
     if arguments.over != PATHS and of_paths:
         raise BadOption("--from, --to and --mlps are for paths: give --over paths as well.")
+    if arguments.ablation != "resample" and arguments.direction != "noising":
+        raise BadOption(
+            f"--ablation {arguments.ablation} takes the place of clean values, so ablations are for noising: give "
+            "--direction noising as well."
+        )
+    if arguments.neurons is not None and arguments.over != "neurons":
+        raise BadOption(f"--neurons says which neurons: give --over neurons, found {arguments.over}.")
 
 
 def names(text: str) -> list[str]:

@@ -202,3 +202,14 @@ def test_more_places_than_a_sweep_takes_are_refused_before_any_run(monkeypatch):
 def test_a_model_without_mlps_has_no_neurons():
     with pytest.raises(BadOption, match="no MLPs"):
         patch_activations(transformer_of(native_of("attention-only")), PAIRS, over="neurons")
+
+
+def test_a_metric_that_is_no_number_is_told_before_anything_is_patched(monkeypatch):
+    transformer = transformer_of(model_of("llama"))
+    monkeypatch.setattr(type(transformer), "go_on_beside", None)
+
+    def metric(logits, pairs, clean, say):
+        return torch.tensor([1.0, torch.nan])
+
+    with pytest.raises(BadOption, match=r"metric of pair 2 is nan: a finite number is wanted"):
+        patch_activations(transformer, PAIRS, metric=metric)
