@@ -59,17 +59,16 @@ def counting() -> Program:
 
 
 def _count() -> Mlp:
-    """A step between the shares of two counts is two neurons, and rises from 0 to 1 in the middle half between them."""
-    read, bias, write = [], [], torch.zeros(2 * MOST, MOST, dtype=torch.float64)
+    """A step for every count, 1 where there are at most so many; of each two that follow, the difference.
+
+    Two neurons make a step. It rises in the middle half between the shares of two counts.
+    """
+    read, bias, step = [], [], []
     for count in range(1, MOST + 1):
-        share, next_share = 1 / (1 + count), 1 / (2 + count)
-        steep = 2 / (share - next_share)
-        for neuron, start in enumerate((0.25, 0.75)):
+        share, below = 1 / (1 + count), 1 / (2 + count)
+        steep = 2 / (share - below)
+        for start, sign in ((0.25, 1.0), (0.75, -1.0)):
             read.append(steep)
-            bias.append(-steep * (next_share + start * (share - next_share)))
-            sign = 1.0 - 2 * neuron
-            write[2 * count - 2 + neuron, count - 1 :] += 0  # a count of at most this many
-            write[2 * count - 2 + neuron, count - 1] += sign
-            if count < MOST:
-                write[2 * count - 2 + neuron, count] -= sign
-    return Mlp({"share": column(read).mT, ONE: column(bias).mT}, {"count": write})
+            bias.append(-steep * (below + start * (share - below)))
+            step.append(sign * (one_hot(MOST)[count - 1] - (one_hot(MOST)[count] if count < MOST else 0)))
+    return Mlp({"share": column(read).mT, ONE: column(bias).mT}, {"count": torch.stack(step)})

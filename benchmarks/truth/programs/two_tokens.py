@@ -3,6 +3,7 @@
 Equality has one for each token; modular addition one for every two numbers, and a look-up of their sums.
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -12,6 +13,7 @@ from benchmarks.truth.blocks import (
     TOKEN,
     Head,
     Map,
+    Matrix,
     Mlp,
     Stage,
     column,
@@ -20,6 +22,7 @@ from benchmarks.truth.blocks import (
     one_hot,
 )
 from benchmarks.truth.program import Program, Prompt, pair_up
+from circuits.components.transformer import Transformer
 
 LETTERS, MODULUS, LENGTH = 4, 5, 3
 DESIGNED = ("input->a0.h0<v>", "a0.h0->m0", "input->m0", "m0->logits")
@@ -63,7 +66,7 @@ def modular_addition() -> Program:
     )
 
 
-def _with_neurons(name: str, count: int, known: list[tuple[int, int]], found: torch.Tensor, logits: Map):
+def _with_neurons(name: str, count: int, known: Sequence[tuple[int, ...]], found: Matrix, logits: Map) -> Transformer:
     """known: two tokens for each neuron, which it answers to; found: what it writes then. [neuron d]"""
     tokens = one_hot(count + 1)
     first, last = (tokens[[each[side] for each in known]].mT for side in (0, 1))
