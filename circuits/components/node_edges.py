@@ -27,7 +27,7 @@ from circuits.components.metrics import Metric
 from circuits.components.node_readings import back_through, gradient_at_end, gradients_read
 from circuits.components.pairs import Pairs
 from circuits.components.part_gradients import differentiate_parts
-from circuits.components.parts import Column, Parts, column_of
+from circuits.components.parts import UNITS, Column, Parts, column_of
 from circuits.components.transformer import Run, Transformer
 
 NUMBERS = 2**22  # in the gradients of readers that are laid out at once
@@ -119,11 +119,11 @@ def _of_column(
         along = back_through(layer.post_norm, clean.attention[at], gradient)
         along = torch.einsum("rbpd,ned->rbnpe", along, layer.W_O[own])
         return (along * change[:, own]).sum((1, 4))
-    if layer is not None and (name == "neurons" or (layer.features is not None and layer.features.unnormed)):
-        gradient = back_through(layer.mlp_post_norm, layer.write_unnormed(clean.neurons[at]), gradient)
-    if layer is not None and name in ("neurons", "features"):
-        weights = layer.W_out if layer.features is None else layer.features.W_dec
-        along = gradient @ weights[own].T
-        return (along * change[..., own]).sum(1).movedim(-1, 1)
+    if layer is not None and name != "mlp":
+        if layer.features is None or layer.features.unnormed:
+            gradient = back_through(layer.mlp_post_norm, layer.write_unnormed(clean.neurons[at]), gradient)
+        if name in UNITS:
+            weights = layer.W_out if layer.features is None else layer.features.W_dec
+            return (gradient @ weights[own].T * change[..., own]).sum(1).movedim(-1, 1)
     along = (gradient * change).sum((1, 3))[:, None]
     return along.expand(-1, len(own), -1)

@@ -47,8 +47,8 @@ def graph_of_nodes(
     """The kept nodes that lie on a path from the tokens, or an error, to the logits, drawn for the first clean prompt.
 
     edges: see `score_node_edges`; those that are zero are not drawn. notes: on features, see `Dictionary`.
-    `provenance["circuit"]` has the score of each kept part by name, "a3.h1", "m2.f17" or "a3.h1<q>", with "@4" where it
-    is one position's; `provenance["edges"]` those of the strongest edges, "m2.f17->a3.h1<k>".
+    In the provenance "circuit" has the score of each kept part by name, "a3.h1", "m2.f17" or "a3.h1<q>", with "@4"
+    where it is one position's; "edges" those of the strongest edges, "m2.f17->a3.h1<k>"; "feature_notes" the notes.
     """
     chosen = torch.from_numpy(kept)
     nodes = nodes_of(parts, chosen)
@@ -70,6 +70,7 @@ def graph_of_nodes(
     gross = np.bincount(target, np.abs(weight), minlength=len(alive))
     sources = ends | np.array([node.column[0] == "input" for node in nodes] + [False])
     table = _nodes(model, transformer, parts, pairs, nodes, notes)
+    units = [f"{node.column[1]}/{table.feature[at]}" for at, node in enumerate(nodes) if node.column[0] == "features"]
     graph = AttributionGraph(
         nodes=table.with_columns(value=np.where(sources, np.nan, coming_in), gross=gross).take(np.flatnonzero(alive)),
         source=rank[source],
@@ -83,6 +84,7 @@ def graph_of_nodes(
             "against": [int(pairs.wrong[0])],
             "circuit": {name_of(parts, row): float(scores[row]) for row in map(tuple, np.argwhere(kept).tolist())},
             "edges": _strongest(nodes, edges, can),
+            "feature_notes": {unit: notes[unit] for unit in units if unit in notes},
         },
     )
     return AttributionGraph(
