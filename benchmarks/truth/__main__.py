@@ -23,7 +23,7 @@ from benchmarks.truth.reporting import HAND, SEEDS, TRACR, report
 from benchmarks.truth.scoring import Score
 from circuits.components.edge_scores import components_of
 
-COLUMNS = ("truth", "ablation", "method", "what", *(each.name for each in fields(Score)), "missed")
+COLUMNS = ("origin", "truth", "ablation", "method", "what", *(each.name for each in fields(Score)), "missed")
 MORE_STEPS = (10, 100, 400)
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -40,9 +40,9 @@ def main() -> None:
     for origin, truth in truths:
         began = time.perf_counter()
         about.append({"origin": origin, **_about(truth, together=origin == HAND)})
-        rows += _rows(truth)
-        steps += _with_steps(truth)
-        print(f"{truth.name}, of {origin}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        rows += [{"origin": origin, **row} for row in _rows(truth)]
+        steps += [{"origin": origin, **row} for row in _with_steps(truth)]
+        print(f"{truth.name}, {origin}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     luck = {
         origin: [_luck([truth for of, truth in truths if of == origin], seed) for seed in range(SEEDS)]
         for origin in dict.fromkeys(of for of, _ in truths)

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.truth.judging import HELD_UNDER, READERS, SEARCH
 from circuits.attribution import EDGE_METHODS, PART_METHODS
 
-HAND, TRACR = "programs compiled here", "programs compiled with Tracr"
+HAND, TRACR = "compiled here", "compiled with Tracr"
 SEEDS = 20  # of scores drawn by lot
 HIDDEN = ("either", "backup", "cancelling")  # where cuts of one edge do not tell all
 OF_EDGES = (*EDGE_METHODS, SEARCH)
@@ -68,11 +68,13 @@ def report(results: dict[str, Any]) -> str:
     parts = [HEAD]
     for origin in (HAND, TRACR):
         truths = [truth for truth in results["truths"] if truth["origin"] == origin]
-        names = {truth["name"] for truth in truths}
-        rows = [row for row in results["rows"] if row["truth"] in names]
-        steps = [row for row in results["steps"] if row["truth"] in names]
+        rows, steps = ([row for row in results[name] if row["origin"] == origin] for name in ("rows", "steps"))
         if truths:
-            parts += [f"## {len(truths)} {origin}\n", _programs(truths), *_edges(rows, results["random"][origin])]
+            parts += [
+                f"## {len(truths)} programs {origin}\n",
+                _programs(truths),
+                *_edges(rows, results["random"][origin]),
+            ]
             parts += [_steps(steps)] if steps else []
             parts += [_designed(rows)] if origin == HAND else []
             parts += [_missed(rows, truths), _nodes(rows)]

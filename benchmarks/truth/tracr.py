@@ -33,7 +33,7 @@ THEIR_NAMES = {"mean-by-position": "mean_positional"}
 
 
 def load_truths(folder: Path) -> list[Truth]:
-    """The truth of every program in a folder of them, by name; each is called "tracr-" and its folder."""
+    """The truth of every program in a folder of them, by name."""
     return [load_truth(path.parent) for path in sorted(folder.glob("*/ground_truth.json"))]
 
 
@@ -53,7 +53,7 @@ def load_truth(folder: Path) -> Truth:
         return np.array([("embed" if name == "input" else name) in effective for name in names])
 
     return Truth(
-        name=f"tracr-{folder.name}",
+        name=folder.name,
         about=told["description"],
         transformer=transformer,
         pairs=pairs,
