@@ -12,6 +12,17 @@ from graphs.reading import read
 VERSION = 1
 VERDICTS = ("supported", "not supported", "untested")
 
+# Lists of one axis: what they are records of -> the lists that are equally long.
+ALIKE = {
+    "subsets": ("random_faithfulness", "random_complement"),
+    "reseeded": ("random_faithfulness", "random_complement"),
+    "curves": ("kept", "faithfulness", "complement"),
+    "contributions": ("node", "lost"),
+    "between": ("source target hops influence direct predicted measured measured_frozen").split(),
+    "disturbances": ("distance", "count", "cosine", "error", "ratio", "stream"),
+    "examples": ("prompt", "model", "circuit", "without"),
+}
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -320,4 +331,29 @@ class Assay:
                     f"assay.verdicts[{number}].verdict should be one of {', '.join(VERDICTS)}, "
                     f"found {each.verdict!r:.40}."
                 )
+        _check_lengths(assay)
         return assay
+
+
+def _check_lengths(assay: Assay) -> None:
+    """Lists of one axis are equally long.
+
+    Raises:
+        ForeignFolder: they are not; the message says where.
+    """
+    for name, columns in ALIKE.items():
+        for number, each in enumerate(getattr(assay, name)):
+            lengths = {column: len(getattr(each, column)) for column in columns}
+            if len(set(lengths.values())) > 1:
+                raise ForeignFolder(f"assay.{name}[{number}] should have lists of one length, found {lengths}.")
+    for number, curve in enumerate(assay.curves):
+        points, sets = len(curve.kept), curve.random_faithfulness
+        lengths = {len(each) for each in sets}
+        if lengths - {max(points - 1, 0)} or len(sets) != len(curve.random_area):
+            raise ForeignFolder(
+                f"assay.curves[{number}].random_faithfulness should have a list for each of {len(curve.random_area)} "
+                f"random sets, of {max(points - 1, 0)} points, found {len(sets)} of {sorted(lengths)}."
+            )
+    for number, prunings in enumerate(assay.prunings):
+        if any(len(each) != 2 for each in prunings.settings):
+            raise ForeignFolder(f"assay.prunings[{number}].settings should be pairs of shares, found others.")
