@@ -67,3 +67,7 @@ class WrongGraph(CircuitError, ValueError):
 
 class NotFetched(CircuitError, LookupError):
     """The Hub does not give what was asked for: gated, unknown, switched off, out of reach, or no room for it here."""
+
+
+class NotUploaded(CircuitError, OSError):
+    """A server does not take a graph, cannot be reached, or there is no key for it."""

@@ -23,7 +23,7 @@ DOORS = {
     "uvicorn": {"circuits/commands/serve.py"},
     "duckdb": {"graphs/query.py"},
 }
-ROOMS = ("circuits/attribution", "circuits/formats", "circuits/commands", "graphs/export")
+ROOMS = ("circuits/attribution", "circuits/formats", "circuits/commands", "graphs/export", "graphs/importing")
 # What siblings may read from each other's room: no line of its table.
 SHARED = (
     "circuits.formats.files",
@@ -34,6 +34,8 @@ SHARED = (
     "graphs.export.lettering",
     "graphs.export.plots",
     "graphs.export.scene",
+    "graphs.importing.archives",
+    "graphs.importing.assembling",
 )
 HEAVY = (
     *("torch", "huggingface_hub", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz"),
@@ -87,6 +89,8 @@ def test_everything_a_package_offers_is_there_and_no_module_stands_in_its_place(
         ("import graphs, circuits, graphs.scores, graphs.export", HEAVY),
         ("from circuits.__main__ import read; read(['--help'])", (*HEAVY, "numpy")),
         ("import graphs.store, circuits.commands.draw, circuits.commands.list, circuits.commands.show", HEAVY),
+        ("import importlib; importlib.import_module('circuits.commands.import')", HEAVY),
+        ("import graphs.importing.circuit_tracer, graphs.importing.neuronpedia, circuits.commands.upload", HEAVY[:4]),
         ("import circuits.commands.models, circuits.commands.transcoders, circuits.hub.offers", HEAVY),
         ("from graphs import *", HEAVY[:4]),
     ],

@@ -26,6 +26,8 @@ EXPORTERS = {
     ".graphml": "graphs.export.network:write_graphml",
     ".gexf": "graphs.export.network:write_gexf",
     ".csv": "graphs.export.network:write_csv",
+    ".json": "graphs.export.neuronpedia:write_neuronpedia",
+    ".pt": "graphs.export.circuit_tracer:write_circuit_tracer",
 }
 
 

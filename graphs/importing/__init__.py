@@ -1,0 +1,39 @@
+"""Graphs of other programs read as ours: one reader per suffix, in a plain table. Nothing in a file is ever run."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphs.errors import ForeignFile
+
+if TYPE_CHECKING:
+    from graphs.graph import AttributionGraph
+
+# suffix -> module:function. A reader takes a path and returns a graph.
+IMPORTERS = {
+    ".json": "graphs.importing.neuronpedia:read_neuronpedia",
+    ".pt": "graphs.importing.circuit_tracer:read_circuit_tracer",
+}
+
+
+def import_graph(path: str | Path) -> AttributionGraph:
+    """The graph in a file of another program; its suffix says which kind (IMPORTERS).
+
+    What the file says of its origin is kept in `provenance["imported"]`. What was pruned before the file was written
+    is not known to it, so shares are of what is in the file, unless it was written by `graphs.export`.
+
+    Raises:
+        ForeignFile: no such file, another suffix, or no graph in it; the message names the file and what is wrong.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in IMPORTERS:
+        found = f"{path.name!r} ends in {suffix!r}" if suffix else f"{path.name!r} has no ending"
+        raise ForeignFile(f"{found}; graphs are read from {', '.join(IMPORTERS)}: of Neuronpedia, of circuit-tracer.")
+    module, function = IMPORTERS[suffix].split(":")
+    try:
+        return getattr(import_module(module), function)(path)
+    except OSError as error:
+        raise ForeignFile(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -1,0 +1,368 @@
+"""circuit-tracer's `.pt` files: read as they are, written as they would be, and nothing in them is ever run."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import struct
+import subprocess
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies
+
+from benchmarks.peers.processes import environment, is_installed
+from graphs import Store, export, scores
+from graphs.errors import BadGraph, ForeignFile
+from graphs.graph import AttributionGraph
+from graphs.grouping import name_of
+from graphs.importing import archives, import_graph
+from graphs.importing.archives import Archive
+from graphs.store import content_of
+from tests.graphs.foreign import page_graph, written
+from tests.worlds import graph_of
+
+PEER = "circuit_tracer"
+
+
+@pytest.fixture
+def graph(tmp_path):
+    return import_graph(written(tmp_path / "x.json", page_graph()))
+
+
+@pytest.fixture
+def file(graph, tmp_path):
+    return export(graph, tmp_path / "x.pt")
+
+
+def weights(graph: AttributionGraph) -> dict[tuple[str, str], float]:
+    names = [name_of(graph, row) for row in range(len(graph.nodes))]
+    ends = zip(graph.source.tolist(), graph.target.tolist(), graph.weight.tolist(), strict=True)
+    return {(names[source], names[target]): weight for source, target, weight in ends}
+
+
+def test_what_was_written_is_read_and_written_the_same(graph, file, tmp_path):
+    found = import_graph(file)
+
+    assert weights(found) == weights(graph)
+    assert len(found.nodes) == 3 + (2 + 1) * 2 + 2  # a row for every error that there could be
+    assert found.goal[-2:].tolist() == pytest.approx([0.6, 0.3])
+    assert found.nodes.label[-2:].tolist() == [" x", "y"]
+    assert (found.token_ids, found.tokens) == ((5, 6), ("#5", "#6"))
+    assert found.provenance["model"] == "toy-2l"
+    assert scores(found).replacement == pytest.approx(scores(graph).replacement)
+    assert export(found, tmp_path / "y.pt").read_bytes() == export(found, tmp_path / "z.pt").read_bytes()
+    assert content_of(import_graph(tmp_path / "y.pt")) == content_of(found)
+    store = Store(tmp_path / "store")
+    assert content_of(store.load(store.save(found))) == content_of(found)
+
+
+def test_biases_and_untraced_features_are_left_out_and_what_has_no_room_is_refused(tmp_path):
+    #   token 0 --1--> feature 1 --1--> logit 4 <--1-- bias 2, unselected 3
+    whole = graph_of([(0, 1, 1), (1, 4, 1), (2, 4, 1), (3, 4, 1)], "token feature bias unselected logit")
+    assert weights(import_graph(export(whole, tmp_path / "x.pt"))) == {
+        ("L-1/7@0", "L1/1@0"): 1.0,
+        ("L1/1@0", "L5/4@0"): 1.0,
+    }
+
+    heads = graph_of([(0, 1, 1), (1, 2, 1)], "token head logit")
+    with pytest.raises(BadGraph, match="no room for nodes of the kind head: write"):
+        export(heads, tmp_path / "x.pt")
+    with pytest.raises(BadGraph, match="explains something else"):
+        export(graph_of([(0, 1, 1)], "token feature", goal=[0.0, 1.0]), tmp_path / "x.pt")
+    twins = graph_of([(0, 1, 1), (0, 2, 1), (1, 3, 1), (2, 3, 1)], "token error error logit")
+    twins = import_twins(twins)
+    with pytest.raises(BadGraph, match="two nodes stand where"):
+        export(twins, tmp_path / "x.pt")
+
+
+def import_twins(graph: AttributionGraph) -> AttributionGraph:
+    """The same with both errors in one place."""
+    return replace(graph, nodes=graph.nodes.with_columns(layer=np.array([-1, 0, 0, 3], dtype=np.int32)))
+
+
+def test_torch_reads_the_same_numbers(file):
+    torch = pytest.importorskip("torch")
+    with zipfile.ZipFile(file) as archive:
+        assert all(each.compress_type == zipfile.ZIP_STORED for each in archive.infolist())
+    stand_ins = {
+        name: type(name, (), {"__new__": lambda cls, *_: object.__new__(cls)})
+        for name in ("UnifiedConfig", "LogitTarget")
+    }
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module, name):
+            return stand_ins.get(name) or super().find_class(module, name)
+
+    door = SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
+    found = torch.load(file, weights_only=False, pickle_module=door)
+
+    matrix = found["adjacency_matrix"].numpy()
+    assert matrix.shape == (11, 11) and matrix.dtype == np.float32
+    assert matrix[0, 7] == 2.0  # token a, after three features and four errors, to the first feature
+    assert found["active_features"].tolist() == [[0, 1, 1], [1, 0, 90], [1, 1, 7]]
+    assert found["activation_values"].tolist() == [2.5, 0.5, 1.5]
+    assert found["input_tokens"].tolist() == [5, 6]
+
+
+# -- Files that mean harm ----------------------------------------------------------------------------------------------
+
+
+def rewritten(file: Path, stream: bytes | None = None, **records: bytes) -> Path:
+    """The same file with another pickle, or another record by its name within data/."""
+    with zipfile.ZipFile(file) as archive:
+        content = {each.filename: archive.read(each) for each in archive.infolist()}
+    if stream is not None:
+        content["graph/data.pkl"] = stream
+    content |= {f"graph/data/{name}": record for name, record in records.items()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, record in content.items():
+            archive.writestr(name, record)
+    return file
+
+
+def stream_of(file: Path) -> bytes:
+    with zipfile.ZipFile(file) as archive:
+        return archive.read("graph/data.pkl")
+
+
+class Harm:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, called, *arguments):
+        self.reduced = called, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_nothing_is_run(file, tmp_path, protocol):
+    import os
+
+    harm = {"scan": Harm(os.system, f"touch {tmp_path / 'harmed'}")}
+    stream = pickle.dumps(harm, protocol=protocol)
+
+    with pytest.raises(ForeignFile, match=r"Nothing in it was run") as refusal:
+        import_graph(rewritten(file, stream))
+
+    assert not (tmp_path / "harmed").exists()
+    assert "system" in str(refusal.value) or "instruction" in str(refusal.value)
+    pickle.loads(stream)  # it would have
+    assert (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        (b"\x80\x02cbuiltins\neval\n.", r"builtins\.eval"),
+        (b"\x80\x02ctorch\nload\n.", r"torch\.load"),
+        (b"\x80\x02ctorch.storage\n_load_from_bytes\n.", "_load_from_bytes"),
+        (b"\x80\x02ccircuit_tracer.graph\nGraph\n.", r"circuit_tracer\.graph\.Graph"),
+        (b"\x80\x02ccollections\nOrderedDict\n(ctorch\nfloat32\ntR.", "makes a dictionary of something"),
+        (b"\x80\x02}(K\x01K\x02u.", "keys are no texts"),
+        (b"\x80\x02K\x01K\x02K\x03b.", "gives a state to what has none"),
+        (b"\x80\x02K\x01)R.", "calls what is no name"),
+        (b"\x80\x02ctorch\nfloat32\n)R.", r"calls torch\.float32"),
+        (b"\x80\x02X\x01\x00\x00\x00aQ.", "makes no sense"),
+        (b"\x80\x02(ttttt", "has no end|makes no sense"),
+        (b"\x80\x02h\x05.", "makes no sense"),
+        (b"\x80\x02\x8a\xff.", "makes no sense"),
+        (b"\x80\x04\x8c\x01a)\x93.", "what is no name"),
+        (b"\x80\x02K\x05.", "holds no dictionary"),
+        (b"\x80\x02}.", "cfg should be a configuration"),
+        (b"\x80\x02" + b"]" * 5_000 + b"a" * 4_999 + b".", "holds no dictionary"),  # as deep as it is long
+        (b"\x80\x02)" + b"\x85" * 20_000 + b"K\x01s.", "keys are no texts|fills what is no|makes no sense"),
+        (b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.", "makes no sense"),  # so many bytes, it says
+        (b"\x80\x02)r\xff\xff\xff\x7f.", "holds no dictionary"),  # remembered at a place that would take 16 GB
+        (b"", "has no end|makes no sense"),
+    ],
+)
+def test_a_pickle_of_anything_else_is_refused(file, stream, said):
+    with pytest.raises(ForeignFile, match=said) as refusal:
+        import_graph(rewritten(file, stream))
+
+    assert str(file) in str(refusal.value)
+
+
+def test_a_zip_bomb_does_not_swell(file, monkeypatch):
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("graph/bomb", b"\0" * 2**20)
+    assert import_graph(file)  # what no graph needs is not looked at
+
+    with zipfile.ZipFile(file) as archive:
+        content = {each.filename: archive.read(each) for each in archive.infolist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("graph/data.pkl", b"\0" * 2**24, zipfile.ZIP_DEFLATED)
+        for name in content.keys() - {"graph/data.pkl", "graph/byteorder"}:
+            archive.writestr(name, content[name])
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it is read"))
+    with pytest.raises(ForeignFile, match=r"is compressed, from 1\d,\d{3} bytes to 16,777,216"):
+        import_graph(file)
+
+
+def test_a_directory_of_millions_of_records_is_not_even_read(file, monkeypatch):
+    content = bytearray(file.read_bytes())
+    at = content.rfind(b"PK\5\6")
+    content[at + 12 : at + 16] = struct.pack("<L", 2**30)
+    file.write_bytes(content)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it is read"))
+
+    with pytest.raises(ForeignFile, match="its directory has 1,073,741,824 bytes"):
+        import_graph(file)
+
+
+def test_the_larger_directory_of_a_large_zip_counts_too(file):
+    content = file.read_bytes()
+    at = content.rfind(b"PK\5\6")
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 2**40, 0)
+    pointer = struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    file.write_bytes(content[:at] + record + pointer + content[at:])
+
+    with pytest.raises(ForeignFile, match=r"its directory has 1,099,511,627,776 bytes"):
+        import_graph(file)
+
+
+def test_an_array_is_as_large_as_what_is_stored_of_it(file):
+    (record,) = [each for each in ("0", "1", "2") if Archive(file).size(each) == 11 * 11 * 4]
+    with pytest.raises(ForeignFile, match="has not the size of 121 numbers"):
+        import_graph(rewritten(file, **{record: b"\0" * 400}))
+
+
+def test_a_matrix_that_claims_to_be_large_is_refused(file):
+    stream = stream_of(file)
+    shape = b"(\x8a\x01\x0b\x8a\x01\x0bt"
+    assert stream.count(shape) == 1
+    large = b"(\x8a\x05\x00\x00\x00\x00\x01\x8a\x05\x00\x00\x00\x00\x01t"
+
+    with pytest.raises(ForeignFile, match="larger than what is stored of it"):
+        import_graph(rewritten(file, stream.replace(shape, large)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (b"n_layers", b"no_layer", "cfg should be"),
+        (b"active_features", b"active_creature", "active_features should be"),
+        (b"logit_probabilities", b"logit_probabilitieZ", "logit_probabilities should be"),
+        (b"adjacency_matrix", b"adjacency_matriX", "adjacency_matrix should be an array of 11 by 11"),
+        (b"FloatStorage", b"LongStorage", "has not the size"),
+    ],
+)
+def test_what_is_missing_is_named(file, before, after, said):
+    stream = stream_of(file)
+    assert before in stream
+
+    with pytest.raises(ForeignFile, match=said):
+        import_graph(rewritten(file, stream.replace(before, after)))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02}q\x00.", b"PK\5\6" + b"\0" * 18, b"junk" * 1000])
+def test_what_is_no_zip_is_refused(tmp_path, content):
+    (tmp_path / "x.pt").write_bytes(content)
+
+    with pytest.raises(ForeignFile, match=r"x\.pt is no file of PyTorch's"):
+        import_graph(tmp_path / "x.pt")
+
+
+def test_the_matrix_is_read_some_rows_at_a_time(graph, file, monkeypatch):
+    monkeypatch.setattr(archives, "BLOCK", 50)  # less than two rows of it
+
+    assert weights(import_graph(file)) == weights(graph)
+
+
+@given(
+    strategies.lists(
+        strategies.tuples(strategies.integers(0, 10**4), strategies.integers(0, 255)), min_size=1, max_size=8
+    )
+)
+@settings(max_examples=60)
+def test_whatever_bytes_are_changed_it_is_refused_or_a_graph(tmp_path_factory, changes):
+    content = bytearray(WHOLE)
+    for at, value in changes:
+        content[at % len(content)] = value
+    hold(tmp_path_factory, bytes(content))
+
+
+@given(
+    strategies.lists(
+        strategies.tuples(strategies.integers(0, 10**4), strategies.integers(0, 255)), min_size=1, max_size=4
+    )
+)
+@settings(max_examples=120)
+def test_whatever_instructions_are_changed_it_is_refused_or_a_graph(tmp_path_factory, changes):
+    with zipfile.ZipFile(io.BytesIO(WHOLE)) as archive:
+        records = {each.filename: archive.read(each) for each in archive.infolist()}
+    stream = bytearray(records["graph/data.pkl"])
+    places = [at for _, _, at in pickletools.genops(bytes(stream))]
+    for at, value in changes:
+        stream[places[at % len(places)] if value % 2 else at % len(stream)] = value
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, record in records.items():
+            archive.writestr(name, bytes(stream) if name == "graph/data.pkl" else record)
+    hold(tmp_path_factory, made.getvalue())
+
+
+def hold(factory: pytest.TempPathFactory, content: bytes) -> None:
+    """The file is refused by name, or it is a graph that can be stored."""
+    folder = factory.mktemp("fuzz")
+    (folder / "x.pt").write_bytes(content)
+    try:
+        found = import_graph(folder / "x.pt")
+    except ForeignFile as error:
+        assert "x.pt" in str(error)
+        return
+    Store(folder / "store").save(found)
+
+
+def _whole() -> bytes:
+    """A file of few nodes."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        graph = import_graph(written(Path(folder) / "x.json", page_graph()))
+        return export(graph, Path(folder) / "x.pt").read_bytes()
+
+
+WHOLE = _whole()
+
+
+# -- Beside circuit-tracer itself --------------------------------------------------------------------------------------
+
+BOTH_WAYS = """
+import sys, torch
+from circuit_tracer.graph import Graph, compute_graph_scores, prune_graph
+graph = Graph.from_pt(sys.argv[1])
+assert [(each.token_str, each.vocab_idx) for each in graph.logit_targets] == [(" x", 11), ("y", 12)]
+assert graph.cfg.n_layers == 2 and graph.active_features.tolist() == [[0, 1, 1], [1, 0, 90], [1, 1, 7]]
+assert graph.selected_features.tolist() == [0, 1, 2] and graph.input_tokens.tolist() == [5, 6]
+graph.active_features = torch.cat([torch.tensor([[0, 0, 3]]), graph.active_features])  # one that was not traced
+graph.activation_values = torch.cat([torch.tensor([9.0]), graph.activation_values])
+graph.selected_features = graph.selected_features + 1
+graph.to_pt(sys.argv[2])
+print(*compute_graph_scores(graph), int(prune_graph(graph, 0.8, 0.98).node_mask.sum()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not is_installed(PEER), reason="circuit-tracer is not there: benchmarks/peers/circuit_tracer/install"
+)
+def test_circuit_tracer_loads_ours_and_we_load_its(graph, file, tmp_path):
+    command = [environment(PEER) / "bin/python", "-W", "ignore", "-c", BOTH_WAYS, file, tmp_path / "theirs.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    replacement, completeness, _ = map(float, done.stdout.split())
+
+    found = import_graph(tmp_path / "theirs.pt")
+
+    assert weights(found) == weights(graph)
+    assert found.provenance["active"] == 4 and found.provenance["traced"] == 3
+    assert scores(found).replacement == pytest.approx(replacement, rel=1e-6)
+    assert scores(found).completeness == pytest.approx(completeness, rel=1e-6)
