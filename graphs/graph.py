@@ -76,6 +76,12 @@ class AttributionGraph:
 
         return as_svg(self)
 
+    def widget(self, **options: Any) -> Any:
+        """The page of the graph in a notebook: see `graphs.widget.make_widget`, which takes the options."""
+        from graphs.widget import make_widget
+
+        return make_widget(self, **options)
+
     def to_dense(self) -> Float[np.ndarray, "target source"]:
         """The edges as a matrix, rows are targets. For small graphs and for tests: [node, node] numbers."""
         dense = np.zeros((len(self.nodes), len(self.nodes)))

@@ -19,6 +19,7 @@ DOORS = {
     "networkx": {"graphs/export/network.py"},
     "pyarrow": {"graphs/tables.py", "graphs/index.py"},
     "fsspec": {"graphs/addresses.py"},
+    "anywidget": {"graphs/widget.py"},
     "starlette": {"circuits/serving/app.py", "circuits/serving/guard.py"},
     "uvicorn": {"circuits/commands/serve.py"},
     "duckdb": {"graphs/query.py"},

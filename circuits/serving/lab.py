@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -59,29 +60,14 @@ class Lab:
         self._lock = Lock()
 
     def ask(self, id: str, asked: Any) -> dict[str, Any]:
-        """Change some nodes, run the model, keep the answer with the graph.
-
-        asked: {"changes": [{"node": row, "factor": x} or {"node": row, "value": x}, ...], "attention": "live"}.
-        The answer: `before` and `after` [{"token", "probability"}], the explained value `clean` and `changed`, what the
-        graph `predicted` of that change (None where it cannot), `seconds`.
+        """Change some nodes, run the model, keep the answer with the graph. See `try_out`.
 
         Raises:
             BadIntervention: the question is none. WrongGraph: the graph's model cannot be asked.
             UnknownGraph, ForeignFolder: as `Store.load`. CannotWrite: the answer could not be kept.
         """
         with self._lock:
-            begun = time.perf_counter()
-            opened = self._open(id)
-            chosen, rows, attention = read_question(opened.graph, asked)
-            answer = measure(opened, chosen, attention)
-            answer["predicted"] = predict(opened, rows)
-            trial = {
-                "changes": [to_record(each) for each in chosen],
-                "nodes": [row for row, _ in rows],
-                "attention": attention,
-                **answer,
-                "seconds": round(time.perf_counter() - begun, 3),
-            }
+            trial = try_out(self._open(id), asked)
             self._keep(id, trial)
         return trial
 
@@ -118,16 +104,51 @@ class Lab:
         key = (names[0], names[1], str(made.get("dtype") or "float32"))
         if key not in self._models:
             self._models[key] = self._load(*key)
-        model, transcoders = self._models[key]
-        for what, given in (("model", model), ("transcoders", transcoders)):
-            if made.get(f"{what}_hash") != given.content_hash:
-                raise WrongGraph(f"the graph was made with another {what} than {given.name} as it is here.")
-        run = trace(model, transcoders, list(graph.token_ids))
-        metric = None if why_untestable(graph) else choose_metric(model, transcoders, graph, run)
-        self._opened[id] = Opened(graph, model, transcoders, run, metric)
+        self._opened[id] = open_graph(graph, *self._models[key])
         while len(self._opened) > GRAPHS:
             self._opened.popitem(last=False)
         return self._opened[id]
+
+
+def open_graph(graph: AttributionGraph, model: Model, transcoders: Dictionary) -> Opened:
+    """A graph with the clean run of its prompt.
+
+    Raises:
+        WrongGraph: it was made with another model, or other transcoders.
+    """
+    for what, given in (("model", model), ("transcoders", transcoders)):
+        if graph.provenance.get(f"{what}_hash") != given.content_hash:
+            raise WrongGraph(f"the graph was made with another {what} than {given.name} as it is here.")
+    run = trace(model, transcoders, list(graph.token_ids))
+    metric = None if why_untestable(graph) else choose_metric(model, transcoders, graph, run)
+    return Opened(graph, model, transcoders, run, metric)
+
+
+def answering(model: Model, transcoders: Dictionary, graph: AttributionGraph) -> Callable[[Any], dict[str, Any]]:
+    """What `graph.widget(answer=…)` takes: from a question to the real model's answer. Raises as `open_graph` does."""
+    return partial(try_out, open_graph(graph, model, transcoders))
+
+
+def try_out(opened: Opened, asked: Any) -> dict[str, Any]:
+    """Change some nodes and run the model.
+
+    asked: {"changes": [{"node": row, "factor": x} or {"node": row, "value": x}, ...], "attention": "live"}.
+    The answer: `before` and `after` [{"token", "probability"}], the explained value `clean` and `changed`, what the
+    graph `predicted` of that change (None where it cannot), `seconds`.
+
+    Raises:
+        BadIntervention: the question is none.
+    """
+    begun = time.perf_counter()
+    chosen, rows, attention = read_question(opened.graph, asked)
+    return {
+        "changes": [to_record(each) for each in chosen],
+        "nodes": [row for row, _ in rows],
+        "attention": attention,
+        **measure(opened, chosen, attention),
+        "predicted": predict(opened, rows),
+        "seconds": round(time.perf_counter() - begun, 3),
+    }
 
 
 def read_question(graph: AttributionGraph, asked: Any) -> tuple[list[Change], list[tuple[int, float | None]], str]:

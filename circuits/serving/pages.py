@@ -135,7 +135,8 @@ def listing(entries: list[Entry], words: str) -> str:
     wanted = words.strip().lower()
     found = [each for each in entries if wanted in " ".join((each.id, each.prompt, each.model, *each.targets)).lower()]
     shown = [_line(each) for each in found[:LINES]]
-    count = f"{len(found):,} of {len(entries):,} graphs" if wanted else f"{len(entries):,} graph{'s' * (len(entries) != 1)}"
+    count = f"{len(entries):,} graph{'s' * (len(entries) != 1)}"
+    count = f"{len(found):,} of {count}" if wanted else count
     more = f"; the latest {LINES} are shown, say more of the words" if len(found) > LINES else ""
     script = ""
     return fill(

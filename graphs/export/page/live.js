@@ -10,22 +10,36 @@ const trials = [];
 let asking = null; // the row whose question is being answered
 let refused = "";
 
+// Who answers: the server that sent the page, or the notebook that it stands in.
+async function answerOf(question) {
+  if (served.notebook) return inNotebook(question);
+  const answer = await fetch(`${here}/trials`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(question),
+  });
+  if (!answer.ok) throw new Error((await answer.text()).trim());
+  return answer.json();
+}
+
+function inNotebook(question) {
+  return new Promise((answered, failed) => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = ({ data }) => (data.error ? failed(new Error(data.error)) : answered(data.answer));
+    window.parent.postMessage({ circuits: question }, "*", [channel.port2]);
+  });
+}
+
 async function ask(row, change) {
   if (asking !== null) return;
   asking = row;
   refused = "";
   showPanel();
+  const members = (change.rows ?? [row]).map((each) => ({ node: wholeRow(each), ...change.set }));
   try {
-    const members = (change.rows ?? [row]).map((each) => ({ node: wholeRow(each), ...change.set }));
-    const answer = await fetch(`${here}/trials`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ changes: members, attention: change.attention }),
-    });
-    if (answer.ok) trials.push(await answer.json());
-    else refused = (await answer.text()).trim();
+    trials.push(await answerOf({ changes: members, attention: change.attention }));
   } catch (reason) {
-    refused = `the server did not answer: ${reason.message}`;
+    refused = reason.message;
   }
   asking = null;
   showPanel();
@@ -109,10 +123,12 @@ function partOfWhole() {
     make("p", {}, box), list);
 }
 
-document.querySelector("header").append(served.rows ? partOfWhole() : make("p", {}, make("a", { href: "/" }, "all graphs")));
 extras.push(laboratory);
-fetch(`${here}/trials`).then(async (answer) => {
-  if (answer.ok) trials.unshift(...(await answer.json()));
-  showPanel();
-}).catch(() => {});
+if (!served.notebook) {
+  document.querySelector("header").append(served.rows ? partOfWhole() : make("p", {}, make("a", { href: "/" }, "all graphs")));
+  fetch(`${here}/trials`).then(async (answer) => {
+    if (answer.ok) trials.unshift(...(await answer.json()));
+    showPanel();
+  }).catch(() => {});
+}
 showPanel();

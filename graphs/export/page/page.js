@@ -1239,6 +1239,7 @@ function writeAddress() {
   if (state.find) said.set("find", state.find);
   if (state.groups.length) said.set("groups", JSON.stringify(state.groups.map((each) => [each.name, ...each.rows])));
   const words = said.toString();
+  if (location.protocol === "about:") return; // in a frame that has no address of its own
   if (words !== location.hash.slice(1)) history.replaceState(null, "", words ? `#${words}` : location.pathname + location.search);
 }
 
