@@ -6,14 +6,15 @@ Readers are passed from the last to the first, and for each its sources from the
 component that no longer leads anywhere goes without a run. The circuit is the one that a run for every edge would
 give, got sooner: what comes before the reader in turn is whole, so it is taken from the clean run; and candidates are
 tried several at a time, each as if those before it were out. That holds up to the first that stays in; what was run
-beyond it is thrown away, and fewer are tried at once.
+beyond it is thrown away, and fewer are tried at once. Where the search stands is known after every reader, so that an
+interrupted one goes on from there to the same circuit.
 
 Source: Conmy et al. 2023, "Towards Automated Circuit Discovery"; METHODS section 8.4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +23,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.components.ablations import Ablation, resample
+from circuits.components.batching import Room, divide
 from circuits.components.circuit_runs import run_variants
 from circuits.components.components import Components
 from circuits.components.edge_scores import components_of, loss_of, read_logits
 from circuits.components.metrics import Metric
 from circuits.components.pairs import Pairs
 from circuits.components.transformer import Run, Transformer
-
-ROWS = 2**13  # positions of all pairs and candidates that go on at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,21 @@ class PrunedEdges:
     tried: int
 
 
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """How far the search is. readers: how many are done, from the last. now: the mean loss of the circuit so far.
+
+    cut: what is out; rise, tried: see `PrunedEdges`. speed: how many candidates are tried next.
+    """
+
+    readers: int
+    cut: Bool[np.ndarray, "source reader"]
+    rise: Float[np.ndarray, "source reader"]
+    now: float
+    tried: int
+    speed: int
+
+
 @torch.no_grad()
 def take_edges_out(
     transformer: Transformer,
@@ -53,18 +68,28 @@ def take_edges_out(
     threshold: float = 0.01,
     ablation: Ablation = resample,
     at_once: int | None = None,
+    memory: float | None = None,
+    begin: Standing | None = None,
+    keep: Callable[[Standing], None] = lambda standing: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PrunedEdges:
     """The circuit that ACDC leaves, on all the pairs.
 
     threshold: in units of the metric; larger ones leave fewer edges. at_once: candidates tried together at most.
+    memory: bytes that it may take beside the model's weights. begin: where an earlier search stood, to go on from;
+    keep: is called with where this one stands after every reader.
+
+    Raises:
+        BadOption: there is not memory enough for one pair, or the metric is no number.
     """
     components = components_of(transformer)
-    trial = _Trial(transformer, pairs, metric, ablation)
+    trial = _Trial(transformer, pairs, metric, ablation, divide(transformer, pairs, memory))
     edges = torch.from_numpy(components.edges).to(transformer.W_U.device)
-    cut, rise, tried, speed = torch.zeros_like(edges), np.zeros(edges.shape), 0, 2
-    now = trial.begin()
-    for reader in reversed(range(len(components.readers))):
+    if begin is None:
+        begin = Standing(0, np.zeros(edges.shape, dtype=bool), np.zeros(edges.shape), trial.begin(), 0, 2)
+    cut, rise = torch.from_numpy(begin.cut).to(edges.device, copy=True), begin.rise.copy()
+    now, tried, speed = begin.now, begin.tried, begin.speed
+    for reader in reversed(range(len(components.readers) - begin.readers)):
         sources = torch.nonzero(edges[:, reader])[:, 0].flip(0)
         if not _leads_on(components, edges & ~cut, reader):
             cut[sources, reader] = True
@@ -84,7 +109,10 @@ def take_edges_out(
                 cut[source, reader], now = True, loss
             speed = max(1, done) if stays else 2 * speed
             sources = sources[done:]
-        progress(len(components.readers) - reader, len(components.readers))
+        done = len(components.readers) - reader
+        if reader:
+            keep(Standing(done, cut.cpu().numpy(), rise, now, tried, speed))
+        progress(done, len(components.readers))
     return PrunedEdges((edges & ~cut).cpu().numpy(), rise, tried)
 
 
@@ -95,20 +123,21 @@ def _leads_on(components: Components, edges: Bool[Tensor, "source reader"], read
 
 
 class _Trial:
-    """The pairs' runs, kept while edges are tried."""
+    """The pairs, and their runs, which are kept while edges are tried if there is room."""
 
-    def __init__(self, transformer: Transformer, pairs: Sequence[Pairs], metric: Metric, ablation: Ablation) -> None:
-        self._transformer, self._metric = transformer, metric
-        self._runs: list[tuple[Pairs, Run, Run, Tensor]] = []
-        for each in pairs:
-            clean = transformer.run(transformer.embed(each.clean))
-            self._runs.append((each, clean, ablation(transformer, each), read_logits(transformer, clean.after, each)))
+    def __init__(
+        self, transformer: Transformer, pairs: Sequence[Pairs], metric: Metric, ablation: Ablation, room: Room
+    ) -> None:
+        self._transformer, self._metric, self._ablation = transformer, metric, ablation
+        self._pairs = [few for each in pairs for few in each.split(room.batch)]
         self._total = sum(len(each) for each in pairs)
-        self.room = max(1, ROWS // max(each.clean.numel() for each in pairs))
+        self._kept = [self._run(each) for each in self._pairs] if room.keeps else None
+        self.room = room.candidates
 
     def begin(self) -> float:
         """The mean loss of the whole model."""
-        return float(sum(self._loss(clean.after, at) for at, (_, clean, *_) in enumerate(self._runs)) / self._total)
+        losses = (self._loss(clean.after, few, wanted) for few, clean, _, wanted in self._runs())
+        return float(sum(losses)) / self._total
 
     def losses(
         self, cut: Bool[Tensor, "source reader"], reader: int, columns: Bool[Tensor, "source variant"]
@@ -116,12 +145,20 @@ class _Trial:
         """The mean loss of each circuit."""
         like = self._transformer.W_U
         found = torch.zeros(columns.shape[1], dtype=torch.float64, device=like.device)
-        for at, (_, clean, other, _) in enumerate(self._runs):
+        for pairs, clean, other, wanted in self._runs():
             ends = run_variants(self._transformer, clean, other, cut.to(like), reader, columns.to(like))
-            found += torch.stack([self._loss(after, at) for after in ends])
+            found += torch.stack([self._loss(after, pairs, wanted) for after in ends])
         return found / self._total
 
-    def _loss(self, after: Float[Tensor, "pair pos d_model"], at: int) -> Tensor:
-        pairs, _, _, wanted = self._runs[at]
+    def _runs(self) -> Iterable[tuple[Pairs, Run, Run, Tensor]]:
+        return (self._run(each) for each in self._pairs) if self._kept is None else self._kept
+
+    def _run(self, pairs: Pairs) -> tuple[Pairs, Run, Run, Tensor]:
+        """Clean and ablated run, and the clean logits."""
+        clean = self._transformer.run(self._transformer.embed(pairs.clean))
+        other = self._ablation(self._transformer, pairs)
+        return pairs, clean, other, read_logits(self._transformer, clean.after, pairs)
+
+    def _loss(self, after: Float[Tensor, "pair pos d_model"], pairs: Pairs, wanted: Tensor) -> Tensor:
         logits = read_logits(self._transformer, after, pairs)
         return loss_of(self._transformer, logits, pairs, self._metric, wanted).double().sum()

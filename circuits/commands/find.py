@@ -35,10 +35,10 @@ TAKEN = {
         "begin",
         "seed",
     ),
-    "search": ("threshold",),
+    "search": ("threshold", "memory"),
 }
 SHOWN = 10  # edges or nodes told in words
-UNFINISHED = ".unfinished"  # in the store: scores of finished batches
+UNFINISHED = ".unfinished"  # in the store: what unfinished searches know so far
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_seed(parser, "for random scores")
     parser.add_argument("--batch", metavar="N", type=flags.count, help="pairs at a time (default: 32, or by --memory)")
     parser.add_argument(
-        "--memory", metavar="SIZE", type=flags.size, help="batches as large as this holds beside the model, as 4GB"
+        "--memory", metavar="SIZE", type=flags.size, help="at most so much beside the model, as 4GB; batches are as large as it holds"
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="also draw the graph there: x.svg, x.html, …")
     flags.add_store(parser)
@@ -121,9 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
         search = find_nodes if arguments.method in OF_NODES else find
         if arguments.method in BY_SEARCH:
             search = search_out
-        else:
-            options["unfinished"] = unfinished
-        found = search(model, pairs, method=arguments.method, ablation=arguments.ablation, progress=bars, **options)
+        how = {"method": arguments.method, "ablation": arguments.ablation, "unfinished": unfinished}
+        found = search(model, pairs, **how, progress=bars, **options)
         bars.note("storing the graph")
         id = store.save(found.graph, name=Path(arguments.pairs).stem)
         written, missing = keep_pictures(store, id, found.graph, None, bars.note)
@@ -180,7 +179,7 @@ def _saying_what_is_kept(unfinished: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if unfinished.is_dir() and any(unfinished.iterdir()):
-            print("circuits: finished batches are kept; the same command goes on with the rest", file=sys.stderr)
+            print("circuits: what is finished is kept; the same command goes on with the rest", file=sys.stderr)
         raise
 
 

@@ -35,6 +35,7 @@ def graph_of_circuit(
     ends = np.column_stack([parts[:, 0], components.component[parts[:, 1]]])
     pair, inverse = np.unique(ends, axis=0, return_inverse=True)
     weight = np.bincount(inverse.reshape(-1), scores[chosen], minlength=len(pair))
+    weight = weight.astype(np.float64)  # whole numbers where there is no edge
     kept = np.unique(np.concatenate([[0, count], ends.ravel()]))
     place = np.full(count + 1, -1)
     place[kept] = np.arange(len(kept))

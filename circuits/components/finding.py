@@ -11,19 +11,24 @@ import torch
 from jaxtyping import Bool
 
 from circuits.attribution import EDGE_METHODS, SEARCHES
+from circuits.attribution.acdc import Standing
+from circuits.components.batching import bytes_of_circuit
 from circuits.components.circuit_graphs import graph_of_circuit
 from circuits.components.circuit_runs import run_circuit
 from circuits.components.components import connected, strongest
 from circuits.components.edge_scores import components_of
+from circuits.components.kept_scores import KeptScores
 from circuits.components.metrics import Metric
 from circuits.components.pairs import Pairs
 from circuits.components.searching import (
+    BATCH,
     Carry,
     Found,
     Progress,
     begin_search,
     check_choice,
     check_count,
+    kept_of,
     measure,
     options_of,
     provenance_of,
@@ -70,7 +75,7 @@ def find(
     components = components_of(search.transformer)
     mean = score_pairs(search, method, EDGE_METHODS[method], options, unfinished=unfinished)
     chosen = strongest(components, mean, edges, signed=signed)
-    ends = measure(search, carrying(search.transformer, chosen), at_once=_room(search.transformer, pairs))
+    ends = measure(search, carrying(search.transformer, chosen), at_once=_room(search.transformer, pairs, memory))
     options = options_of(EDGE_METHODS[method], options)
     made = provenance_of(search, method, {"edges": edges, "signed": signed, **options}, ends)
     graph = graph_of_circuit(model, components, mean, chosen, pairs[0], made)
@@ -85,12 +90,16 @@ def search_out(
     metric: str | Metric = "kl",
     ablation: str = "resample",
     threshold: float = 0.01,
+    memory: float | None = None,
+    unfinished: Path | None = None,
     progress: Progress = lambda name, done, total: None,
 ) -> Found:
     """The circuit that is left when edges are taken out one after another, all pairs being run together.
 
     method: one of `circuits.attribution.SEARCHES`. threshold: an edge stays if without it the metric's mean falls by
-    so much or more. `Found.scores` is that fall when the edge's turn came. The others are those of `find`.
+    so much or more. `Found.scores` is that fall when the edge's turn came. memory: bytes that it may take beside the
+    model's weights. unfinished: a folder where it is kept, after every reader, how far the search is while it is not
+    over. The others are those of `find`.
 
     Raises:
         BadOption: an option makes no sense, or the metric is no number.
@@ -99,18 +108,24 @@ def search_out(
     check_choice("method", method, SEARCHES)
     if not is_number(threshold) or not threshold > 0:
         raise BadOption(f"the threshold must be a number above 0, found {threshold!r}.")
-    search = begin_search(model, pairs, metric=metric, ablation=ablation, batch=None, memory=None, progress=progress)
+    asked = {"metric": metric, "ablation": ablation, "batch": BATCH, "memory": memory}
+    search = begin_search(model, pairs, **asked, progress=progress)
     components = components_of(search.transformer)
+    kept = kept_of(search, method, {"threshold": float(threshold)}, unfinished)
     left = SEARCHES[method](
         search.transformer,
         pairs,
         search.metric,
         threshold=float(threshold),
         ablation=search.ablate,
+        memory=memory,
+        begin=_where_it_stood(kept),
+        keep=lambda standing: kept.keep(standing.readers, **vars(standing)),
         progress=lambda done, total: progress("taking edges out", done, total),
     )
+    kept.forget()
     chosen = connected(components, left.chosen)
-    ends = measure(search, carrying(search.transformer, chosen), at_once=_room(search.transformer, pairs))
+    ends = measure(search, carrying(search.transformer, chosen), at_once=_room(search.transformer, pairs, memory))
     made = provenance_of(search, method, {"threshold": float(threshold)}, ends)
     graph = graph_of_circuit(model, components, left.rise, chosen, pairs[0], made)
     return Found(graph, components, left.rise, chosen, *ends)
@@ -122,8 +137,20 @@ def carrying(transformer: Transformer, chosen: Bool[np.ndarray, "source reader"]
     return lambda embedding, other: run_circuit(transformer, embedding, other, cut)
 
 
-def _room(transformer: Transformer, pairs: Sequence[Pairs]) -> int:
+def _where_it_stood(kept: KeptScores) -> Standing | None:
+    """How far an interrupted search was; None where there was none."""
+    found = kept.read("cut", "rise", "now", "tried", "speed")
+    if found is None:
+        return None
+    readers, (cut, rise, now, tried, speed) = found
+    return Standing(readers, cut, rise, float(now), int(tried), int(speed))
+
+
+def _room(transformer: Transformer, pairs: Sequence[Pairs], memory: float | None) -> int:
     """How many pairs the run of a circuit takes at once."""
     longest = max(each.clean.shape[1] for each in pairs)
     numbers = transformer.heads * longest * transformer.W_E.shape[1] * (len(transformer.layers) + 4)
-    return max(1, NUMBERS // numbers)
+    room = NUMBERS // numbers
+    if memory is not None:
+        room = min(room, int(memory // bytes_of_circuit(transformer, longest)[0]))
+    return max(1, room)

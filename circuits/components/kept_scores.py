@@ -1,4 +1,4 @@
-"""Scores summed over some of the pairs, on disk: a search that was interrupted goes on where it stopped."""
+"""What a search knows so far, on disk: one that was interrupted goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float
 
 from circuits.components.pairs import Pairs
 from graphs.errors import CannotWrite
 
 
 class KeptScores:
-    """One file for one question: how many pairs are done, and the sum of their scores.
+    """One file for one question: how much is done, pairs or readers, and the arrays that came of it.
 
-    folder: where it is; None keeps nothing. question: all that the scores depend on; a file for another question has
+    folder: where it is; None keeps nothing. question: all that these depend on; a file for another question has
     another name.
     """
 
@@ -32,18 +31,18 @@ class KeptScores:
                 digest.update(f"{list(column.shape)}".encode() + column.cpu().numpy().tobytes())
         self.path = None if folder is None else folder / f".{digest.hexdigest()[:16]}.npz"
 
-    def read(self) -> tuple[int, Float[np.ndarray, "..."]] | None:
-        """Pairs done and their sum; None where nothing is kept, or what is there cannot be read."""
+    def read(self, *names: str) -> tuple[int, list[np.ndarray]] | None:
+        """How much is done, and these arrays; None where nothing is kept, or what is there cannot be read."""
         if self.path is None:
             return None
         try:
             with np.load(self.path, allow_pickle=False) as found:
-                return int(found["done"]), found["scores"].astype(np.float64)
+                return int(found["done"]), [found[name] for name in names]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
 
-    def keep(self, done: int, scores: Float[np.ndarray, "..."]) -> None:
-        """Write the sum down, whole or not at all.
+    def keep(self, done: int, **arrays: Any) -> None:
+        """Write down how much is done and these arrays, whole or not at all.
 
         Raises:
             CannotWrite: the disk refuses.
@@ -54,7 +53,7 @@ class KeptScores:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
-                np.savez(file, done=done, scores=scores)
+                np.savez(file, done=done, **arrays)
             os.replace(beside, self.path)
         except OSError as reason:
             raise CannotWrite(f"{self.path} could not be written: {reason.strerror or reason}.") from reason

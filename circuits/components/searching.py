@@ -152,19 +152,9 @@ def score_pairs(
     options = options_of(score, options, settings)
     taken = inspect.signature(score).parameters
     more = {"ablation": search.ablate} if "ablation" in taken else {}
-    question = {
-        "model": search.model.content_hash,
-        "dtype": str(search.model.dtype),
-        "method": method,
-        "metric": search.metric_name,
-        "ablation": search.ablation,
-        "batch": search.batch,
-        "options": dict(options),
-        "given": [repr(each) for each in given],
-        "settings": settings,
-    }
-    kept = KeptScores(None if search.metric_name is None else unfinished, question, search.pairs)
-    finished, scores = kept.read() or (0, np.zeros(()))
+    asked = {"batch": search.batch, "options": options, "given": [repr(each) for each in given], "settings": settings}
+    kept = kept_of(search, method, asked, unfinished)
+    finished, (scores,) = kept.read("scores") or (0, (np.zeros(()),))
     done = 0
     for part in search.batches():
         done += len(part)
@@ -173,10 +163,23 @@ def score_pairs(
         found = score(search.transformer, part, search.metric, *given, **settings, **more, **options)
         scores = scores + found.double().cpu().numpy()
         if done < search.total:
-            kept.keep(done, scores)
+            kept.keep(done, scores=scores)
         search.progress(doing, done, search.total)
     kept.forget()
     return scores / search.total
+
+
+def kept_of(search: Search, method: str, asked: Mapping[str, Any], unfinished: Path | None) -> KeptScores:
+    """Where a method keeps what it knows so far. asked: all that this depends on beside what the search says."""
+    question = {
+        "model": search.model.content_hash,
+        "dtype": str(search.model.dtype),
+        "method": method,
+        "metric": search.metric_name,
+        "ablation": search.ablation,
+        **asked,
+    }
+    return KeptScores(None if search.metric_name is None else unfinished, question, search.pairs)
 
 
 def options_of(

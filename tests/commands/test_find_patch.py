@@ -119,7 +119,7 @@ def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, cap
 
     monkeypatch.setitem(EDGE_METHODS, "eap", stop)
     assert main(words) == 130
-    assert "finished batches are kept" in capsys.readouterr().err
+    assert "what is finished is kept" in capsys.readouterr().err
     assert main(words) == 0
     assert scored == [1] * 4
     again = json.loads(capsys.readouterr().out)["provenance"]["circuit"]
