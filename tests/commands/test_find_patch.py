@@ -1,4 +1,4 @@
-"""`circuits find` and `circuits patch`, on the shipped model."""
+"""`circuits find`, on the shipped model."""
 
 import json
 from xml.etree import ElementTree
@@ -7,10 +7,9 @@ import pytest
 
 from circuits.__main__ import main
 from circuits.attribution import EDGE_METHODS, PART_METHODS, SEARCHES
-from circuits.commands import find, patch
+from circuits.commands import find
 from circuits.components.ablations import ABLATIONS
 from circuits.components.metrics import METRICS
-from circuits.components.patching import DIRECTIONS, OVER
 from graphs.store import Store
 
 CLEAN = "the capital of the state containing dallas is"
@@ -31,8 +30,6 @@ def test_the_command_offers_what_there_is():
     assert set(find.OF_NODES) == set(PART_METHODS)
     assert find.ABLATIONS == tuple(ABLATIONS)
     assert set(find.METRICS) == set(METRICS)
-    assert set(patch.ABLATIONS) == set(ABLATIONS) - {"optimal"}  # one prompt is none to fit constants on
-    assert set(patch.KINDS) == set(OVER) and DIRECTIONS == ("denoising", "noising")
 
 
 def test_a_circuit_is_found_stored_drawn_and_told(pairs, tmp_path, capsys):
@@ -155,78 +152,3 @@ def test_what_makes_no_sense_is_one_line_and_code_two(line, options, complaint, 
     said = capsys.readouterr().err
     assert complaint in said and said.count("\n") == 1
     assert not (tmp_path / "store").exists()
-
-
-def test_patching_draws_a_heat_map_and_says_the_strongest_places(tmp_path, capsys):
-    picture = tmp_path / "new" / "heads.svg"
-
-    assert main(["patch", CLEAN, "--corrupt", OTHER, "--over", "resid", "-o", str(picture)]) == 0
-
-    said = capsys.readouterr().out
-    assert "100.0%  layer 0, dallas" in said
-    assert "'austin' less that of 'sacramento'" in said
-    assert sum(each.tag.endswith("rect") for each in ElementTree.parse(picture).iter()) == 1 + 4 * 9
-
-
-@pytest.mark.parametrize("options", [["--from", "m0,a0.h2"], []])
-def test_paths_are_patched_by_sender_and_receiver(options, tmp_path, capsys):
-    picture = tmp_path / "paths.svg"
-    words = ["patch", CLEAN, "--corrupt", OTHER, "--over", "paths", "--to", "m1,logits", *options, "-o", str(picture)]
-
-    assert main([*words, "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
-    assert main(words) == 0
-    said = capsys.readouterr().out
-
-    assert "paths to m1, logits" in said
-    ElementTree.parse(picture)
-    shares = record["share"]
-    if options:
-        assert (record["rows"], record["places"]) == (["m0", "a0.h2", "together"], ["m1", "logits", "together"])
-        assert "together to together" in said and all(None not in row for row in shares)
-    else:
-        assert len(shares) == 4 and record["places"] == ["h0", "h1", "h2", "h3", "mlp"]
-        assert "layer 0, mlp" in said or "layer 1, mlp" in said
-
-
-def test_nothing_is_shown_of_senders_that_come_after_the_receivers(tmp_path, capsys):
-    words = ["patch", CLEAN, "--corrupt", OTHER, "--over", "paths", "--to", "a2.h1<q>", "--mlps", "frozen", "--json"]
-
-    assert main([*words, "--direction", "noising", "--ablation", "zero", "-o", str(tmp_path / "x.svg")]) == 0
-
-    shares = json.loads(capsys.readouterr().out)["share"]
-    assert None not in shares[0] + shares[1] and shares[2] == shares[3] == [None] * 5
-
-
-def test_patching_says_the_same_as_json(tmp_path, capsys):
-    words = ["patch", CLEAN, "--corrupt", OTHER, "--direction", "noising", "-o", str(tmp_path / "x.svg"), "--json"]
-
-    assert main(words) == 0
-
-    record = json.loads(capsys.readouterr().out)
-    apart = record["corrupted"] - record["clean"]
-    assert record["share"][0][0] == pytest.approx(record["effect"][0][0] / apart)
-    assert len(record["effect"]) == 4 and record["places"] == ["h0", "h1", "h2", "h3"]
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["--corrupt", f"{OTHER} the"], "equally long"),
-        (["--corrupt", CLEAN], "the same tok"),
-        (["--corrupt", OTHER, "--right", "no such word"], "the prompts, right"),
-        (["--corrupt", OTHER, "-o", "x.bmp"], ".svg"),
-        (["--corrupt", OTHER, "--over", "paths"], "name receivers"),
-        (["--corrupt", OTHER, "--to", "logits"], "give --over paths"),
-        (["--corrupt", OTHER, "--over", "paths", "--to", "a9.h0"], "no receiver 'a9.h0'"),
-        (["--corrupt", OTHER, "--over", "paths", "--to", "m0", "--from", "m1"], "nothing leads from m1 to m0"),
-        (["--corrupt", OTHER, "--over", "paths", "--to", "a0.h1<v>"], "only the tokens come before"),
-        (["--corrupt", OTHER, "--ablation", "mean"], "ablations are for noising"),
-    ],
-)
-def test_prompts_that_cannot_be_patched_are_told(words, complaint, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    assert main(["patch", CLEAN, *words]) == 2
-    assert complaint in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
