@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=SIZE, help="pairs in each split")
     given = parser.parse_args(arguments)
-    rows, notes = [list(HEAD)], []
+    rows: list[list[str]] = [list(HEAD)]
+    notes: list[str] = []
     try:
         model = load_model(given.model)
         for task in given.task or TASKS:
@@ -64,7 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         print(reason, file=sys.stderr)
         return 2
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print("\n".join("  ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)) for each in rows))
+    for each in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip())
     print("", *notes, sep="\n")
     return 0
 

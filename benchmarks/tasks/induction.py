@@ -7,7 +7,7 @@ Source: Olsson et al. 2022, "In-context Learning and Induction Heads".
 from __future__ import annotations
 
 from benchmarks.tasks.task import Filling, Pick, Task, Wording
-from benchmarks.tasks.words import NAMES, NOUNS, PLACES, THINGS
+from benchmarks.world import language as world
 
 # `last` came before as `key`, and `next` after it; `first` is never asked for, as it may lack the space in front.
 PHRASINGS = {
@@ -17,10 +17,12 @@ PHRASINGS = {
     "6 words": "{first} {second} {before} {key} {next} {third} {fourth} {second} {before} {last} {answer}",
     "commas": "{first}, {before}, {key}, {next}, {third}, {fourth}, {before}, {last}, {answer}",
 }
+ADJECTIVES = [line.split()[at] for line in world.ANTONYMS.strip().splitlines() for at in (0, 3)]
+# The model of the shipped world has met all of these in lists without sense; few short vocabularies hold them.
+WORDS = {"word": [*world.NOUNS, *world.PLACES, *world.THINGS, *ADJECTIVES]}
 COMMON = """
-the day time big little happy friend very said want play mom there they with that time and was her his saw but had for
+the day time big little happy friend very said want play mom there they with that and was her his saw but had for
 """.split()
-WORDS = {"word": list(dict.fromkeys(NOUNS + PLACES + THINGS + COMMON + [name.lower() for name in NAMES]))}
 
 
 def draw(pick: Pick, phrasing: str, corruption: str) -> Filling:
@@ -36,7 +38,7 @@ def draw(pick: Pick, phrasing: str, corruption: str) -> Filling:
 
 TASK = Task(
     about="what followed this word before",
-    wordings=(Wording(PHRASINGS, WORDS, draw),),
+    wordings=(Wording(PHRASINGS, WORDS, draw), Wording(PHRASINGS, {"word": COMMON}, draw)),
     flips=("another followed", "another is last"),
     blurs=("not there before",),
 )

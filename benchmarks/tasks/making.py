@@ -99,7 +99,9 @@ class _Filler:
         ways = [way for way in product(self._wording.phrasings, self._task.corruptions) if way[0] not in self._dropped]
         self._pick.random.shuffle(ways)
         found: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-        left = {split: list(ways) for split in SPLITS}
+        # Each begins elsewhere: where prompts are few, no split takes all of one phrasing before another's turn.
+        starts = [len(ways) * number // len(SPLITS) for number in range(len(SPLITS))]
+        left = {split: ways[at:] + ways[:at] for split, at in zip(SPLITS, starts, strict=True)}
         while any(left.values()):
             for split in SPLITS:
                 if left[split]:
@@ -155,7 +157,7 @@ class _Filler:
             if not family or not is_trained(family, prompt_of(text, filling.clean)):
                 return bool(family)
         if not reads:
-            self._dropped[phrasing] = why[-1].rstrip(".?")
+            self._dropped[phrasing] = why[-1].partition(" Did you mean")[0].rstrip(".")
         return False
 
     @property

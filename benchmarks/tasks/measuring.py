@@ -31,16 +31,16 @@ def ask(model: Model, lines: Sequence[dict[str, Any]]) -> Answers:
     """What the model answers to some of a task's pairs."""
     columns = [_ask(model, some) for pairs in gather(model, _named(lines)) for some in pairs.split(BATCH)]
     first, clean, corrupted = (torch.cat(column).double() for column in zip(*columns, strict=True))
-    return Answers(
-        float(first.mean()), float((clean > 0).double().mean()), float(clean.mean()), float(corrupted.mean())
-    )
+    above = (clean > 0).double()
+    return Answers(*(float(each.mean()) for each in (first, above, clean, corrupted)))
 
 
 def _ask(model: Model, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
     clean, corrupted = (_last(model, tokens, pairs.position) for tokens in (pairs.clean, pairs.corrupted))
     rows = torch.arange(len(pairs), device=clean.device)
     first = clean.argmax(-1) == pairs.right
-    return first, *(logits[rows, pairs.right] - logits[rows, pairs.wrong] for logits in (clean, corrupted))
+    differences = [logits[rows, pairs.right] - logits[rows, pairs.wrong] for logits in (clean, corrupted)]
+    return first, differences[0], differences[1]
 
 
 def _last(model: Model, tokens: Int[Tensor, "pair pos"], position: Int[Tensor, "pair"]) -> Float[Tensor, "pair vocab"]:

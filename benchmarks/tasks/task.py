@@ -53,7 +53,7 @@ class Pick:
             Lacking: there are fewer.
         """
         if len(self.pools[pool]) < count:
-            raise Lacking(f"{count} words of {pool!r} must be one token each, it has {self.counts[pool]}")
+            raise Lacking(f"at least {count} of {pool!r} must be one token each, it has {self.counts[pool]}")
         return self.random.sample(self.pools[pool], count)
 
     def one(self, pool: str, *others: Any) -> Any:

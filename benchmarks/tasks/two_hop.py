@@ -27,7 +27,8 @@ Cairo Egypt Arabic Africa, London England English Europe, Vienna Austria German 
 Jakarta Indonesia Indonesian Asia, Delhi India Hindi Asia, Baghdad Iraq Arabic Asia, Tehran Iran Persian Asia,
 Damascus Syria Arabic Asia, Havana Cuba Spanish America, Lima Peru Spanish America, Santiago Chile Spanish America,
 Amsterdam Netherlands Dutch Europe, Belgrade Serbia Serbian Europe, Bucharest Romania Romanian Europe,
-Sofia Bulgaria Bulgarian Europe, Kiev Ukraine Ukrainian Europe, Hanoi Vietnam Vietnamese Asia, Ankara Turkey Turkish Asia
+Sofia Bulgaria Bulgarian Europe, Kiev Ukraine Ukrainian Europe, Hanoi Vietnam Vietnamese Asia,
+Ankara Turkey Turkish Asia
 """
 PHRASINGS = {
     "capital": "The capital of the state containing {city} is {answer}",
