@@ -24,7 +24,7 @@ from graphs.export.scene import (
     mix,
 )
 
-MOST = 24  # paths that are drawn, the strongest
+MOST, LEAST = 24, 0.01  # paths that are drawn: so many, none below this share of the strongest
 NAME, FIGURE = 10.0, 8.5  # letters
 SLOT, LANDING, APART = 13.0, 9.0, 8.0  # how high a path is at its sender and at its receiver; between two boxes
 BETWEEN, FIGURES = 170.0, 42.0  # the columns of boxes; of that, for the figures
@@ -97,7 +97,7 @@ def compose_paths(
     bottom += 16
     key, bottom = lay_out_legend(_samples(found) if legend and drawn else [], width, bottom, colours)
     bottom += 10 * bool(key["texts"])
-    left_out = f"the {len(drawn)} strongest of {count} paths are drawn" if len(drawn) < count else ""
+    left_out = f"{len(drawn)} of {count} paths are drawn, the strongest" if len(drawn) < count else ""
     said = "; ".join(filter(None, (found.note, left_out or ("" if drawn else "no path changes anything"))))
     for line in wrap(readable(said), width - 2 * MARGIN, FIGURE):
         texts.append(Text(MARGIN, bottom, line, colours["quiet"], size=FIGURE))
@@ -118,7 +118,8 @@ def compose_paths(
 def _strongest(paths: Paths, found: HeatMap) -> tuple[list[tuple[int, int]], int]:
     """The paths to draw, and of how many."""
     size = np.where(paths.at >= 0, np.nan_to_num(np.abs(found.effect.flat[paths.at])), 0.0)
-    order = np.argsort(-size, axis=None, kind="stable")[: min(MOST, int((size > 0).sum()))]
+    enough = (size > 0) & (size >= LEAST * size.max())
+    order = np.argsort(-size, axis=None, kind="stable")[: min(MOST, int(enough.sum()))]
     drawn = [(int(at) // size.shape[1], int(at) % size.shape[1]) for at in order]
     return sorted(drawn), int((paths.at >= 0).sum())
 

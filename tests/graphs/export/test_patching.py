@@ -78,7 +78,11 @@ def test_only_the_strongest_of_many_paths_are_drawn_and_the_picture_says_so():
     scene = compose_paths(paths, heat(shares, rows=names, columns=["logits"]), legend=False)
 
     assert [curve.ends[0] for curve in scene.curves] == list(range(16, 40))
-    assert "the 24 strongest of 40 paths are drawn" in scene.texts[-1].words
+    assert "24 of 40 paths are drawn, the strongest" in scene.texts[-1].words
+
+    few = heat(np.array([[1.0], [0.009], [-0.011]]), rows=names[:3], columns=["logits"])
+    scene = compose_paths(Paths(names[:3], ["logits"], np.arange(3)[:, None]), few, legend=False)
+    assert [curve.ends for curve in scene.curves] == [(0, 3), (2, 3)]  # too weak to be seen
 
 
 def test_without_shares_widths_go_by_the_largest_effect():

@@ -11,6 +11,7 @@ const { maps, paths } = JSON.parse(document.getElementById("patching").textConte
 const figures = [...document.querySelectorAll("#picture figure")];
 const panel = document.getElementById("panel");
 const FEW = 15; // rows of the table before the rest is asked for
+const MANY = 2000; // of the rest
 
 // What stands in the address after "#": direction, view, at (the place that was clicked).
 const state = { direction: maps[0].direction, view: figures[0].dataset.view, at: null };
@@ -96,7 +97,7 @@ function table() {
   const shares = map.share.some((x) => x !== null);
   const largest = Math.abs(map.effect[rows[0]] ?? 0) || 1;
   const body = make("tbody");
-  for (const at of all ? rows : rows.slice(0, FEW)) {
+  for (const at of rows.slice(0, all ? MANY : FEW)) {
     const wide = `${(100 * Math.abs(map.effect[at])) / largest}%`;
     const up = shares ? map.share[at] > 0 : map.effect[at] > 0;
     const bar = make("span", { class: up ? "up" : "down" });
@@ -142,9 +143,9 @@ function draw() {
     button.setAttribute("aria-pressed", String(button.value === state.direction || button.value === state.view));
   const map = current();
   const rows = order.get(map.direction);
-  const parts = [make("p", { id: "about" }), make("h3", {}, `The strongest of ${rows.length.toLocaleString("en")} places`), table()];
+  const parts = [make("p", { id: "about" }), make("h3", {}, `The strongest of ${rows.length.toLocaleString("en")} ${figures.some((each) => each.dataset.view === "paths") ? "paths" : "places"}`), table()];
   if (!all && rows.length > FEW)
-    parts.push(make("p", { class: "more" }, make("button", { type: "button", id: "all", click: () => { all = true; draw(); } }, "all of them")));
+    parts.push(make("p", { class: "more" }, make("button", { type: "button", id: "all", click: () => { all = true; draw(); } }, rows.length > MANY ? `${MANY.toLocaleString("en")} of them` : "all of them")));
   panel.replaceChildren(...parts);
   show();
 }
