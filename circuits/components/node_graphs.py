@@ -70,9 +70,10 @@ def graph_of_nodes(
     gross = np.bincount(target, np.abs(weight), minlength=len(alive))
     sources = ends | np.array([node.column[0] == "input" for node in nodes] + [False])
     table = _nodes(model, transformer, parts, pairs, nodes, notes)
-    units = [f"{node.column[1]}/{table.feature[at]}" for at, node in enumerate(nodes) if node.column[0] == "features"]
+    table = table.with_columns(value=np.where(sources, np.nan, coming_in), gross=gross).take(np.flatnonzero(alive))
+    units = [table.unit(at) for at in table.where("feature").tolist()]
     graph = AttributionGraph(
-        nodes=table.with_columns(value=np.where(sources, np.nan, coming_in), gross=gross).take(np.flatnonzero(alive)),
+        nodes=table,
         source=rank[source],
         target=rank[target],
         weight=weight,
