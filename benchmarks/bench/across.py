@@ -16,7 +16,8 @@ from benchmarks.bench.overlap import jaccard, pairwise, weighted_jaccard
 from benchmarks.bench.rows import Row
 from circuits.assaying.statistics import correlate
 
-EXACT = {"edges": "exact", "nodes": "exact-nodes", "neurons": "exact-nodes-neurons"}  # the truth of each level
+# The truth of each level.
+EXACT = {"edges": "exact", "nodes": "exact-nodes", "neurons": "exact-nodes-neurons", "features": "exact-nodes-features"}
 ALL = -1  # in place of a seed: over all of them
 
 

@@ -76,7 +76,7 @@ def p_of(old: Row, new: Row) -> float:
     if old.value == new.value:  # infinite ones too
         return 1.0
     apart = new.value - old.value
-    if abs(apart) <= ROUNDING * max(abs(old.value), abs(new.value), 1.0):
+    if math.isfinite(apart) and abs(apart) <= ROUNDING * max(abs(old.value), abs(new.value), 1.0):
         return 1.0
     halves = [old.high - old.value, new.value - new.low] if apart > 0 else [old.value - old.low, new.high - new.value]
     noise = math.hypot(*(0.0 if math.isnan(each) else each for each in halves)) / norm.ppf(0.975)

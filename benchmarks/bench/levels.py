@@ -1,9 +1,9 @@
-"""LEVELS: what circuits are made of, edges between components, whole components, or neurons; how one is chosen, run."""
+"""LEVELS: what circuits are made of: edges, whole components, neurons, features; how one is chosen, and run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -94,10 +94,21 @@ def node_level(transformer: Transformer) -> Level:
 def neuron_level(transformer: Transformer) -> Level:
     """Heads and the neurons of MLPs; those of a group are of one kind and lie in the same layer."""
     parts = parts_of(transformer, neurons=True)
-    return _of_parts("neurons", transformer, parts, lambda name, layer: 2 * layer + (name == "neurons"))
+    return _of_parts("neurons", transformer, parts, lambda name, layer: 2 * layer + (name != "mixed"))
 
 
-LEVELS: dict[str, Callable[[Transformer], Level]] = {"edges": edge_level, "nodes": node_level, "neurons": neuron_level}
+def feature_level(transformer: Transformer) -> Level:
+    """Heads, the features that MLPs were taken apart into, and what these miss; as of neurons."""
+    return replace(neuron_level(transformer), name="features")
+
+
+LEVELS: dict[str, Callable[[Transformer], Level]] = {
+    "edges": edge_level,
+    "nodes": node_level,
+    "neurons": neuron_level,
+    "features": feature_level,
+}
+INSIDE = ("neurons", "features")  # levels at which MLPs are taken apart
 
 
 def _of_parts(name: str, transformer: Transformer, parts: Parts, group: Callable[[str, int], int]) -> Level:

@@ -1,7 +1,7 @@
 """METHODS: all that can be put side by side, each with what its circuits are made of.
 
 A method of `circuits.attribution` is here as soon as it stands in its own table. "NAME-neurons" is a method of nodes
-with an MLP's neurons in its place.
+with an MLP's neurons in its place, "NAME-features" one with the features of a set, and an error for what they miss.
 """
 
 from __future__ import annotations
@@ -101,6 +101,8 @@ METHODS: dict[str, Method] = {
     "random-nodes": Method("nodes", draw_parts, False),
     **{f"{name}-neurons": Method("neurons", partial(score_parts, each)) for name, each in PART_METHODS.items()},
     "random-neurons": Method("neurons", draw_parts, False),
+    **{f"{name}-features": Method("features", partial(score_parts, each)) for name, each in PART_METHODS.items()},
+    "random-features": Method("features", draw_parts, False),
 }
-FEATURE_METHODS = tuple(attribution.METHODS)  # graphs of features, prompt by prompt: see benchmarks.bench.features
-RANDOM = {"edges": "random", "nodes": "random-nodes", "neurons": "random-neurons"}
+GRAPH_METHODS = tuple(attribution.METHODS)  # graphs of features, prompt by prompt: see benchmarks.bench.traces
+RANDOM = {"edges": "random", "nodes": "random-nodes", "neurons": "random-neurons", "features": "random-features"}

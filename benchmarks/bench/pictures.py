@@ -12,8 +12,13 @@ from graphs.export.scene import LETTER, MARGIN, THEMES, Scene, Text, lay_out_leg
 
 SIZE = (170.0, 120.0)
 IN_A_ROW = 4
+SHAPES = {"edges": "circle", "nodes": "square", "neurons": "diamond", "features": "box"}
 LOW, TOP = -0.25, 1.25
 ACROSS = Axis("of the units kept", -3.0, 0.0, [(-3.0, "0.1%"), (-2.0, "1%"), (-1.0, "10%"), (0.0, "100%")])
+COSTS = (
+    ("kept", "of edges, no cheaper method does better"),
+    *(("square", "circuits of nodes"), ("diamond", "of neurons"), ("box", "of features")),
+)
 SAMPLES = (
     ("kept", "faithfulness"),
     ("held", "its 95% interval"),
@@ -31,7 +36,7 @@ def draw_curves(place: Place, methods: Sequence[Summary]) -> Scene:
 def draw_costs(found: Sequence[tuple[Place, Sequence[Summary]]]) -> Scene:
     """A chart for each place: the log area of every method against its seconds, the best for its cost joined."""
     title = "faithfulness and cost"
-    return _compose(title, [_costs(*each) for each in found], [("kept", "no cheaper method does better")])
+    return _compose(title, [_costs(*each) for each in found], COSTS)
 
 
 def _curve(method: Summary) -> Chart:
@@ -69,14 +74,20 @@ def _costs(place: Place, methods: Sequence[Summary]) -> Chart:
         ((x, area, each) for x, area, each in points if area.value == area.value), key=lambda point: point[0]
     )
     best, front = -math.inf, []
-    for x, area, _ in points:
-        if area.value > best:
+    for x, area, each in points:
+        if each.level == "edges" and area.value > best:
             front += [(x, best), (x, area.value)] if front else [(x, area.value)]
             best = area.value
     low, high = math.floor(points[0][0]), math.ceil(points[-1][0] + 1e-9)
     top = max(1.0, *(area.high for _, area, _ in points if area.high == area.high))
     dots = [
-        Dot(x, area.value, tip=f"{each.method}: {area.value:.3f}, {each.seconds:.2g} s", name=each.method)
+        Dot(
+            x,
+            area.value,
+            tip=f"{each.method}: {area.value:.3f}, {each.seconds:.2g} s",
+            name=each.method,
+            shape=SHAPES[each.level],
+        )
         for x, area, each in points
     ]
     return Chart(

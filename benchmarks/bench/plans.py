@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bench.methods import FEATURE_METHODS, METHODS, RANDOM
+from benchmarks.bench.levels import INSIDE
+from benchmarks.bench.methods import GRAPH_METHODS, METHODS, RANDOM
 from benchmarks.bench.presets import PRESETS, Preset
 from benchmarks.tasks import TASKS
 from benchmarks.truth import TRUTHS, Truth, load_truths
@@ -34,7 +35,7 @@ class Plan:
         """How many cells the run has: the model itself is one on each task and ablation."""
         edges = [each for each in self.methods if each in METHODS]
         each_task = len(self.ablations) * (1 + len(edges)) + len(self.methods) - len(edges)
-        of_truths = sum(METHODS[each].level != "neurons" for each in edges) * len(self.ablations)
+        of_truths = sum(METHODS[each].level not in INSIDE for each in edges) * len(self.ablations)
         whole = len(self.tasks) * len(self.models) * each_task + len(self.truths) * of_truths
         return whole * len(self.seeds)
 
@@ -60,7 +61,7 @@ def plan(
         raise BadOption(f"a preset is one of {', '.join(PRESETS)}; found {preset!r}.")
     numbers = PRESETS[preset]
     named = list(dict.fromkeys(tasks)) or [*TASKS, *TRUTHS]
-    known = (*METHODS, *FEATURE_METHODS)
+    known = (*METHODS, *GRAPH_METHODS)
     wanted = [*(methods or numbers.methods)]
     for what, names, table in (("method", wanted, known), ("ablation", ablations, tuple(ABLATIONS))):
         strange = [each for each in names if each not in table]

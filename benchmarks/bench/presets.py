@@ -12,7 +12,7 @@ class Preset:
     pairs: of a task in each split. draws: of the bootstrap. controls: random circuits matched to each circuit.
     parts: into how many parts of the training split scores are kept apart. resamples: of these parts, for stability.
     removed: units of a circuit that are taken out one by one. graphs: prompts whose features are traced.
-    graph_controls: random sets beside each graph. features: traced of a prompt at most.
+    graph_controls: random sets beside each graph. features: of a graph, or of a task as nodes, at most.
     deep: all experiments of its assay, not only those for the tables.
     methods, seeds, ablations: what is taken where none are named.
     """
@@ -44,7 +44,7 @@ PRESETS = {
         graph_controls=10,
         features=2048,
         deep=False,
-        methods=("exact", "eap-ig", "eap", "random", "exact-nodes", "atp", "random-nodes", "atp-neurons", "direct"),
+        methods=("exact", "eap-ig", "eap", "random", "exact-nodes", "atp", "atp-neurons", "atp-features", "direct"),
         seeds=(0,),
         ablations=("resample",),
     ),
@@ -61,8 +61,8 @@ PRESETS = {
         deep=True,
         methods=(
             *("exact", "eap-ig", "eap-ig-activations", "eap", "clean-corrupted", "relp", "information-flow", "acdc"),
-            *("random", "exact-nodes", "atp", "atp-star", "conductance", "random-nodes"),
-            *("exact-nodes-neurons", "atp-neurons", "random-neurons", "direct"),
+            *("random", "exact-nodes", "atp", "atp-star", "conductance", "exact-nodes-neurons", "atp-neurons"),
+            *("exact-nodes-features", "atp-features", "direct"),
         ),
         seeds=(0, 1, 2),
         ablations=("resample", "mean"),

@@ -153,7 +153,8 @@ def _tell_levels(places: Mapping[Place, Sequence[Summary]]) -> Iterator[Block]:
         yield Heading("How many units each needs, at equal faithfulness")
         yield Words(
             "The smallest of the ten sizes at which the circuit, and every larger one, reaches the bar; of the method "
-            "that needs fewest. Nodes are heads and MLPs; neurons are those of MLPs, beside heads."
+            "that needs fewest. Nodes are heads and MLPs; neurons are those of MLPs, beside heads; "
+            "features are those of a set, beside heads, with one node a layer for what they miss."
         )
         yield Table(["task", "model", "ablation", "bar", *CIRCUITS], rows)
 
@@ -242,7 +243,7 @@ def _tell_stability(places: Mapping[Place, Sequence[Summary]]) -> Iterator[Block
 
 
 def _tell_features(rows: Sequence[Row]) -> Iterator[Block]:
-    found = [row for row in rows if row.level == "features" and row.metric != UNTESTED]
+    found = [row for row in rows if row.level == "graphs" and row.metric != UNTESTED]
     if not found:
         return
     yield Heading("Graphs of features")

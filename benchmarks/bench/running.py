@@ -13,12 +13,13 @@ from typing import Any
 
 from benchmarks.bench.bootstrap import draw_weights, interval
 from benchmarks.bench.cells import Cell, Result, keep, path_of, recall_cell, row_of
-from benchmarks.bench.features import measure_features
+from benchmarks.bench.levels import INSIDE
 from benchmarks.bench.measuring import measure_cell
-from benchmarks.bench.methods import FEATURE_METHODS, METHODS
+from benchmarks.bench.methods import GRAPH_METHODS, METHODS
 from benchmarks.bench.plans import Plan, open_truth
 from benchmarks.bench.rows import Row
 from benchmarks.bench.situations import MEASURED, Situation, prepare
+from benchmarks.bench.traces import measure_graphs
 from benchmarks.bench.truths import COMPILED, measure_truth
 from benchmarks.tasks.making import Made, make_task
 from benchmarks.truth import Truth
@@ -27,8 +28,10 @@ from circuits.components.pairs import gather
 from circuits.components.transformer import Transformer, transformer_of
 from circuits.errors import BadPairs, CircuitError
 from circuits.model import Model
+from circuits.transcoders.base import Dictionary
 from circuits.transcoders.loading import load_transcoders, shipped_transcoders
 
+NEURONS = "neurons"  # the set that every model has
 WHOLE = "the model"  # in place of a method: what the model itself does on a task
 Loader = Callable[[str], Model]
 Found = list[tuple[Cell, Result]]
@@ -87,7 +90,7 @@ def _run_truth(keeper: _Keeper, plan: Plan, name: str) -> Found:
     found = []
     for ablation in plan.ablations:
         for seed in plan.seeds:
-            for method in (each for each in plan.methods if each in METHODS and METHODS[each].level != "neurons"):
+            for method in (each for each in plan.methods if each in METHODS and METHODS[each].level not in INSIDE):
                 cell = Cell(Path(name).name, COMPILED, method, ablation, seed)
                 work = partial(lambda cell: measure_truth(cell, opened()), cell)
                 found.append((cell, keeper(cell, METHODS[method].level, {"program": name}, work)))
@@ -116,11 +119,24 @@ def _run_task(
         why = str(reason)
     question = {"hash": model.content_hash, "dtype": str(model.dtype), "why": why, "pairs": _digest(made)}
 
-    def situated(ablation: str, neurons: bool) -> Situation:
+    transcoders = plan.transcoders or (blank.model if blank.model in shipped_transcoders() else NEURONS)
+
+    @cache
+    def opened() -> Dictionary:
+        return load_transcoders(transcoders, model)
+
+    def units() -> Dictionary:
+        if transcoders == NEURONS:
+            raise _Unfit(
+                f"no features are known of {blank.model}: name a set with -t. Neurons are a level of their own."
+            )
+        return opened()
+
+    def situated(ablation: str, level: str) -> Situation:
         if made is None:
             raise _Unfit(why)
-        sizes = {"parts": plan.preset.parts, "draws": plan.preset.draws}
-        return prepare(model, laid_open(), made.splits, ablation, neurons=neurons, **sizes)
+        sizes = {name: getattr(plan.preset, name) for name in ("parts", "draws", "features")}
+        return prepare(model, laid_open(), made.splits, ablation, level=level, dictionary=units, **sizes)
 
     found: Found = []
     for ablation in plan.ablations:
@@ -128,20 +144,20 @@ def _run_task(
         for method in (WHOLE, *(each for each in plan.methods if each in METHODS)):
             cell = replace(blank, method=method, ablation=ablation)
             level = "" if method == WHOLE else METHODS[method].level
-            work = partial(_measure, cell, partial(once, level == "neurons"), plan, made)
-            found.append((cell, keeper(cell, level, question, work)))
-    transcoders = plan.transcoders or (blank.model if blank.model in shipped_transcoders() else "neurons")
-    opened = cache(lambda: load_transcoders(transcoders, model))
-    for method in (each for each in plan.methods if each in FEATURE_METHODS):
+            # Edges and nodes have the same situation.
+            work = partial(_measure, cell, partial(once, level if level in INSIDE else "edges"), plan, made)
+            of = {"transcoders": transcoders} if level == "features" else {}
+            found.append((cell, keeper(cell, level, question | of, work)))
+    for method in (each for each in plan.methods if each in GRAPH_METHODS):
         cell = replace(blank, method=method)
 
         def trace(cell: Cell = cell) -> Result:
             if made is None:
                 raise _Unfit(why)
             pairs = gather(model, [(f"test pair {at}", each) for at, each in enumerate(made.splits["test"], start=1)])
-            return measure_features(cell, model, opened(), pairs, plan.preset)
+            return measure_graphs(cell, model, opened(), pairs, plan.preset)
 
-        found.append((cell, keeper(cell, "features", question | {"transcoders": transcoders}, trace)))
+        found.append((cell, keeper(cell, "graphs", question | {"transcoders": transcoders}, trace)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,15 @@ import numpy as np
 
 from benchmarks.bench.bootstrap import draw_weights, interval
 from benchmarks.bench.curves import Course, Ends, run_ends
+from benchmarks.bench.levels import INSIDE
 from circuits.components.ablations import ABLATIONS, Ablation
 from circuits.components.metrics import Metric, logit_difference
 from circuits.components.pairs import Pairs, gather
+from circuits.components.taking_apart import take_apart
 from circuits.components.transformer import Transformer, check_faithful
 from circuits.errors import BadOption
 from circuits.model import Model
+from circuits.transcoders.base import Dictionary
 
 MEASURED = ("validation", "test")
 Records = Sequence[Mapping[str, Any]]
@@ -45,17 +48,21 @@ def prepare(
     splits: Mapping[str, Records],
     ablation: str,
     *,
-    neurons: bool,
+    level: str,
+    dictionary: Callable[[], Dictionary],
+    features: int,
     parts: int,
     draws: int,
 ) -> Situation:
     """Lay a task out. What takes the place of components is learned on the training split alone.
 
-    neurons: it is these that are ablated, in place of their MLPs. parts: into about how many pieces the training split
-    is cut. draws: of the bootstrap.
+    level: one of LEVELS; for features the MLPs are taken apart into those of the dictionary that are active on training
+    prompts, so many at most. parts: into about how many pieces the training split is cut. draws: of the bootstrap.
 
     Raises:
-        BadOption: means by position are wanted of lengths that no training prompt has.
+        UnfitTranscoders: the dictionary's features are parts of no one MLP.
+        BadOption: features are ablated by other than resample, or means by position are wanted of lengths that no
+            training prompt has.
         BadPairs: a record is no pair for this model. UnfaithfulModel: it has a part that is not known here.
     """
     gathered = {name: gather(model, _named(name, splits[name])) for name in ("train", *MEASURED)}
@@ -63,7 +70,15 @@ def prepare(
     lengths = {name: {each.clean.shape[1] for each in pairs} for name, pairs in gathered.items()}
     if ablation == "mean-by-position" and set().union(*lengths.values()) != lengths["train"]:
         raise BadOption("means by position are those of training prompts, and some others are of another length.")
-    ablate = ABLATIONS[ablation](transformer, gathered["train"], lambda name, done, total: None, neurons=neurons)
+    if level == "features":
+        if ablation != "resample":
+            raise BadOption(
+                f"features are ablated by resample, to what they are on the corrupted prompt; not {ablation}."
+            )
+        transformer = take_apart(transformer, dictionary(), gathered["train"], features)
+    ablate = ABLATIONS[ablation](
+        transformer, gathered["train"], lambda name, done, total: None, neurons=level in INSIDE
+    )
     courses = {name: Course(transformer, gathered[name], logit_difference, ablate) for name in MEASURED}
     ends = {name: run_ends(course) for name, course in courses.items()}
     return Situation(

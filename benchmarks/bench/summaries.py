@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.bench.levels import LEVELS
 from benchmarks.bench.rows import UNTESTED, Row
 
-CIRCUITS = ("edges", "nodes", "neurons")
+CIRCUITS = tuple(LEVELS)
 
 
 class Place(NamedTuple):

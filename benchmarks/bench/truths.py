@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.bench.bootstrap import LEVEL
 from benchmarks.bench.cells import Cell, Result, row_of
-from benchmarks.bench.levels import LEVELS
+from benchmarks.bench.levels import INSIDE, LEVELS
 from benchmarks.bench.methods import METHODS, RANDOM, Job
 from benchmarks.bench.ranks import area_under_roc, average_precision, recall, size_with_all
 from benchmarks.bench.spending import spend
@@ -34,8 +34,8 @@ def measure_truth(cell: Cell, truth: Truth) -> Result:
         CircuitError: the method cannot be used here; the message says why.
     """
     method = METHODS[cell.method]
-    if method.level == "neurons":
-        raise BadOption("the truth is known of edges, heads and MLPs, not of neurons.")
+    if method.level in INSIDE:
+        raise BadOption(f"the truth is known of edges, heads and MLPs, not of {method.level}.")
     if cell.ablation == "optimal":
         raise BadOption("the truth is not known under optimal constants.")
     transformer, pairs = truth.transformer, [truth.pairs]

@@ -26,9 +26,7 @@ EXPERIMENTS = ("ablations", "subsets", "curves")  # what the tables need; a deep
 NAN = float("nan")
 
 
-def measure_features(
-    cell: Cell, model: Model, transcoders: Dictionary, pairs: Sequence[Pairs], preset: Preset
-) -> Result:
+def measure_graphs(cell: Cell, model: Model, transcoders: Dictionary, pairs: Sequence[Pairs], preset: Preset) -> Result:
     """The first clean prompts of a split, each traced for right less wrong, pruned and put to the test.
 
     Raises:
@@ -72,7 +70,7 @@ def measure_features(
         says = says or f"{len(known)} of {len(of)} prompts; {transcoders.name}"
         rows.append(
             replace(
-                row_of(replace(cell, ablation=ablation), "features", says=says),
+                row_of(replace(cell, ablation=ablation), "graphs", says=says),
                 **{"split": "test", "ranked": "influence", "count": float(len(known)), "metric": metric},
                 **{"value": value, "low": low, "high": high},
                 **{"seconds": spent.seconds / len(asked), "peak_memory": spent.peak_memory},
