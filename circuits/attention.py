@@ -25,6 +25,8 @@ from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
 
+SPLIT = ("feature", "neuron", "error", "token")
+
 
 @dataclass(frozen=True, eq=False)
 class HeadLoadings:
@@ -59,7 +61,7 @@ def load_heads(
             f"attention is replaced in layers {replaced}: no edge passes a head there. Split edges of a graph that was "
             "traced through the model's own attention."
         )
-    unknown = np.flatnonzero(~np.isin(graph.nodes.kind[graph.source[edges]], ("feature", "neuron", "error", "token")))
+    unknown = np.flatnonzero(~np.isin(graph.nodes.kind[graph.source[edges]], SPLIT))
     if len(unknown):
         label = graph.nodes.label[graph.source[edges[unknown[0]]]]
         raise BadOption(f"edges from units, errors and tokens can be split over heads, found one from {label!r}.")
@@ -99,6 +101,26 @@ def load_heads(
         source, target = (int(ends[edges[edge]]) for ends in (graph.source, graph.target))
         later[edge] -= _taken_off(run, graph, written, source, int(of_source[edge]), target)
     return HeadLoadings(load, bypass, later)
+
+
+def strongest_heads(
+    run: Trace, dictionary: Dictionary, graph: AttributionGraph, edges: Int[np.ndarray, "edge"], most: int = 3
+) -> list[list[tuple[int, int, float]]]:
+    """For each edge the heads that carried most of it: (layer, head, load), largest first. Raises as `load_heads`."""
+    if not len(edges):
+        return []
+    load = load_heads(run, dictionary, graph, edges).load
+    found = []
+    for each in load:
+        order = np.argsort(-np.abs(each), axis=None, kind="stable")[:most]
+        places = [np.unravel_index(at, each.shape) for at in order]
+        found.append([(int(layer), int(head), float(each[layer, head])) for layer, head in places if each[layer, head]])
+    return found
+
+
+def can_be_split(graph: AttributionGraph) -> Int[np.ndarray, "edge"]:
+    """The edges that could have passed a head: from tokens, units and errors; rows of the edge table."""
+    return np.flatnonzero(np.isin(graph.nodes.kind[graph.source], SPLIT))
 
 
 def _taken_off(

@@ -8,6 +8,7 @@ COMMANDS = {
     "check": "ablate a stored graph's features in the real model, and judge it",
     "find": "find the heads, MLPs and edges that carry an answer, over pairs of prompts",
     "patch": "put one prompt's values into another's run, place by place: a heat map",
+    "heads": "through which attention heads a stored graph's edges came",
     "steer": "set features of a prompt otherwise: what the model says then, and how it goes on",
     "list": "list the graphs in the store",
     "show": "say what a stored graph holds: targets, scores, strongest paths",

@@ -29,6 +29,7 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     GET  /                       the graphs of the store; ?find=words
     GET  /graphs/ID              a graph's page; ?around=ROW for one node with what is next to it
     GET  /graphs/ID/nodes        nodes of the whole graph; ?find=words
+    GET  /graphs/ID/heads        through which heads the inputs of ?node=ROW came
     GET  /graphs/ID/trials       what was asked of the model so far
     POST /graphs/ID/trials       ask: see `Lab.ask`
     """
@@ -52,6 +53,15 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     def nodes(request: Request) -> Response:
         return JSONResponse(pages.find(_id(request, store), request.query_params.get("find", "")[:200]))
 
+    def heads(request: Request) -> Response:
+        row = request.query_params.get("node", "")
+        if not (row.isascii() and row.isdigit() and len(row) < 10):
+            return _said(400, "node is a node's row")
+        try:
+            return JSONResponse(lab.heads(_id(request, store), int(row)))
+        except IndexError as reason:
+            return _said(404, str(reason))
+
     def trials(request: Request) -> Response:
         return JSONResponse(lab.trials(_id(request, store)))
 
@@ -68,6 +78,7 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
             Route("/", over_all),
             Route("/graphs/{id}", of_graph),
             Route("/graphs/{id}/nodes", nodes),
+            Route("/graphs/{id}/heads", heads),
             Route("/graphs/{id}/trials", trials, methods=["GET"]),
             Route("/graphs/{id}/trials", ask, methods=["POST"]),
         ],

@@ -12,7 +12,10 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from circuits.assaying.metric import Metric, choose_metric, why_untestable
+from circuits.attention import can_be_split, strongest_heads
 from circuits.attribution.direct import UNITS
 from circuits.changes import Change, Patch, to_record
 from circuits.errors import BadIntervention, CircuitError, WrongGraph
@@ -30,6 +33,7 @@ TRIALS = "trials.json"  # beside the graph: what was asked of its page, and what
 SHOWN = 5  # next tokens
 MOST_CHANGES = 500
 MOST_TRIALS = 1000  # kept with a graph, the latest
+MOST_SPLIT = 200  # inputs of a node
 GRAPHS = 8  # whose clean runs are kept
 
 Load = Callable[[str, str, str], tuple[Model, Dictionary]]  # names of model and transcoders, dtype
@@ -71,6 +75,24 @@ class Lab:
             self._keep(id, trial)
         return trial
 
+    def heads(self, id: str, row: int) -> list[dict[str, Any]]:
+        """Through which heads a node's inputs came: [{"source", "heads": [[layer, head, load], ...]}, ...].
+
+        Raises:
+            WrongGraph, BadOption: it cannot be said of this graph. IndexError: there is no such node.
+        """
+        with self._lock:
+            opened = self._open(id)
+            graph = opened.graph
+            if not 0 <= row < len(graph.nodes):
+                raise IndexError(f"the graph has nodes 0 to {len(graph.nodes) - 1}, found {row}")
+            edges = can_be_split(graph)
+            edges = edges[graph.target[edges] == row]
+            edges = edges[np.argsort(-np.abs(graph.weight[edges]), kind="stable")][:MOST_SPLIT]
+            found = strongest_heads(opened.run, opened.transcoders, graph, edges)
+        sources = graph.source[edges].tolist()
+        return [{"source": source, "heads": heads} for source, heads in zip(sources, found, strict=True)]
+
     def prepare(self, id: str) -> None:
         """Open a graph before anything is asked of it; what cannot be opened is told when it is asked about."""
         with self._lock, suppress(CircuitError, GraphError, OSError):
@@ -93,21 +115,30 @@ class Lab:
             self._opened.move_to_end(id)
             return self._opened[id]
         graph = self.store.load(id)
-        made = graph.provenance
-        if "circuit" in made:
-            raise WrongGraph(
-                "this graph is of heads and MLPs over pairs of prompts: features of a traced prompt can be asked about."
-            )
-        names = tuple(str(made.get(what) or "") for what in ("model", "transcoders"))
-        if not all(names):
-            raise WrongGraph("the graph does not say with which model and transcoders it was made.")
-        key = (names[0], names[1], str(made.get("dtype") or "float32"))
+        key = names_in(graph)
         if key not in self._models:
             self._models[key] = self._load(*key)
         self._opened[id] = open_graph(graph, *self._models[key])
         while len(self._opened) > GRAPHS:
             self._opened.popitem(last=False)
         return self._opened[id]
+
+
+def names_in(graph: AttributionGraph) -> tuple[str, str, str]:
+    """Model, transcoders and dtype that a traced graph was made with.
+
+    Raises:
+        WrongGraph: it does not say, or is of heads and MLPs.
+    """
+    made = graph.provenance
+    if "circuit" in made:
+        raise WrongGraph(
+            "this graph is of heads and MLPs over pairs of prompts: features of a traced prompt can be asked about."
+        )
+    model, transcoders = (str(made.get(what) or "") for what in ("model", "transcoders"))
+    if not (model and transcoders):
+        raise WrongGraph("the graph does not say with which model and transcoders it was made.")
+    return model, transcoders, str(made.get("dtype") or "float32")
 
 
 def open_graph(graph: AttributionGraph, model: Model, transcoders: Dictionary) -> Opened:

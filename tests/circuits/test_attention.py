@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from circuits import attribute, trace
-from circuits.attention import load_heads
+from circuits.attention import can_be_split, load_heads, strongest_heads
 from circuits.errors import BadOption
 from tests.circuits.worlds import FAMILIES, KINDS, dictionary_of, model_of
 
@@ -61,3 +61,20 @@ def test_an_edge_from_a_bias_is_refused():
     from_bias = np.flatnonzero(graph.nodes.kind[graph.source] == "bias")[:1]
     with pytest.raises(BadOption, match="from units, errors and tokens"):
         load_heads(trace(model, dictionary, PROMPT), dictionary, graph, from_bias)
+
+
+def test_the_strongest_heads_are_those_that_carry_most():
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    graph, run = attribute(model, dictionary, PROMPT), trace(model, dictionary, PROMPT)
+    edges = can_be_split(graph)
+
+    found = strongest_heads(run, dictionary, graph, edges, most=2)
+
+    load = load_heads(run, dictionary, graph, edges).load
+    assert not np.isin(graph.nodes.kind[graph.source[edges]], ("bias", "unselected")).any()
+    for heads, each in zip(found, load, strict=True):
+        largest = np.sort(np.abs(each), axis=None)[::-1][:2]
+        assert [abs(carried) for _, _, carried in heads] == [size for size in largest if size]
+        assert all(each[layer, head] == carried for layer, head, carried in heads)
+    assert strongest_heads(run, dictionary, graph, edges[:0]) == []

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from circuits import attribute, intervene, trace
+from circuits.attention import SPLIT, load_heads
 from circuits.commands.serve import is_local
 from circuits.errors import BadIntervention, WrongGraph
 from circuits.interventions import Intervention
@@ -219,3 +220,23 @@ def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_t
     assert f'"around":{row}' in client.get(f"/graphs/{id}?around={row}").text
     assert client.get(f"/graphs/{id}?around=999999").status_code == 404
     assert client.get(f"/graphs/{id}?around=-1").status_code == 400
+
+
+def test_heads_are_named_for_a_nodes_inputs(store: Store, client: TestClient):
+    graph = traced()
+    id = store.save(graph)
+    logit = int(graph.nodes.where("logit")[0])
+
+    found = client.get(f"/graphs/{id}/heads?node={logit}").json()
+
+    model, dictionary = load()
+    run = trace(model, dictionary, PROMPT)
+    crossing = [each for each in found if each["heads"]]  # a unit of the last layer meets no head on its way
+    assert crossing
+    for each in crossing[:5]:
+        (edge,) = np.flatnonzero((graph.source == each["source"]) & (graph.target == logit))
+        ((layer, head, carried), *_) = each["heads"]
+        assert load_heads(run, dictionary, graph, np.array([edge])).load[0, layer, head] == pytest.approx(carried)
+    assert len(found) == np.isin(graph.nodes.kind[graph.source[graph.target == logit]], SPLIT).sum()
+    assert client.get(f"/graphs/{id}/heads?node=99999").status_code == 404
+    assert client.get(f"/graphs/{id}/heads?node=x").status_code == 400

@@ -36,10 +36,16 @@ def write_html(graph: AttributionGraph, path: Path, *, assay: Assay | None = Non
 
 
 def to_html(
-    graph: AttributionGraph, *, assay: Assay | None = None, served: Mapping[str, Any] | None = None, **options: Any
+    graph: AttributionGraph,
+    *,
+    assay: Assay | None = None,
+    heads: Mapping[tuple[int, int], Sequence[tuple[int, int, float]]] | None = None,
+    served: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> str:
     """The page as one document. Options are those of `compose`, but for the theme: the page has both.
 
+    heads: for edges (source, target), which heads carried most of them: (layer, head, load).
     served: None for a page that opens from disk. Else it may ask the server it came from, and knows the graph's `id`,
         `rows` of its nodes in the `whole` graph of [nodes, edges] (None: it is the whole), and `around` which it is.
 
@@ -61,6 +67,7 @@ def to_html(
     (scene, *plots), palette = in_every_theme(drawn)
     script = part("page.js") + (part("live.js") if served else "")
     prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
+    beside = {"bos": options.get("bos", "grey"), "served": plain(served), "heads": _by_edge(heads)}
     parts = {
         "policy": policy_for(script, served=bool(served)),
         "title": escape(str(options.get("title") or prompt)),
@@ -68,7 +75,7 @@ def to_html(
         "style": part("page.css"),
         "picture": to_svg(scene),
         "plots": "".join(f'<figure style="--wide:{plot.width:.0f}px">{to_svg(plot)}</figure>' for plot in plots),
-        "data": as_script(contents(graph, assay) | {"bos": options.get("bos", "grey"), "served": plain(served)}),
+        "data": as_script({**contents(graph, assay), **beside}),
         "script": script,
     }
     return fill(part("page.html"), parts)
@@ -116,6 +123,11 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
 def _told(assay: Assay | None) -> dict[str, Any] | None:
     record = {} if assay is None else assay.to_json()
     return {name: record[name] for name in TOLD} if record else None
+
+
+def _by_edge(heads: Mapping[tuple[int, int], Sequence[tuple[int, int, float]]] | None) -> dict[str, Any]:
+    found = (heads or {}).items()
+    return plain({f"{source}-{target}": [list(each) for each in carried] for (source, target), carried in found})
 
 
 def _suggested(graph: AttributionGraph) -> dict[str, list[int]]:

@@ -101,7 +101,20 @@ function laboratory(row) {
   parts.push(...latest.flatMap(told));
   if (mine.length > latest.length) parts.push(make("p", { class: "quiet" }, `and ${mine.length - latest.length} earlier, kept in trials.json beside the graph`));
   if (row !== null && served.rows) parts.push(make("p", {}, make("a", { href: `${here}?around=${wholeRow(row)}` }, "all that is next to this node")));
+  if (row !== null && inputs[row].length && !served.notebook) {
+    parts.push(make("p", {}, make("button", { type: "button", id: "heads", disabled: asking !== null, click: () => askHeads(row) }, "through which heads")));
+  }
   return parts;
+}
+
+async function askHeads(row) {
+  const answer = await fetch(`${here}/heads?node=${wholeRow(row)}`).catch(() => null);
+  refused = answer?.ok ? "" : answer ? (await answer.text()).trim() : "the server did not answer";
+  for (const each of answer?.ok ? await answer.json() : []) {
+    const source = rowHere.get(each.source);
+    if (source !== undefined) graph.heads[`${source}-${row}`] = each.heads;
+  }
+  showPanel();
 }
 
 // Of a large graph the server sends the strongest part: what else there is can be found and looked at by itself.

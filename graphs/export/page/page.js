@@ -512,6 +512,13 @@ function bar(share, most) {
 
 const head = (...cells) => make("tr", {}, ...cells.map(([words, kind]) => make("th", { class: kind ?? "" }, words)));
 
+// Which heads carried an edge, where that is known: the part of its weight that passed each.
+function through(e) {
+  const heads = graph.heads[`${edges.source[e]}-${edges.target[e]}`] ?? [];
+  const said = heads.filter(([, , load]) => Math.abs(load) >= 0.05 * Math.abs(edges.weight[e]));
+  return said.length ? [make("div", { class: "quiet heads" }, said.map(([layer, which, load]) => `a${layer}.h${which} ${percent(load / edges.weight[e], 0)}`).join("  "))] : [];
+}
+
 // Everything that came in, whatever became of it: what is listed and what was pruned sum to the value.
 function ledger(row) {
   const rows = [...inputs[row]].sort((a, b) => isBias(a) - isBias(b) || Math.abs(edges.weight[b]) - Math.abs(edges.weight[a]));
@@ -519,7 +526,7 @@ function ledger(row) {
   const entry = (e) => {
     const s = edges.source[e];
     const words = isBias(e) ? "constant" : signedPercent(edges.share[e]);
-    return line(s, [bar(edges.share[e], most), make("td", {}, goTo(s)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(words)]);
+    return line(s, [bar(edges.share[e], most), make("td", {}, goTo(s), ...through(e)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(words)]);
   };
   const listed = rows.reduce((total, e) => total + edges.weight[e], 0);
   const share = rows.reduce((total, e) => total + (isBias(e) ? 0 : Math.abs(edges.share[e])), 0);
