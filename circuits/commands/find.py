@@ -26,6 +26,9 @@ TAKEN = {
         "nodes",
         "apart",
         "neurons",
+        "transcoders",
+        "max_features",
+        "force",
         "positions",
         "verify",
         "signed",
@@ -61,6 +64,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--apart", action="store_true", help="nodes: queries, keys and values of each head besides its output"
     )
     parser.add_argument("--neurons", action="store_true", help="nodes: an MLP's neurons in its place")
+    parser.add_argument(
+        "-t",
+        "--transcoders",
+        metavar="SET",
+        type=flags.filled,
+        help="nodes: features of this per-layer set in an MLP's place, and an error for what they miss",
+    )
+    parser.add_argument(
+        "--max-features", metavar="N", type=flags.count, help="those that differ most (default: all active ones)"
+    )
+    parser.add_argument("--force", action="store_true", help="use the set even if it does not fit the model")
     parser.add_argument("--positions", action="store_true", help="nodes: each position of the prompt by itself")
     parser.add_argument(
         "--verify", metavar="N", type=flags.count, help="nodes: patch the N best for real, and choose from these"
@@ -86,7 +100,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_seed(parser, "for random scores")
     parser.add_argument("--batch", metavar="N", type=flags.count, help="pairs at a time (default: 32, or by --memory)")
     parser.add_argument(
-        "--memory", metavar="SIZE", type=flags.size, help="at most so much beside the model, as 4GB; batches are as large as it holds"
+        "--memory",
+        metavar="SIZE",
+        type=flags.size,
+        help="at most so much beside the model, as 4GB; batches are as large as it holds",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="also draw the graph there: x.svg, x.html, …")
     flags.add_store(parser)
@@ -109,6 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
+    from circuits.transcoders.loading import load_transcoders
     from graphs.export import export
     from graphs.store import Store
 
@@ -118,6 +136,10 @@ def run(arguments: argparse.Namespace) -> int:
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
         pairs = read_pairs(arguments.pairs, model)
+        force = options.pop("force", False)
+        if arguments.transcoders:
+            bars.note(f"loading transcoders {arguments.transcoders}")
+            options["transcoders"] = load_transcoders(arguments.transcoders, model, force=force, progress=bars)
         search = find_nodes if arguments.method in OF_NODES else find
         if arguments.method in BY_SEARCH:
             search = search_out
@@ -164,7 +186,8 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
             *(OF_NODES if strange[0] in TAKEN["nodes"] else ()),
         ]
         raise BadOption(
-            f"--{strange[0]} is asked, but {arguments.method} {does}: it is for {', '.join(others or BY_SEARCH)}."
+            f"--{strange[0].replace('_', '-')} is asked, but {arguments.method} {does}: it is for "
+            f"{', '.join(others or BY_SEARCH)}."
         )
     found = {name: getattr(arguments, name) for name in given}
     if arguments.metric is not None:
@@ -207,7 +230,25 @@ def in_words(found: Found) -> list[str]:
     for at in order[: min(SHOWN, int(found.chosen.sum()))].tolist():
         place = np.unravel_index(at, found.scores.shape)
         lines.append(f"  {found.scores[place]:+.4f}  {_name(found, *map(int, place))}")
-    return lines
+    return lines + _edges_in_words(found)
+
+
+def _edges_in_words(found: Found) -> list[str]:
+    """Of a circuit of nodes the strongest edges between two of them: what reads what."""
+    told = found.graph.provenance.get("edges", {})
+    ends = {edge: edge.split("->") for edge in told}
+    inner = [edge for edge, (source, target) in ends.items() if source[:5] != "input" and target != "logits"]
+    lines = [f"  {told[edge]:+.4f}  {' -> '.join(_labelled(found, end) for end in ends[edge])}" for edge in inner]
+    return ["strongest edges between them:", *lines[:SHOWN]] if lines else []
+
+
+def _labelled(found: Found, name: str) -> str:
+    """A part with what is known of it, where it is a feature that has a label: m0.f828 (texas)."""
+    nodes = found.graph.nodes
+    for row in nodes.where("feature"):
+        if name.partition("@")[0] == f"m{nodes.layer[row]}.f{nodes.feature[row]}" != nodes.label[row]:
+            return f"{name} ({nodes.label[row]})"
+    return name
 
 
 def _verified(made: Mapping[str, Any]) -> list[str]:
@@ -232,4 +273,4 @@ def _name(found: Found, row: int, column: int | None = None) -> str:
         assert column is not None
         return found.over.name(row, column)
     token = "" if column is None else f" @{found.graph.tokens[column].strip()} ({column})"
-    return f"{found.over.names[row]}{token}"
+    return f"{_labelled(found, found.over.names[row])}{token}"

@@ -91,6 +91,38 @@ def test_the_best_nodes_are_verified_and_a_bound_is_told(pairs, tmp_path, capsys
     assert "20 nodes patched for real; none is left" in capsys.readouterr().out
 
 
+def test_a_circuit_says_which_head_reads_which_feature_and_through_what(pairs, tmp_path, capsys):
+    store = ["--store", str(tmp_path / "store")]
+    words = [
+        "find",
+        str(pairs),
+        "--method",
+        "atp",
+        "-t",
+        "world",
+        "--nodes",
+        "40",
+        *store,
+        "-o",
+        str(tmp_path / "x.svg"),
+    ]
+
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    (entry,) = Store(tmp_path / "store").list()
+    graph = Store(tmp_path / "store").load(entry.id)
+
+    assert "strongest edges between them:" in said and " -> m0.f" in said and "(texas" in said
+    assert {"feature", "head", "error", "token", "logit"} == set(graph.nodes.kind)
+    assert graph.provenance["transcoders"] == "world" and not entry.problem
+    drawn = "".join(ElementTree.parse(tmp_path / "x.svg").getroot().itertext())
+    assert "a0.h0" in drawn and all(
+        label.split("/")[0][:9] in drawn for label in graph.nodes.label[graph.nodes.where("feature")]
+    )
+    for command in (["show"], ["draw", "--supernodes"]):
+        assert main([command[0], entry.id, *store, *command[1:]]) == 0
+
+
 def test_edges_are_taken_out_until_the_answer_would_change(pairs, tmp_path, capsys):
     words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "acdc", "--threshold", "0.5"]
 
@@ -141,6 +173,8 @@ def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, cap
         (json.dumps(PAIR), ["--memory", "1kB"], "give more memory"),
         (json.dumps(PAIR), ["--method", "acdc", "--edges", "3"], "acdc takes edges out: it is for eap-ig"),
         (json.dumps(PAIR), ["--threshold", "1"], "it is for acdc"),
+        (json.dumps(PAIR), ["--method", "eap", "--max-features", "9"], "--max-features is asked, but eap scores edges"),
+        (json.dumps(PAIR), ["--method", "atp", "-t", "world/cross-layer"], "parts of no one MLP"),
         (json.dumps(PAIR), ["--method", "acdc", "--threshold", "nan"], "threshold must be a number above 0"),
     ],
 )
