@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphs.assays import Ablation, Assay, Subset, Verdict
     from graphs.graph import AttributionGraph
     from graphs.grouping import group, read_groups, suggest_groups
+    from graphs.importing import import_graph
     from graphs.nodes import KINDS, Nodes
     from graphs.paths import Path, edge_influence, influence, strongest_paths
     from graphs.pruning import prune
@@ -32,6 +33,7 @@ _ROOMS = {
     "group": "grouping",
     "suggest_groups": "grouping",
     "read_groups": "grouping",
+    "import_graph": "importing",
     "Store": "store",
     "Entry": "store",
     "Assay": "assays",
@@ -58,6 +60,7 @@ __all__ = [
     "Entry",
     "draw",
     "export",
+    "import_graph",
     "Assay",
     "Ablation",
     "Subset",

@@ -26,6 +26,7 @@ EXPORTERS = {
     ".graphml": "graphs.export.network:write_graphml",
     ".gexf": "graphs.export.network:write_gexf",
     ".csv": "graphs.export.network:write_csv",
+    ".nodes.csv": "graphs.export.network:write_nodes_csv",
     ".json": "graphs.export.neuronpedia:write_neuronpedia",
     ".pt": "graphs.export.circuit_tracer:write_circuit_tracer",
 }
@@ -56,15 +57,16 @@ def _write(
     table: dict[str, str], graph: AttributionGraph, path: str | Path, assay: Assay | None, options: dict[str, Any]
 ) -> Path:
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in table:
+    suffix = next((each for each in ("".join(path.suffixes[-2:]).lower(), path.suffix.lower()) if each in table), "")
+    if not suffix:
+        suffix = path.suffix.lower()
         other = " That one is for export, not draw." if suffix in EXPORTERS else ""
         found = f"{path.name!r} ends in {suffix!r}" if suffix else f"{path.name!r} has no ending"
         raise UnknownPicture(f"{found}; known endings are {', '.join(table)}.{other}")
     module, function = table[suffix].split(":")
     write = getattr(import_module(module), function)
     # Beside the target, so that the last step is a rename within one disk: no reader ever sees half a file.
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     if not path.parent.is_dir() or path.is_dir():
         raise CannotWrite(f"{path} could not be written: {_obstacle(path)}")
     try:

@@ -58,6 +58,17 @@ def write_csv(graph: AttributionGraph, path: Path, *, assay: Assay | None = None
             table.writerow([*cells[0], *cells[1], repr(weight), repr(share)])
 
 
+def write_nodes_csv(graph: AttributionGraph, path: Path, *, assay: Assay | None = None) -> None:
+    """One line per node: its row, which the table of edges names it by, the columns of the node table, and `goal`."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["row", *COLUMNS, "goal"])
+        for row in range(len(graph.nodes)):
+            values = [_plain(getattr(graph.nodes, name)[row]) for name in COLUMNS]
+            cells = [("" if each != each else repr(each)) if isinstance(each, float) else each for each in values]
+            table.writerow([row, *cells, repr(float(graph.goal[row]))])
+
+
 def _edges(graph: AttributionGraph) -> list[tuple[int, int, float, float]]:
     gross = graph.nodes.gross[graph.target]
     counts = (gross > 0) & (graph.nodes.kind[graph.source] != "bias")

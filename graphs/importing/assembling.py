@@ -105,7 +105,7 @@ def _reading_order(columns: Mapping[str, Sequence[Any]]) -> list[int]:
 
 def _check_links(path: Path, names: Sequence[Any], source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
     def link(at: Any) -> str:
-        return f"the link {names[source[at]]!r:.60} -> {names[target[at]]!r:.60}"
+        return f"the link {names[int(source[at])]!r:.60} -> {names[int(target[at])]!r:.60}"
 
     broken = np.flatnonzero(~np.isfinite(weight))
     if len(broken):

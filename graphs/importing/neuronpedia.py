@@ -19,6 +19,7 @@ from graphs.reading import read
 from graphs.records import OF_A_METHOD, Kept, Provenance, seal, strict
 
 MOST_BYTES = 100 * 2**20  # what Neuronpedia takes
+DENSEST = 12  # bytes that a value takes at least: a link takes forty, and an object in memory sixty-four
 DEEPEST = 40  # levels of what a file says of itself
 OWN = "circuit_assay"
 KINDS = {
@@ -194,6 +195,9 @@ def _load(path: Path) -> Any:
     content = path.read_bytes()
     if not content.lstrip()[:1] == b"{":
         raise ForeignFile(f"{path} is no graph of Neuronpedia's: JSON with metadata, nodes and links is wanted.")
+    values = sum(content.count(mark) for mark in (b",", b"{", b"["))
+    if values > len(content) / DENSEST + 100_000:
+        raise ForeignFile(f"{path} is no graph of Neuronpedia's: it has {values:,} values in {size:,} bytes.")
     try:
         return json.loads(content, parse_constant=_refuse)
     except RecursionError:

@@ -209,6 +209,14 @@ def test_a_file_of_200_megabytes_is_not_even_read(tmp_path, monkeypatch):
         import_graph(path)
 
 
+def test_what_would_swell_in_memory_is_not_taken_apart(tmp_path, monkeypatch):
+    (tmp_path / "x.json").write_bytes(b'{"a": [' + b"{}," * 300_000 + b"{}]}")
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("it is taken apart"))
+
+    with pytest.raises(ForeignFile, match="it has 600,003 values in 900,011 bytes"):
+        import_graph(tmp_path / "x.json")
+
+
 def test_a_suffix_that_nobody_reads_and_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ForeignFile, match=r"'x\.txt' ends in '\.txt'; graphs are read from \.json, \.pt"):
         import_graph(tmp_path / "x.txt")
