@@ -16,9 +16,8 @@ from benchmarks.tasks import TASKS
 from benchmarks.tasks.making import SIZE, Made, make_task
 from benchmarks.tasks.measuring import ask
 from benchmarks.tasks.task import BadTask
-from circuits import load_model
 from circuits.errors import CircuitError
-from circuits.model import Model
+from circuits.model import Model, load_model
 
 HEAD = ("task", "pairs", "lost", "phrasings", "corruptions", "first", "above wrong", "clean", "corrupted")
 

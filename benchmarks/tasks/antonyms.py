@@ -19,8 +19,8 @@ PHRASINGS = {
 _PAIRS = """
 big small, hot cold, fast slow, good bad, young old, tall short, rich poor, strong weak, light dark, full empty,
 open closed, clean dirty, happy sad, wet dry, easy difficult, wide narrow, deep shallow, early late, near far,
-day night, love hate, war peace, life death, black white, quiet loud, first last, true false, high low, hard soft, up down,
-left right, inside outside, above below, public private, male female, positive negative, north south, east west
+day night, love hate, war peace, life death, black white, quiet loud, first last, true false, high low, hard soft,
+up down, left right, inside outside, above below, public private, male female, positive negative, north south, east west
 """
 _OPPOSITES = [tuple(pair.split()) for pair in _PAIRS.split(",")]
 WORDS = {

@@ -99,9 +99,9 @@ def _steps(model: Model, transcoders: Dictionary, language: Language) -> dict[st
     active = _last_activations(model, transcoders, trained)
     units: dict[str, dict[tuple[int, int], float]] = {state: {} for state in language.states}
     for layer, columns in active.items():
+        fires = (columns > 0).float()
         for state in language.states:
             own = torch.from_numpy(states == state)
-            fires = (columns > 0).float()
             chosen = (fires[own].mean(0) >= FIRES) & (fires[~own].mean(0) <= ELSEWHERE)
             mean = columns[own].mean(0)
             units[state] |= {(layer, int(unit)): float(mean[unit]) for unit in chosen.nonzero().flatten()}

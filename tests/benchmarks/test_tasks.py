@@ -1,4 +1,4 @@
-"""Every task, for a tokenizer in pieces and for the shipped world: what is asked has the answer that it is said to have."""
+"""Every task, for a tokenizer in pieces and for the shipped world: prompts are aligned, and right answers are right."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from circuits.model import Model, load_model
 
 LACKING = {"Alice", "teacher", "Tokyo", "hot", "red"}  # words that the tokenizer in pieces was never shown
 SPOKEN = ("ioi", "greater-than", "agreement", "induction", "antonyms", "arithmetic", "two-hop")  # by the world
-ANSWERS_IN_WORDS = (
+ANSWERS = (
     "is are has have was were likes like needs need he she True False one plus minus 17 + - ( ) language continent"
 )
 
 
 def shown() -> list[str]:
     """Every word of the first wordings but a few, as a text has them: with a space in front."""
-    found = ANSWERS_IN_WORDS.split() + list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    found = ANSWERS.split() + list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     for task in TASKS.values():
         wording = task.wordings[0]
         pools = wording.words() if callable(wording.words) else wording.words
