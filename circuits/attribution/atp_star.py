@@ -73,14 +73,22 @@ def _score(
     name, at, heads = column
     if name not in ("query", "key"):
         return by_part(column, (column_of(other, column) - column_of(clean, column)) * gradients.at[column])
-    layer = transformer.layers[at]
-    before = layer.scores(clean.query[at], clean.key[at])
-    patched = {"query": clean.query[at], "key": clean.key[at], name: getattr(other, name)[at]}
-    after = layer.scores(patched["query"], patched["key"])
+    layer, theirs = transformer.layers[at], getattr(other, name)[at]
+    read = {"query": clean.query[at], "key": clean.key[at]}
+    before = layer.scores(read["query"], read["key"])
     of_pattern = gradients.at[("mixed", at, heads)] @ clean.value[at].mT
-    if name == "key" and each_key:
-        return patch_keys_alone(before, after, of_pattern)
-    return ((after.softmax(-1) - before.softmax(-1)) * of_pattern).sum(-1)
+
+    def by_head(patched: Tensor) -> Float[Tensor, "pair head pos"]:
+        after = layer.scores(**(read | {name: patched}))
+        if name == "key" and each_key:
+            return patch_keys_alone(before, after, of_pattern)
+        return ((after.softmax(-1) - before.softmax(-1)) * of_pattern).sum(-1)
+
+    if not layer.joint:
+        return by_head(theirs)
+    # One head moves the norm of all, so each is patched by itself, and what all patterns then do is its own.
+    own = torch.eye(heads, dtype=torch.bool, device=theirs.device)[:, :, None, None]
+    return torch.stack([by_head(torch.where(each, theirs, read[name])).sum(1) for each in own], 1)
 
 
 def patch_keys_alone(

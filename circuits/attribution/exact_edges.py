@@ -14,6 +14,7 @@ from torch import Tensor
 
 from circuits.components.ablations import Ablation, resample
 from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.head_changes import beyond_norm, change_one_head, read_by_heads
 from circuits.components.metrics import Metric
 from circuits.components.pairs import Pairs
 from circuits.components.transformer import Run, Transformer, normalise
@@ -66,9 +67,7 @@ def _change(transformer: Transformer, clean: Run, corrupted: Run, source: int) -
         return corrupted.mlp[at] - clean.mlp[at]
     layer = transformer.layers[at]
     change = (corrupted.mixed[at][:, head] - clean.mixed[at][:, head]) @ layer.W_O[head]
-    if layer.post_norm is None:
-        return change
-    return layer.post_norm(clean.attention[at] + change) - layer.post_norm(clean.attention[at])
+    return beyond_norm(layer, clean.attention[at], change)
 
 
 def _through_heads(
@@ -77,15 +76,9 @@ def _through_heads(
     """For each query, key and value of a layer that reads the change: what the layer's attention then adds more."""
     layer = transformer.layers[at]
     x = normalise(layer.norm, clean.before[at] + change)
-    query, key, value = clean.query[at], clean.key[at], clean.value[at]
-    found = []
-    for mixed in (
-        layer.attend(layer.query(x), key, value),
-        layer.attend(query, layer.key(x), value),
-        layer.attend(query, key, layer.value(x)),
-    ):
-        by_head = torch.einsum("bhpe,hed->hbpd", mixed - clean.mixed[at], layer.W_O)
-        if layer.post_norm is not None:
-            by_head = layer.post_norm(clean.attention[at] + by_head) - layer.post_norm(clean.attention[at])
-        found.append(by_head)
+    read = read_by_heads(clean, at)
+    found = [
+        beyond_norm(layer, clean.attention[at], change_one_head(layer, read, clean.mixed[at], own, project(x)))
+        for own, project in enumerate((layer.query, layer.key, layer.value))
+    ]
     return torch.cat(found)

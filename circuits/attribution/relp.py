@@ -12,6 +12,7 @@ Source: Rezaei Jafari et al. 2025, "RelP"; METHODS section 8.3.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,8 +22,9 @@ from circuits.components.ablations import Ablation, resample
 from circuits.components.edge_scores import differentiate, score_edges
 from circuits.components.metrics import Metric
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import Layer, LiveNorm, Transformer
+from circuits.components.transformer import Layer, LiveNorm, SharedNorm, Transformer
 
+AnyNorm = TypeVar("AnyNorm", LiveNorm, SharedNorm)
 NORMS = ("norm", "post_norm", "mlp_norm", "mlp_post_norm", "query_norm", "key_norm")
 
 
@@ -49,7 +51,7 @@ def _rule(layer: Layer) -> Layer:
     return replace(layer, **norms, function=lambda x: x * layer.ratio(x).detach(), product=_half)
 
 
-def _hold(norm: LiveNorm | None) -> LiveNorm | None:
+def _hold(norm: AnyNorm | None) -> AnyNorm | None:
     return None if norm is None else replace(norm, held=True)
 
 

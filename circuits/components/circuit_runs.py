@@ -76,7 +76,12 @@ def run_variants(
         weight, bias = (layer.query, layer.key, layer.value)[own].per_head()
         alone[own] = normalise(layer.norm, clean.before[at][:, None] + before.change(variants)) @ weight[head]
         alone[own] = alone[own] if bias is None else alone[own] + bias[head]
-        mixed[:, :, head] = layer.attend(*alone)
+        if layer.joint:
+            whole = [each[:, None].repeat(1, count, 1, 1, 1) for each in read]
+            whole[own][:, :, head] = alone[own]
+            mixed = layer.attend(*(each.flatten(0, 1) for each in whole)).unflatten(0, (-1, count))
+        else:
+            mixed[:, :, head] = layer.attend(*alone)
         written = Written(transformer, corrupted, before, count)
         stream = clean.before[at].repeat_interleave(count, 0)
         stream = _finish(transformer, at, stream, mixed.flatten(0, 1), cut, written)

@@ -25,9 +25,23 @@ def change_one_head(
 
     read: queries, keys and values as they were; mixed: what came of them. own: which of the three is another.
     """
-    some = [each[:, heads] for each in read]
-    some[own] = other
-    return torch.einsum("bhpe,hed->hbpd", layer.attend(*some) - mixed[:, heads], layer.W_O[heads])
+    if layer.joint and own < READ.index("value"):
+        found = []
+        for at, head in enumerate(range(len(layer.W_O))[heads]):
+            all_heads = list(read)
+            before, after = read[own][:, :head], read[own][:, head + 1 :]
+            all_heads[own] = torch.cat((before, other[:, at : at + 1], after), 1)
+            found.append(torch.einsum("bhpe,hed->bpd", layer.attend(*all_heads) - mixed, layer.W_O))
+        return torch.stack(found)
+    if layer.joint:  # values alone leave the norm as it is, but patterns want every head's queries and keys
+        values = read[own].clone()
+        values[:, heads] = other
+        now = layer.attend(read[0], read[1], values)[:, heads]
+    else:
+        some = [each[:, heads] for each in read]
+        some[own] = other
+        now = layer.attend(*some)
+    return torch.einsum("bhpe,hed->hbpd", now - mixed[:, heads], layer.W_O[heads])
 
 
 def read_by_heads(run: Run, at: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,8 +50,8 @@ def read_by_heads(run: Run, at: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def beyond_norm(
-    layer: Layer, attention: Float[Tensor, "pair pos d_model"], change: Float[Tensor, "some pair pos d_model"]
-) -> Float[Tensor, "some pair pos d_model"]:
+    layer: Layer, attention: Float[Tensor, "pair pos d_model"], change: Float[Tensor, "*some pair pos d_model"]
+) -> Float[Tensor, "*some pair pos d_model"]:
     """What the stream gets more when the heads' sum, which was `attention`, changes so."""
     if layer.post_norm is None:
         return change

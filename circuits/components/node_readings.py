@@ -122,10 +122,17 @@ def _of_heads(
     layer, length = transformer.layers[at], gradients.run.before[at].shape[1]
     here = _heard(nodes, length, own.device)
     with torch.enable_grad():
-        read = [each[at][:, own].detach().requires_grad_() for each in (run.query, run.key, run.value)]
-        found = torch.autograd.grad(
-            layer.attend(read[0], read[1], read[2]), read, gradients.at[column][:, own] * here[..., None]
-        )
+        some = slice(None) if layer.joint else own
+        read = [each[at][:, some].detach().requires_grad_() for each in (run.query, run.key, run.value)]
+        mixed, wanted = layer.attend(read[0], read[1], read[2]), gradients.at[column][:, some]
+        if layer.joint:  # a head's queries move the norm of all
+            each = [torch.autograd.grad(mixed, read, wanted * where[:, None], retain_graph=True) for where in here]
+            found = [
+                torch.stack([those[at_read][:, head] for those, head in zip(each, own, strict=True)], 1)
+                for at_read in range(3)
+            ]
+        else:
+            found = torch.autograd.grad(mixed, read, wanted * here[..., None])
     projections = (layer.query, layer.key, layer.value)
     for letter, projection, gradient in zip(LETTERS, projections, found, strict=True):
         if parts.apart:

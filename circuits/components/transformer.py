@@ -72,6 +72,23 @@ class LiveNorm:
 
 
 @dataclass(frozen=True, eq=False)
+class SharedNorm:
+    """An RMS norm over the queries, or the keys, of all heads at once: each head's depend on what the others read.
+
+    gain [head d_head]; epsilon: added to the mean square. held: to gradients its scale is a constant. Where heads share
+    keys the mean is over every head's copy, so that each may be another.
+    """
+
+    gain: Float[Tensor, "head d_head"]
+    epsilon: float
+    held: bool = False
+
+    def __call__(self, x: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch head pos d_head"]:
+        scale = (x.square().mean((1, 3), keepdim=True) + self.epsilon).sqrt()
+        return self.gain[:, None] * x / (scale.detach() if self.held else scale)
+
+
+@dataclass(frozen=True, eq=False)
 class Projection:
     """Queries, keys or values of every head. weight [group d_model d_head], bias [group d_head]; group: heads sharing.
 
@@ -120,8 +137,8 @@ class Layer:
     query: Projection
     key: Projection
     value: Projection
-    query_norm: LiveNorm | None
-    key_norm: LiveNorm | None
+    query_norm: LiveNorm | SharedNorm | None
+    key_norm: LiveNorm | SharedNorm | None
     W_O: Float[Tensor, "head d_head d_model"]
     b_O: Tensor | None
     scale: float
@@ -144,13 +161,21 @@ class Layer:
     product: Callable[[Tensor, Tensor], Tensor] = torch.mul
     features: Features | None = None
 
+    @property
+    def joint(self) -> bool:
+        """Whether one head's queries or keys change those of the others, by a norm over all."""
+        return isinstance(self.query_norm, SharedNorm) or isinstance(self.key_norm, SharedNorm)
+
     def attend(
         self,
         query: Float[Tensor, "#batch head query d_head"],
         key: Float[Tensor, "#batch head pos d_head"],
         value: Float[Tensor, "#batch head pos d_head"],
     ) -> Float[Tensor, "batch head query d_head"]:
-        """Values mixed by the pattern; any selection of heads. Fewer queries than keys are those of the last ones."""
+        """Values mixed by the pattern; any selection of heads unless they are joint, then all.
+
+        Fewer queries than keys are those of the last ones.
+        """
         return self.scores(query, key).softmax(-1) @ value
 
     def scores(
@@ -398,7 +423,7 @@ def _write(
     return layer.join(layer.features, features, error), (features, error)
 
 
-def normalise(norm: LiveNorm | None, x: Tensor) -> Tensor:
+def normalise(norm: LiveNorm | SharedNorm | None, x: Tensor) -> Tensor:
     """What a norm makes of x; x itself where there is none."""
     return x if norm is None else norm(x)
 
@@ -407,8 +432,8 @@ def transformer_of(model: Model) -> Transformer:
     """A model's weights, laid open.
 
     Raises:
-        UnsupportedModel: its MLPs are experts or their activation is not known, or its heads share a norm; or it is
-            TransformerLens's own and turns its heads by position.
+        UnsupportedModel: its MLPs are experts or their activation is not known; or it is TransformerLens's own and
+            turns its heads by position.
     """
     config = getattr(model.network, "config", None)
     if config is None and not model.learned_positions:
@@ -430,17 +455,13 @@ def transformer_of(model: Model) -> Transformer:
 
     def layer(at: int, block: Block) -> Layer:
         attention = model.attention_scores(at)
-        d_head = attention.W_Q.shape[-1]
-        if attention.query_norm is not None and len(attention.query_norm) != d_head:
-            raise UnsupportedModel(
-                f"{model.name} norms the queries of all its heads as one, so they are no components."
-            )
+        share = model.heads // len(attention.W_K)
         return Layer(
             query=Projection(attention.W_Q, attention.b_Q, 1),
-            key=Projection(attention.W_K, attention.b_K, model.heads // len(attention.W_K)),
+            key=Projection(attention.W_K, attention.b_K, share),
             value=Projection(block.W_V, block.b_V, model.heads // len(block.W_V)),
-            query_norm=_head_norm(attention.query_norm, epsilon),
-            key_norm=_head_norm(attention.key_norm, epsilon),
+            query_norm=_head_norm(attention.query_norm, attention.W_Q.shape[-1], 1, epsilon),
+            key_norm=_head_norm(attention.key_norm, attention.W_K.shape[-1], share, epsilon),
             W_O=block.W_O,
             b_O=block.b_O,
             scale=attention.scale,
@@ -498,8 +519,11 @@ def check_faithful(transformer: Transformer, model: Model, tokens: Int[Tensor, "
         )
 
 
-def _head_norm(gain: Tensor | None, epsilon: float) -> LiveNorm | None:
-    return None if gain is None else LiveNorm(gain, None, False, epsilon)
+def _head_norm(gain: Tensor | None, d_head: int, share: int, epsilon: float) -> LiveNorm | SharedNorm | None:
+    """The norm on every head's queries or keys, or on all of them at once. share: heads that read each group."""
+    if gain is None or len(gain) == d_head:
+        return None if gain is None else LiveNorm(gain, None, False, epsilon)
+    return SharedNorm(gain.unflatten(0, (-1, d_head)).repeat_interleave(share, 0), epsilon)
 
 
 def _remembered(rotation: Callable[[Tensor, Tensor], Any], model: Model) -> Rotation:

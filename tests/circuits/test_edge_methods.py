@@ -156,7 +156,7 @@ def test_steps_begin_where_those_of_eap_ig_itself_do(score, own):
     assert not torch.allclose(from_corrupted, from_clean)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gemma2", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "qwen3", "olmo2"])
 def test_relevance_is_the_gradient_of_a_model_that_runs_the_same_and_goes_back_by_the_rules(family):
     transformer = transformer_of(model_of(family))
     ruled = follow_rules(transformer)

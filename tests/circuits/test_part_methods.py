@@ -15,7 +15,7 @@ from circuits.components.edge_scores import read_logits
 from circuits.components.metrics import logit_difference
 from circuits.components.pairs import Pairs
 from circuits.components.parts import column_of, parts_of
-from circuits.components.transformer import Layer, Projection, Transformer, transformer_of
+from circuits.components.transformer import Layer, Projection, SharedNorm, Transformer, transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import model_of
@@ -169,6 +169,29 @@ def test_a_query_or_key_of_saturated_attention_is_found_where_gradients_see_noth
     assert found.max() > 0.3
     if scale > 1:
         assert plain.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_where_heads_share_a_norm_a_query_or_key_is_found_with_what_it_does_to_the_other_heads(positions):
+    numbers = torch.Generator().manual_seed(6)
+    query, key, value, output = 3 * torch.randn(4, 3, 4, 4, generator=numbers, dtype=torch.float64)
+    norm = SharedNorm(torch.rand(3, 4, generator=numbers, dtype=torch.float64) + 0.5, 1e-6)
+    layer = replace(
+        layer_of(),
+        **{name: Projection(each, None, 1) for name, each in (("query", query), ("key", key), ("value", value))},
+        W_O=output,
+        query_norm=norm,
+        key_norm=norm,
+    )
+    transformer = world_of([layer])
+    pairs, parts = pair_of([0, 1, 2, 1], [0, 2, 1, 3], 1, 2), parts_of(transformer, apart=True)
+    rows = [at for at, name in enumerate(parts.names) if name.endswith(("<q>", "<k>"))]
+
+    exact = patch_every_part(transformer, pairs, logit_difference, parts, positions=positions)[rows]
+    found = score_parts_with_corrections(transformer, pairs, logit_difference, parts, positions=positions)[rows]
+
+    torch.testing.assert_close(found, exact.abs())
+    assert found.max() > 0.3
 
 
 def test_effects_that_cancel_in_the_gradient_are_found_by_dropping_a_layer():

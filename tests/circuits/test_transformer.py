@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from circuits.components.transformer import check_faithful, transformer_of
+from circuits.components.transformer import LiveNorm, SharedNorm, check_faithful, transformer_of
 from circuits.errors import UnfaithfulModel, UnsupportedModel
 from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, NATIVE, model_of, native_of
 
-OPEN = [family for family in (*FAMILIES, *ALIKE) if family != "olmo2"]  # its heads share a norm
+OPEN = [*FAMILIES, *ALIKE]
 TOKENS = torch.tensor([[1, 2, 5, 6, 10, 3, 7, 9], [1, 3, 6, 8, 10, 4, 4, 2]])
 
 
@@ -48,9 +48,9 @@ def test_what_is_laid_open_gives_the_logits_and_the_inner_values_of_the_real_run
             )
 
 
-@pytest.mark.parametrize("family", ["olmo2", *EXPERTS])
+@pytest.mark.parametrize("family", list(EXPERTS))
 def test_what_has_no_such_components_is_refused(family):
-    with pytest.raises(UnsupportedModel, match=r"heads as one|experts"):
+    with pytest.raises(UnsupportedModel, match="experts"):
         transformer_of(model_of(family))
 
 
@@ -79,6 +79,17 @@ def test_a_part_that_was_forgotten_is_told():
 
     with pytest.raises(UnfaithfulModel, match="do not add up"):
         check_faithful(replace(transformer, layers=unturned), model, TOKENS)
+
+
+def test_a_norm_that_heads_share_is_that_of_one_long_vector():
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gain = torch.rand(4, 6, dtype=torch.float64) + 0.5
+    long = LiveNorm(gain.flatten(), None, False, 1e-5)(x.transpose(1, 2).flatten(2))
+
+    torch.testing.assert_close(SharedNorm(gain, 1e-5)(x).transpose(1, 2).flatten(2), long)
+    # Each of four heads has its copy of one of two keys: as long as these agree, it is the norm of the two.
+    copies = SharedNorm(gain[:2].repeat_interleave(2, 0), 1e-5)(x[:, :2].repeat_interleave(2, 1))
+    torch.testing.assert_close(copies[:, ::2], SharedNorm(gain[:2], 1e-5)(x[:, :2]))
 
 
 def test_a_norm_carries_a_small_change_as_its_derivative_says():
