@@ -18,9 +18,9 @@ Row = dict[str, Any]
 
 HEAD = """# Methods held to what is true
 
-Made by `python -m benchmarks.truth ../shared/truth`. Transformers whose circuits are known: seventeen compiled by hand
-from blocks (benchmarks/truth/programs), and those of the folder, compiled with Tracr. Each layer of ours also has an
-idle head, and an idle MLP where the program has none, which write what nobody reads.
+Made by `python -m benchmarks.truth FOLDER`. Transformers whose circuits are known: compiled here by hand from blocks
+(benchmarks/truth/programs), and those of the folder, compiled with Tracr. Each layer of ours also has an idle head, and
+an idle MLP where the program has none, which write what nobody reads.
 
 - **Found**: edges that matter when they alone are cut under that ablation, by brute force: a run of the circuit without
   it moves the metric of some pair by more than 1e-6 logits. For Tracr's it is what their folder says: some logit by
@@ -54,11 +54,14 @@ WHY = """## Where methods miss, and why
 - **What cancels** (`cancelling`): each edge of the two opposite heads matters alone; what they read does not, nor does
   the head that writes it as a node. All of it may be cut at once with no effect: to matter alone and to be needed are
   two things. ACDC takes out the half whose absence happens to make the answer stronger, and then needs the rest.
-- **AtP\\*** drops each layer in turn; in models of one or two layers what acts through the dropped one alone gets
-  nothing, which costs it nodes that AtP has. Its corrections of queries and keys need heads apart, and here are none.
+- **AtP\\*** drops each layer in turn; in models of two layers what acts through the dropped one alone gets nothing,
+  which costs it nodes that AtP has. Its corrections of queries and keys need heads apart, and here are none.
 - **Truth depends on the ablation.** `indirect-object` under zero or mean does not need its marks: the head that brings
   the marked name, seeing none, brings a mean in which that name counts double, and that is enough. With norms
   (`induction-normed`) whatever changes the length of the stream matters a little, under all but resample.
+- **Two logits are not all.** Of Tracr's `hist` and `hist_soft` one edge under mean moves a logit that is neither the
+  right nor the wrong answer, so that exact patching of their difference gives it nothing. And of `reverse` and `sort`
+  it finds, under zero or mean, one or two edges that move it by less than their folder's tolerance.
 - **Nearness is not use**: information flow gives idle heads as much as others.
 """
 
