@@ -14,11 +14,14 @@ from benchmarks.truth import TRUTHS, Truth, load_truths
 from circuits.components.ablations import ABLATIONS
 from circuits.errors import BadOption
 
+PROGRAM = "truth:"  # before the name of a program, where a task has the same
+
 
 @dataclass(frozen=True)
 class Plan:
-    """tasks: names of the table, or files. truths: programs with known circuits, by name. models: empty where there
-    are only truths. methods: random ones included. transcoders: for graphs of features; None: those of the model.
+    """tasks: names of the table, or files. truths: programs with known circuits, as `open_truth` takes them.
+
+    models: that do the tasks. methods: random ones included. transcoders: for features; None: the model's own.
     """
 
     tasks: tuple[str, ...]
@@ -52,7 +55,8 @@ def plan(
 ) -> Plan:
     """A run of what is named; what is not is the preset's, and without tasks all tasks and all programs.
 
-    tasks: names of TASKS or of TRUTHS, JSONL files of pairs, folders of compiled programs.
+    tasks: names of TASKS or of TRUTHS ("truth:induction", where a task has the name too), JSONL files of pairs, folders
+        of compiled programs.
 
     Raises:
         BadOption: there is no such task, method, ablation or preset.
@@ -60,7 +64,7 @@ def plan(
     if preset not in PRESETS:
         raise BadOption(f"a preset is one of {', '.join(PRESETS)}; found {preset!r}.")
     numbers = PRESETS[preset]
-    named = list(dict.fromkeys(tasks)) or [*TASKS, *TRUTHS]
+    named = list(dict.fromkeys(tasks)) or [*TASKS, *(f"{PROGRAM}{each}" for each in TRUTHS)]
     known = (*METHODS, *GRAPH_METHODS)
     wanted = [*(methods or numbers.methods)]
     for what, names, table in (("method", wanted, known), ("ablation", ablations, tuple(ABLATIONS))):
@@ -72,8 +76,13 @@ def plan(
         RANDOM[level] for level in RANDOM if any(each in METHODS and METHODS[each].level == level for each in wanted)
     ]
     truths = [name for each in named for name in _programs(each)]
+    whole = [each for each in named if not _programs(each)]
+    called = [name_of(each) for each in whole]
+    twice = [each for each in called if called.count(each) > 1]
+    if twice:
+        raise BadOption(f"{called.count(twice[0])} tasks are called {twice[0]!r}: give the files other names.")
     return Plan(
-        tasks=tuple(each for each in named if not _programs(each)),
+        tasks=tuple(whole),
         truths=tuple(dict.fromkeys(truths)),
         models=tuple(dict.fromkeys(models)),
         methods=tuple(dict.fromkeys(wanted)),
@@ -84,18 +93,28 @@ def plan(
     )
 
 
+def name_of(task: str) -> str:
+    """What a task or program is called in rows: a file or folder without what it lies in."""
+    path = Path(task)
+    if path.is_dir():
+        return f"{path.resolve().parent.name}/{path.name}"
+    return path.stem if path.is_file() else task.removeprefix(PROGRAM)
+
+
 def open_truth(name: str) -> Truth:
     """A program by the name that a plan has for it."""
-    if name in TRUTHS:
-        return TRUTHS[name]()
+    if name.startswith(PROGRAM):
+        return TRUTHS[name.removeprefix(PROGRAM)]()
     path = Path(name)
     return next(each for each in load_truths(path.parent) if each.name == path.name)
 
 
 def _programs(name: str) -> list[str]:
     """The programs that a name stands for; none where it is a task."""
-    if name in TASKS or name in TRUTHS:
-        return [name] if name not in TASKS else []
+    if name in TASKS:
+        return []
+    if name.removeprefix(PROGRAM) in TRUTHS:
+        return [f"{PROGRAM}{name.removeprefix(PROGRAM)}"]
     path = Path(name)
     if path.is_dir():
         found = sorted(str(each.parent) for each in path.glob("*/ground_truth.json"))
@@ -105,6 +124,6 @@ def _programs(name: str) -> list[str]:
     if path.is_file():
         return []
     raise BadOption(
-        f"there is no task {name!r}: there are {', '.join([*TASKS, *TRUTHS])}; or name a JSONL file of pairs, or a "
-        "folder of compiled programs."
+        f"there is no task {name!r}: there are {', '.join(TASKS)}; of programs {', '.join(TRUTHS)}; or name a JSONL "
+        "file of pairs, or a folder of compiled programs."
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.bench.documents import Block, Code, Figure, Heading, Table, Words
 from benchmarks.bench.measures import BARS, SIZES
+from benchmarks.bench.methods import RANDOM
 from benchmarks.bench.orders import METRICS, REPORTED, found_order, judge_order
 from benchmarks.bench.pictures import draw_costs, draw_curves
 from benchmarks.bench.rows import UNTESTED, Row
@@ -163,7 +164,7 @@ def _smallest_of(methods: Sequence[Summary], level: str, bar: float) -> str:
     known = [
         (each.get(f"smallest at {bar}"), each)
         for each in methods
-        if each.level == level and "random" not in each.method
+        if each.level == level and each.method != RANDOM[level]
     ]
     if not known:
         return ""
@@ -171,7 +172,9 @@ def _smallest_of(methods: Sequence[Summary], level: str, bar: float) -> str:
     if not reached:
         return "none"
     count, each = min(reached, key=lambda found: found[0])
-    return f"{count:.0f} of {each.get('log area').count:.0f} ({each.method})"
+    drawn = [each.get(f"smallest at {bar}").count for each in methods if each.method == RANDOM[level]]
+    beside = f"; random {drawn[0]:.0f}" if drawn else ""
+    return f"{count:.0f} of {each.get('log area').count:.0f} ({each.method}{beside})"
 
 
 def _tell_truths(rows: Sequence[Row]) -> Iterator[Block]:

@@ -16,7 +16,7 @@ from benchmarks.bench.cells import Cell, Result, keep, path_of, recall_cell, row
 from benchmarks.bench.levels import INSIDE
 from benchmarks.bench.measuring import measure_cell
 from benchmarks.bench.methods import GRAPH_METHODS, METHODS
-from benchmarks.bench.plans import Plan, open_truth
+from benchmarks.bench.plans import Plan, name_of, open_truth
 from benchmarks.bench.rows import Row
 from benchmarks.bench.situations import MEASURED, Situation, prepare
 from benchmarks.bench.traces import measure_graphs
@@ -26,7 +26,7 @@ from benchmarks.truth import Truth
 from circuits.attributing import versions
 from circuits.components.pairs import gather
 from circuits.components.transformer import Transformer, transformer_of
-from circuits.errors import BadPairs, CircuitError
+from circuits.errors import BadPairs, CircuitError, UnfaithfulModel, UnsupportedModel
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.loading import load_transcoders, shipped_transcoders
@@ -53,7 +53,13 @@ def run_plan(
     for name in plan.truths:
         found += _run_truth(keeper, plan, name)
     for name in plan.models if plan.tasks else ():
-        found += _run_model(keeper, plan, load(name), name)
+        try:
+            model = load(name)
+        except (UnsupportedModel, UnfaithfulModel) as reason:
+            cells = [Cell(name_of(task), name, WHOLE, "", seed) for task in plan.tasks for seed in plan.seeds]
+            found += [(cell, Result([row_of(cell, "", says=str(reason))])) for cell in cells]
+            continue
+        found += _run_model(keeper, plan, model, name)
     return found
 
 
@@ -91,7 +97,7 @@ def _run_truth(keeper: _Keeper, plan: Plan, name: str) -> Found:
     for ablation in plan.ablations:
         for seed in plan.seeds:
             for method in (each for each in plan.methods if each in METHODS and METHODS[each].level not in INSIDE):
-                cell = Cell(Path(name).name, COMPILED, method, ablation, seed)
+                cell = Cell(name_of(name), COMPILED, method, ablation, seed)
                 work = partial(lambda cell: measure_truth(cell, opened()), cell)
                 found.append((cell, keeper(cell, METHODS[method].level, {"program": name}, work)))
     return found
@@ -102,7 +108,7 @@ def _run_model(keeper: _Keeper, plan: Plan, model: Model, name: str) -> Found:
     found = []
     for task in plan.tasks:
         for seed in plan.seeds:
-            found += _run_task(keeper, plan, model, laid_open, Cell(_short(task), name, "", "", seed), task)
+            found += _run_task(keeper, plan, model, laid_open, Cell(name_of(task), name, "", "", seed), task)
     return found
 
 
@@ -191,11 +197,6 @@ def _rows_of_model(cell: Cell, situation: Situation, plan: Plan, made: Made) -> 
 def _digest(made: Made | None) -> str:
     told = json.dumps(None if made is None else made.splits, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def _short(task: str) -> str:
-    """A task's name in rows: a file's without its folder."""
-    return Path(task).stem if Path(task).is_file() else task
 
 
 def _clock(seconds: float) -> str:

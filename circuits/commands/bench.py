@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tasks",
         metavar="TASK",
         nargs="*",
-        help="tasks or compiled programs by name, JSONL files of pairs, folders of compiled programs (default: all "
-        "that are known by name)",
+        help="tasks by name, JSONL files of pairs; programs with known circuits by name (truth:NAME where a task has "
+        "it too), or folders of them (default: all that are known by name)",
     )
     parser.add_argument(
         "-m",
@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"shipped names, folders, or Hub ids (default: {flags.MODEL})",
     )
     parser.add_argument(
-        "-t", "--transcoders", metavar="SET", type=flags.filled, help="for graphs of features (default: the model's)"
+        "-t",
+        "--transcoders",
+        metavar="SET",
+        type=flags.filled,
+        help="for features (default: those shipped with a model)",
     )
     parser.add_argument(
         "--methods", metavar="METHOD", nargs="+", help="what finds circuits; random ones are added (default: preset)"
