@@ -73,12 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="resample",
         help="noising: what takes the place of clean values (default: resample, those of the corrupted prompt)",
     )
-    parser.add_argument("--metric", choices=METRICS, default="logit-difference", help="(default: logit-difference)")
+    parser.add_argument(
+        "--metric", choices=METRICS, default="logit-difference", help="what is measured (default: logit-difference)"
+    )
     parser.add_argument("--right", metavar="TOKEN", help="the clean prompt's answer (default: its likeliest token)")
     parser.add_argument("--wrong", metavar="TOKEN", help="the other's answer (default: its likeliest token)")
     default = Path("patch.svg")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, default=default, help=f"{WRITTEN}; .html: the page ({default})"
+        "-o", "--output", metavar="FILE", type=Path, default=default, help=f"{WRITTEN} (default: {default})"
     )
     look = parser.add_argument_group("how a picture looks")
     look.add_argument("--diagram", action="store_true", help="paths: senders, receivers and what goes between")
@@ -207,7 +209,7 @@ def _patch_places(
 
     chosen = {"positions": arguments.positions, "layers": arguments.layers, "neurons": arguments.neurons}
     found = patch_activations(transformer, pairs, over=arguments.over, **chosen, **settings)
-    tokens = [text.strip() for text in model.texts(pairs.clean[0].tolist())]
+    tokens = [text.strip() or "␣" for text in model.texts(pairs.clean[0].tolist())]
     at_token = [f"{token} ({at})" for at, token in enumerate(tokens)]
     rows, columns, across = [f"layer {layer}" for layer in found.layers], tokens, "tokens of the clean prompt"
     letters = {"heads": ("a{}.h{}", "head"), "neurons": ("m{}.n{}", "neuron")}.get(arguments.over)
