@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What a listing, and a query of `graphs` and `verdicts`, want to know of a graph.
 LINE = (
     *("prompt", "saved", "nodes", "edges", "model", "transcoders", "method"),
-    *("targets", "kept", "scores", "verdicts", "files"),
+    *("targets", "kept", "scores", "verdicts", "claims", "files"),
 )
 
 
@@ -71,8 +71,9 @@ def read_line(folder: Place) -> dict[str, Any]:
 def line_of(record: Mapping[str, Any], assay: Assay | None) -> dict[str, Any]:
     """What LINE names, in its order, as plain JSON.
 
-    verdicts: each as [claim, verdict, number, threshold, control]. kept: the share of influence that pruning kept,
-    None where nothing was pruned. files: size and checksum of each table.
+    verdicts: one word each. claims: all that is said of them, as JSON, each [claim, verdict, number, threshold,
+    control]; text, for of many graphs it is seldom asked for. kept: the share of influence that pruning kept, None
+    where nothing was pruned. files: size and checksum of each table.
     """
     made, verdicts = record["provenance"], assay.verdicts if assay else ()
     return {
@@ -81,7 +82,8 @@ def line_of(record: Mapping[str, Any], assay: Assay | None) -> dict[str, Any]:
         "targets": list(record.get("targets", ())),
         "kept": strict(record["kept"].get("influence")),
         "scores": strict(record["scores"]),
-        "verdicts": [strict([v.claim, v.verdict, v.number, v.threshold, v.control]) for v in verdicts],
+        "verdicts": [each.verdict for each in verdicts],
+        "claims": json.dumps([strict([v.claim, v.verdict, v.number, v.threshold, v.control]) for v in verdicts]),
         "files": {table: dict(record["files"][table]) for table in TABLES},
     }
 

@@ -15,6 +15,7 @@ the same columns, see `graphs.index`. Graphs that cannot be read are in none of 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 EDGES = TABLES[1]
-NAMES = ("graphs", "verdicts", "nodes", "edges")
 BATCH = 100_000  # rows that are taken from DuckDB at once
 
 SCORES = (
@@ -57,6 +57,7 @@ NODE_COLUMNS = {
     **{"label": "string", "goal": "float64"},
 }
 EDGE_COLUMNS = {"graph": "string", "source": "int64", "target": "int64", "weight": "float64"}
+TABLES_OF = {"graphs": GRAPH_COLUMNS, "verdicts": VERDICT_COLUMNS, "nodes": NODE_COLUMNS, "edges": EDGE_COLUMNS}
 
 
 class Base:
@@ -65,19 +66,32 @@ class Base:
     problems: graph -> what is wrong with it. It is in none of the tables.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, problems: Mapping[str, str], memory: float):
-        self._connection, self.problems, self._memory = connection, problems, memory
+    def __init__(
+        self, folder: Place, lines: Mapping[str, Any], nodes: Index, problems: Mapping[str, str], memory: float
+    ):
+        self._folder, self._nodes, self._memory, self.problems = folder, nodes, memory, problems
+        self._lines = {id: line for id, line in lines.items() if id not in problems}
+        self._kept: dict[str, pyarrow.Table] = {}
 
-    def ask(self, sql: str, *, most: int | None = None) -> pyarrow.Table:
+    def ask(self, sql: str, *, most: int | None = None, among: Sequence[str] | None = None) -> pyarrow.Table:
         """The answer to one SELECT. Interrupted as soon as Ctrl-C is pressed.
 
-        most: no more than so many rows, the first ones.
+        most: no more than so many rows, the first ones. among: graphs of which `edges` has the edges; by default all.
 
         Raises:
             BadQuery: it is no single question, does not fit the tables, or needs more memory.
         """
         import duckdb
 
+        connection = duckdb.connect(
+            config={
+                "memory_limit": f"{int(self._memory)}B",
+                "temp_directory": "",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "python_enable_replacements": "false",
+            }
+        )
         try:
             kinds = [statement.type for statement in duckdb.extract_statements(sql)]
             if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
@@ -85,27 +99,51 @@ class Base:
                     f"a single question is wanted, SELECT … or EXPLAIN SELECT …, found {_spelled(kinds)}: graphs are "
                     "never changed by SQL."
                 )
-            return _in_turn(self._connection, lambda: self._fetch(sql, most))
+            self._prepare(connection, sql, list(self._lines) if among is None else among)
+            return _in_turn(connection, lambda: self._fetch(connection, sql, most))
         except duckdb.OutOfMemoryException as error:
             raise BadQuery(
                 f"this takes more than the {self._memory / 1e9:.3g} GB of memory that it may: give it more, or ask for "
                 f"fewer columns or rows. {_first(error)}"
             ) from error
         except duckdb.PermissionException as error:
-            raise BadQuery(f"{_first(error)}. Only {', '.join(NAMES)} can be read, no files.") from error
+            raise BadQuery(f"{_first(error)}. Only {', '.join(TABLES_OF)} can be read, no files.") from error
         except duckdb.Error as error:
             if f"/{INDEX}/" in str(error):
                 raise BadQuery(
                     f"{_first(error)}. The index is damaged: remove the folder {INDEX} in the store, it is made again."
                 ) from error
-            raise BadQuery(f"{error}\n{self._tables_in_words()}") from error
+            tables = "; ".join(f"{name}({', '.join(columns)})" for name, columns in TABLES_OF.items())
+            raise BadQuery(f"{error}\nTables: {tables}.") from error
+        finally:
+            connection.close()
 
     def keep(self, name: str, table: pyarrow.Table) -> None:
         """Let later questions ask of an answer too, under this name."""
-        self._connection.register(name, table)
+        self._kept[name] = table
 
-    def _fetch(self, sql: str, most: int | None) -> pyarrow.Table:
-        reader = self._connection.sql(sql).to_arrow_reader(BATCH)
+    def _prepare(self, connection: duckdb.DuckDBPyConnection, sql: str, among: Sequence[str]) -> None:
+        """The tables that a question names (all, where it names none), and leave to read nothing else."""
+        named = [name for name in TABLES_OF if name in sql.lower()] or list(TABLES_OF)
+        paths = []
+        if isinstance(self._folder, Address):
+            connection.register_filesystem(self._folder.disk)
+        if "nodes" in named:
+            paths += _show_nodes(connection, self._nodes)
+        if "edges" in named:
+            paths += _show_edges(connection, self._folder, among)
+        if "graphs" in named:
+            connection.register("graphs", _graphs(self._lines))
+        if "verdicts" in named:
+            connection.register("verdicts", _verdicts(self._lines))
+        for name, table in self._kept.items():
+            connection.register(name, table)
+        connection.execute(f"set allowed_paths = {_list(paths)}")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+
+    def _fetch(self, connection: duckdb.DuckDBPyConnection, sql: str, most: int | None) -> pyarrow.Table:
+        reader = connection.sql(sql).to_arrow_reader(BATCH)
         batches, rows, size = [], 0, 0
         for batch in reader:
             batches.append(batch if most is None else batch.slice(0, most - rows))
@@ -119,13 +157,6 @@ class Base:
                 break
         return joined(batches, reader.schema)
 
-    def _tables_in_words(self) -> str:
-        lines = []
-        for name in NAMES:
-            rows = self._connection.execute(f"select column_name from (describe {name})").fetchall()
-            lines.append(f"{name}({', '.join(column for (column,) in rows)})")
-        return f"Tables: {'; '.join(lines)}."
-
 
 @contextmanager
 def opened(store: Store, *, memory: float = 2e9) -> Iterator[Base]:
@@ -136,32 +167,9 @@ def opened(store: Store, *, memory: float = 2e9) -> Iterator[Base]:
     Raises:
         UnknownStore: the store is a file, or may not be read.
     """
-    import duckdb
-
     lines, problems = store.lines()
-    connection = duckdb.connect(
-        config={
-            "memory_limit": f"{int(memory)}B",
-            "temp_directory": "",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "python_enable_replacements": "false",
-        }
-    )
-    try:
-        if isinstance(store.folder, Address):
-            connection.register_filesystem(store.folder.disk)
-        nodes = store.index(lines)
-        problems = {**problems, **nodes.problems}
-        lines = {id: line for id, line in lines.items() if id not in problems}
-        paths = [*_show_nodes(connection, nodes), *_show_edges(connection, store.folder, list(lines))]
-        _show_records(connection, lines)
-        connection.execute(f"set allowed_paths = {_list(paths)}")
-        connection.execute("set enable_external_access = false")
-        connection.execute("set lock_configuration = true")
-        yield Base(connection, problems, memory)
-    finally:
-        connection.close()
+    nodes = store.index(lines)
+    yield Base(store.folder, lines, nodes, {**problems, **nodes.problems}, memory)
 
 
 def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str]:
@@ -174,17 +182,18 @@ def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str
             stale = sorted(part.holds.keys() - part.counts)
             pieces.append(f"select * from read_parquet({_list([path])}) where graph not in {_tuple(stale)}")
     if nodes.loose is not None or not pieces:
-        connection.register("loose_nodes", nodes.loose if nodes.loose is not None else table_of(NODE_COLUMNS, []))
+        connection.register("loose_nodes", nodes.loose if nodes.loose is not None else table_of(NODE_COLUMNS, {}))
         pieces.append("select * from loose_nodes")
     connection.execute(f"create view nodes as {' union all by name '.join(pieces)}")
     return paths
 
 
-def _show_edges(connection: duckdb.DuckDBPyConnection, folder: Place, ids: list[str]) -> list[str]:
+def _show_edges(connection: duckdb.DuckDBPyConnection, folder: Place, ids: Sequence[str]) -> list[str]:
     """The table `edges`; returns the files that it reads."""
-    paths = [_address(folder / id / EDGES) for id in ids]
+    start = _address(folder)
+    paths = [f"{start}/{id}/{EDGES}" for id in ids]
     if not paths:
-        connection.register("no_edges", table_of(EDGE_COLUMNS, []))
+        connection.register("no_edges", table_of(EDGE_COLUMNS, {}))
         connection.execute("create view edges as select * from no_edges")
         return []
     # The name of a file says whose it is, so a question about some graphs opens those only.
@@ -195,15 +204,17 @@ def _show_edges(connection: duckdb.DuckDBPyConnection, folder: Place, ids: list[
     return paths
 
 
-def _show_records(connection: duckdb.DuckDBPyConnection, lines: Mapping[str, Mapping[str, Any]]) -> None:
-    """The tables `graphs` and `verdicts`."""
-    graphs = [{"id": id, **line, **line["scores"]} for id, line in lines.items()]
-    names = list(VERDICT_COLUMNS)
-    verdicts = [
-        dict(zip(names, (id, *verdict), strict=True)) for id, line in lines.items() for verdict in line["verdicts"]
-    ]
-    connection.register("graphs", table_of(GRAPH_COLUMNS, graphs))
-    connection.register("verdicts", table_of(VERDICT_COLUMNS, verdicts))
+def _graphs(lines: Mapping[str, Mapping[str, Any]]) -> pyarrow.Table:
+    graphs = {name: [line["scores"][name] for line in lines.values()] for name in SCORES}
+    graphs |= {name: [line[name] for line in lines.values()] for name in GRAPH_COLUMNS if name not in {"id", *SCORES}}
+    return table_of(GRAPH_COLUMNS, {**graphs, "id": list(lines)})
+
+
+def _verdicts(lines: Mapping[str, Mapping[str, Any]]) -> pyarrow.Table:
+    claims = [[id, *claim] for id, line in lines.items() for claim in json.loads(line["claims"])]
+    return table_of(
+        VERDICT_COLUMNS, {name: [row[place] for row in claims] for place, name in enumerate(VERDICT_COLUMNS)}
+    )
 
 
 def _in_turn(connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer]) -> Answer:

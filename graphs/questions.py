@@ -77,22 +77,20 @@ def between(base: Base, source: str, target: str) -> pyarrow.Table:
         having len(sources) > 0 and len(targets) > 0
         """
     )
-    ids = ends["graph"].to_pylist()
     base.keep("ends", ends)
-    # The graphs by name, so that of the others no file is opened.
-    named = f"edges.graph in ({', '.join(text_in_sql(id) for id in ids)})" if ids else "false"
     return base.ask(
-        f"""
+        """
         with weights as (
             select edges.graph, sum(weight) as weight from edges join ends on ends.graph = edges.graph
-            where {named} and list_contains(sources, source) and list_contains(targets, target) group by edges.graph
+            where list_contains(sources, source) and list_contains(targets, target) group by edges.graph
         )
         select transcoders, count(*) as graphs, count(weight) as with_edge, avg(weight) as mean,
             stddev_samp(weight) as deviation, min(weight) as least, max(weight) as largest,
             avg(coalesce(weight, 0)) as mean_with_zeros
         from ends join graphs on graphs.id = ends.graph left join weights on weights.graph = ends.graph
         group by transcoders order by graphs desc
-        """
+        """,
+        among=ends["graph"].to_pylist(),
     )
 
 

@@ -30,22 +30,24 @@ def ids_in(folder: Place) -> list[str]:
     """
     if isinstance(folder, Address):
         return list(stamps_in(folder))
-    found: set[str] = set()
-    for names in looks(folder):
-        found |= {name for name in names if holds(folder, name)}
-    return sorted(found)
+    return sorted({name for names in looks(folder) for name in names if holds(folder, name)})
 
 
 def stamps_in(folder: Place) -> dict[str, Stamp]:
     """The same with the stamp of each graph's FILES."""
-    if not isinstance(folder, Address):
-        return {id: stamp(f"{folder}/{id}", FILES) for id in ids_in(folder)}
-    try:
-        sizes = folder.sizes()
-    except OSError as error:
-        raise _no_store(folder, error) from error
-    ids = sorted({name.partition("/")[0] for name in sizes if name.endswith(f"/{RECORD}")})
-    return {id: [sizes.get(f"{id}/{file}") for file in FILES] for id in ids if not id.startswith(".")}
+    stamps: dict[str, Stamp] = {}
+    if isinstance(folder, Address):
+        try:
+            sizes = folder.sizes()
+        except OSError as error:
+            raise _no_store(folder, error) from error
+        ids = {name.partition("/")[0] for name in sizes if name.endswith(f"/{RECORD}")}
+        stamps = {id: [sizes.get(f"{id}/{file}") for file in FILES] for id in ids}
+    else:
+        for names in looks(folder):
+            stamps |= {name: stamp(f"{folder}/{name}", FILES) for name in names}
+    own = [FILES.index(file) for file in (RECORD, *TABLES)]
+    return {id: stamps[id] for id in sorted(stamps) if id[0] != "." and any(stamps[id][place] for place in own)}
 
 
 def looks(folder: Place) -> Iterator[list[str]]:

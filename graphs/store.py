@@ -217,7 +217,7 @@ class Store:
                 self.folder / id,
                 **{name: line[name] for name in ("prompt", "saved", "nodes", "edges", "model", "transcoders")},
                 targets=tuple(line["targets"]),
-                verdicts=tuple(verdict for _, verdict, *_ in line["verdicts"]),
+                verdicts=tuple(line["verdicts"]),
             )
             for id, line in lines.items()
         ]

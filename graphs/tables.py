@@ -83,15 +83,16 @@ def as_arrays(table: pyarrow.Table) -> dict[str, np.ndarray]:
     return {column: table[column].to_numpy() for column in table.column_names}
 
 
-def table_of(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
-    """A table of rows. columns: name -> type: string, strings, int32, int64 or float64. Other keys are left out."""
+def table_of(types: Mapping[str, str], columns: Mapping[str, Sequence[Any]]) -> pyarrow.Table:
+    """A table of these columns; those that are not given are empty.
+
+    types: name -> string, strings (a list of them), int32, int64 or float64.
+    """
     import pyarrow
 
     texts = pyarrow.list_(pyarrow.string())
-    schema = pyarrow.schema(
-        [(name, texts if kind == "strings" else pyarrow.type_for_alias(kind)) for name, kind in columns.items()]
-    )
-    return pyarrow.Table.from_pylist(rows, schema=schema)
+    kinds = {name: texts if kind == "strings" else pyarrow.type_for_alias(kind) for name, kind in types.items()}
+    return pyarrow.table({name: pyarrow.array(columns.get(name, ()), kind) for name, kind in kinds.items()})
 
 
 def joined(batches: Sequence[pyarrow.RecordBatch], schema: pyarrow.Schema) -> pyarrow.Table:

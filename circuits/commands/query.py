@@ -129,11 +129,13 @@ def warn(base: Base, arguments: argparse.Namespace) -> None:
     import sys
 
     if base.problems and not arguments.quiet:
-        print(f"circuits: {len(base.problems)} graphs are left out, which cannot be read:", file=sys.stderr)
+        count = len(base.problems)
+        many = "1 graph is" if count == 1 else f"{count:,} graphs are"
+        print(f"circuits: {many} left out, which cannot be read:", file=sys.stderr)
         for id, problem in list(base.problems.items())[:3]:
             print(f"  {id}: {problem}", file=sys.stderr)
-        if len(base.problems) > 3:
-            print(f"  and {len(base.problems) - 3} more: circuits list names them", file=sys.stderr)
+        if count > 3:
+            print(f"  and {count - 3:,} more: circuits list names them", file=sys.stderr)
 
 
 def show(found: pyarrow.Table, most: int) -> None:

@@ -1,0 +1,307 @@
+"""Questions to all graphs at once: the answers of SQL are those of going through the graphs one by one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from graphs import Assay, Nodes, Store, Verdict
+from graphs import store as module
+from graphs.errors import BadOption, BadQuery
+from graphs.index import INDEX
+from graphs.query import TABLES_OF, opened
+from graphs.questions import between, holding, labelled, shared
+from tests.worlds import graph_of
+
+PROMPTS = ("dallas", "austin", "the o'hare", "")
+SORTED = "select columns(*)::varchar from nodes order by graph, nodes.node"  # as text, where nan is nan
+
+
+def traced(seed):
+    """token 0 -> features 1 and 2 -> logit 3; the second feature is another in every graph, the third graph has no
+    edges to the logit."""
+    rng = np.random.default_rng(seed)
+    edges = [(0, 1, 1.0), (0, 2, 2.0), (1, 2, float(seed)), (1, 3, float(rng.normal())), (2, 3, 0.5)]
+    made = {"prompt": PROMPTS[seed], "model": "toy", "transcoders": "ours" if seed < 3 else "theirs"}
+    graph = graph_of(edges[: 2 if seed == 2 else 5], "token feature feature logit", provenance=made)
+    nodes = graph.nodes.with_columns(
+        layer=np.array([-1, 0, 1, 2]),
+        feature=np.array([7, 544, seed, 9]),
+        influence=rng.random(4),
+        label=np.array([" dallas", "Texas", f"other {seed}", " austin"], dtype=object),
+    )
+    return replace(graph, nodes=nodes)
+
+
+@pytest.fixture
+def store(tmp_path):
+    found = Store(tmp_path)
+    verdict = Verdict("it holds", "supported", float("nan"), "above 0.2", "none")
+    for seed in range(4):
+        found.save(traced(seed), Assay({}, 1e-7, [], {}, [], [verdict]) if seed == 1 else None)
+    return found
+
+
+def graphs_of(store):
+    return {entry.id: store.load(entry.id) for entry in store.list()}
+
+
+def test_the_tables_say_what_the_graphs_do(store):
+    graphs = graphs_of(store)
+
+    nodes = store.query("from nodes order by graph, node").to_pylist()
+    rows = [(id, row) for id in sorted(graphs) for row in range(4)]
+    assert [(each["graph"], each["node"]) for each in nodes] == rows
+    for name in [field.name for field in fields(Nodes)]:
+        expected = [getattr(graphs[id].nodes, name)[row] for id, row in rows]
+        np.testing.assert_array_equal([each[name] for each in nodes], np.array(expected))
+
+    edges = store.query("select graph, source, target, weight from edges").to_pylist()
+    assert {tuple(each.values()) for each in edges} == {
+        (id, *edge) for id, g in graphs.items() for edge in zip(g.source, g.target, g.weight, strict=True)
+    }
+    told = {each["id"]: each for each in store.query("from graphs").to_pylist()}
+    for entry in store.list():
+        assert (told[entry.id]["prompt"], told[entry.id]["saved"]) == (entry.prompt, entry.saved)
+        assert told[entry.id]["targets"] == list(entry.targets)
+        assert told[entry.id]["completeness"] == store.record(entry.id)["scores"]["completeness"]
+    (verdict,) = store.query("from verdicts").to_pylist()
+    assert graphs[verdict["graph"]].provenance["prompt"] == "austin"
+    assert (verdict["claim"], verdict["number"], verdict["control"]) == ("it holds", None, "none")
+
+
+def test_the_graphs_with_a_feature(store):
+    expected = sorted(((g.nodes.influence[1], id) for id, g in graphs_of(store).items()), reverse=True)
+    with opened(store) as base:
+        for text in ("L0/544", "0/544", "L0/544@0"):
+            assert holding(base, text)["graph"].to_pylist() == [id for _, id in expected]
+        assert len(holding(base, "L0/544", most=2)) == 2
+        assert len(holding(base, "L1/544")) == len(holding(base, "L0/544@3")) == len(holding(base, "L0/attn/544")) == 0
+        with pytest.raises(BadOption, match="L2/544"):
+            holding(base, "texas")
+
+
+def test_the_features_that_graphs_share(store):
+    ids = {g.provenance["prompt"]: id for id, g in graphs_of(store).items()}
+    both = [ids["dallas"], ids["austin"]]
+    expected = np.mean([store.load(id).nodes.influence[1] for id in both])
+    with opened(store) as base:
+        (only,) = shared(base, both).to_pylist()
+        assert (only["unit"], only["label"], only["graphs"]) == ("L0/544", "Texas", 2)
+        assert only["influence"] == pytest.approx(expected)
+        # A number means something for its own transcoders only.
+        assert len(shared(base, [ids["dallas"], ids[""]])) == 0
+        assert shared(base)["graphs"].to_pylist() == [3]
+
+
+def test_the_mean_weight_of_an_edge(store):
+    graphs = [g for g in graphs_of(store).values() if g.provenance["transcoders"] == "ours"]
+    weights = [g.to_dense()[3, 1] for g in graphs if len(g.source) > 2]
+    assert len(weights) == 2
+    with opened(store) as base:
+        for target in ("austin", " austin"):
+            ours, theirs = between(base, "L0/544", target).to_pylist()
+            assert (ours["transcoders"], ours["graphs"], theirs["graphs"]) == ("ours", 3, 1)
+            assert ours["with_edge"] == 2
+            assert ours["mean"] == pytest.approx(np.mean(weights))
+            assert ours["deviation"] == pytest.approx(np.std(weights, ddof=1))
+            assert ours["mean_with_zeros"] == pytest.approx(np.sum(weights) / 3)
+        assert [each["with_edge"] for each in between(base, "austin", "L0/544").to_pylist()] == [0, 0]
+        assert len(between(base, "L0/544", "nowhere")) == 0
+
+
+def test_where_a_label_is(store):
+    with opened(store) as base:
+        assert len(labelled(base, "TEXAS")) == 4
+        assert labelled(base, "other 2")["prompt"].to_pylist() == ["the o'hare"]
+        assert len(labelled(base, "o' or true --")) == 0
+
+
+def as_read(store):
+    """The nodes, with no index there was before."""
+    shutil.rmtree(store.folder / INDEX)
+    return store.query(SORTED)
+
+
+def test_the_index_reads_what_changed_and_says_what_the_graphs_say(store, monkeypatch):
+    store.query(SORTED)
+    read = []
+    really = module.read_table
+    monkeypatch.setattr(module, "read_table", lambda path, stated: read.append(path) or really(path, stated))
+
+    assert len(store.query(SORTED)) == 16 and read == []
+    id = store.save(traced(0), name="again")
+    assert len(store.query(SORTED)) == 20 and [path.parent.name for path in read] == [id]
+    shutil.rmtree(store.find("the-o"))
+    assert len(store.query(SORTED)) == 16 and len(read) == 1
+    for name in ("austin", "dallas", "graph"):
+        shutil.rmtree(store.find(name))
+    found = store.query(SORTED)
+    assert len(found) == 4 and found.equals(as_read(store))
+    assert set(found["graph"].to_pylist()) == {id}
+
+
+def test_files_of_the_index_are_few(store):
+    for number in range(7):
+        store.save(traced(0), name=f"number {number}")
+        store.query("from nodes limit 1")
+
+    current = [part for part in store.index(store.lines()[0]).parts if part.counts]
+    assert len(current) <= 3
+    assert sum(len(part.counts) for part in current) == 11
+    assert store.query(SORTED).equals(as_read(store))
+
+
+def test_files_of_the_index_that_nobody_reads_any_more_are_removed(store, monkeypatch):
+    for number in range(4):
+        store.save(traced(0), name=f"number {number}")
+        store.query("from nodes limit 1")
+    before = len(os.listdir(store.folder / INDEX))
+    monkeypatch.setattr("graphs.index.IN_USE", -1.0)
+
+    assert len(store.query(SORTED)) == 32
+    assert len(os.listdir(store.folder / INDEX)) < before
+    assert store.query(SORTED).equals(as_read(store))
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[:-20], lambda whole: b"PAR1" * 9])
+def test_a_damaged_file_of_the_index_is_none(store, damage):
+    store.query("from nodes")
+    (path,) = (store.folder / INDEX).iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+
+    assert len(store.query("from nodes")) == 16
+
+
+def test_two_who_ask_at_once_leave_an_index_that_is_right(store):
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(len(Store(store.folder).query("from nodes")))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == [16] * 3
+    assert store.query(SORTED).equals(as_read(store))
+
+
+def test_where_nothing_may_be_written_the_graphs_are_read(store, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+
+    assert len(store.query("from nodes")) == 16
+    assert os.listdir(store.folder / INDEX) == []
+
+
+def test_saves_keep_the_index_where_there_are_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(module, "LONG", 1)
+    store = Store(tmp_path)
+    for seed in range(3):
+        store.save(traced(seed))
+    monkeypatch.setattr(module, "read_table", None)
+
+    assert len(store.query("from nodes")) == 12
+
+
+@pytest.mark.parametrize("file", ["nodes.parquet", "edges.parquet"])
+def test_a_graph_that_is_cut_short_is_left_out_and_named(store, file):
+    path = store.find("austin") / file
+    path.write_bytes(path.read_bytes()[:-9])
+
+    with opened(store) as base:
+        ((id, problem),) = base.problems.items()
+        assert id.startswith("austin") and str(path) in problem
+        assert len(base.ask("from graphs")) == 3
+        for table in ("nodes", "edges", "verdicts"):
+            assert id not in base.ask(f"select distinct graph from {table}")["graph"].to_pylist()
+
+
+def test_nodes_of_another_content_are_noticed(store):
+    path = store.find("austin") / "nodes.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+
+    with opened(store) as base:
+        assert "checksum" in next(iter(base.problems.values()))
+        assert len(base.ask("from nodes")) == 12
+
+
+def test_an_empty_store_has_the_same_tables(tmp_path, store):
+    for name, columns in TABLES_OF.items():
+        empty = Store(tmp_path / "nowhere").query(f"from {name}")
+        assert len(empty) == 0 and empty.column_names == store.query(f"from {name}").column_names == list(columns)
+    tables = store.query("show tables")["name"].to_pylist()
+    assert tables == Store(tmp_path / "nowhere").query("show tables")["name"].to_pylist() == sorted(TABLES_OF)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("selec 1", "syntax error"),
+        ("select wat from nodes", r'"wat" not found(.|\n)*Tables: graphs\(id, (.|\n)*nodes\(graph, node, kind, layer'),
+        ("select * from nowhere", "nowhere does not exist"),
+        ("", "found nothing"),
+        ("select 1; select 2", "a single question is wanted"),
+        ("create table t as select 1", "never changed"),
+        ("drop view nodes", "never changed"),
+        ("set memory_limit = '90GB'", "never changed"),
+        ("attach 'x.db'", "never changed"),
+        ("install httpfs", "never changed"),
+        ("copy nodes to 'nodes.csv'", "never changed"),
+        ("select * from read_text('{other}')", "no files"),
+        ("select * from '{other}'", "no files"),
+        ("select * from read_csv('{folder}/../*')", "no files"),
+        ("select * from glob('/*')", "no files"),
+        ("select * from read_text('{folder}/*/graph.json')", "no files"),
+        ("select * from sniff_csv('{other}')", "no files"),
+        ("select 1 from range(1) where exists (select * from read_blob('{other}'))", "no files"),
+        ("select * from query('create table t as select 1')", "single SELECT"),
+    ],
+)
+def test_only_questions_are_answered_and_only_the_store_is_read(store, tmp_path, monkeypatch, sql, says):
+    other = tmp_path.parent / "other.csv"
+    other.write_text("secret\n1\n")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+
+    with pytest.raises(BadQuery, match=says) as refused:
+        store.query(sql.format(other=other, folder=tmp_path))
+
+    assert "secret" not in str(refused.value)
+    assert sorted(set(os.listdir(tmp_path)) - {INDEX}) == before
+
+
+def test_no_more_memory_is_taken_than_allowed(store):
+    with pytest.raises(BadQuery, match=r"more than the 0\.1 GB of memory"):
+        store.query("select count(distinct hash(range)) from range(100000000)", memory=1e8)
+    with pytest.raises(BadQuery, match=r"larger than the 0\.03 GB(.|\n)*LIMIT"):
+        store.query("select range from range(100000000)", memory=3e7)
+
+
+def test_a_question_is_interrupted(store):
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with opened(store) as base:
+            timer.start()
+            began = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                base.ask("select sum(a.range * b.range) from range(1000000) a, range(1000000) b")
+            assert time.monotonic() - began < 60  # it would take hours
+            assert len(base.ask("from graphs")) == 4
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, heeded)
