@@ -7,13 +7,17 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from circuits import flags
 
 if TYPE_CHECKING:
+    from circuits.components.pairs import Pairs
     from circuits.components.searching import Found
+    from circuits.model import Model
 
 OF_EDGES = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "relp", "exact", "information-flow", "random")
 OF_NODES = ("atp", "atp-star", "conductance", "exact-nodes")
@@ -40,14 +44,18 @@ TAKEN = {
     ),
     "search": ("threshold", "memory"),
 }
+SPLIT = "train"  # of a task's pairs
 SHOWN = 10  # edges or nodes told in words
 UNFINISHED = ".unfinished"  # in the store: what unfinished searches know so far
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "pairs", metavar="FILE", help='JSON lines: {"clean": …, "corrupted": …, "right": …, "wrong": …}'
+        "pairs",
+        metavar="FILE_OR_TASK",
+        help='JSON lines: {"clean": …, "corrupted": …, "right": …, "wrong": …}; or in a checkout a task by name: ioi',
     )
+    parser.add_argument("--size", metavar="N", type=flags.count, help="how many pairs of a task (default: 100)")
     flags.add_model(parser, transcoders=False)
     parser.add_argument(
         "--method",
@@ -119,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.output)
 
     options = _asked(arguments)
+    making = _making(arguments)
 
     from circuits.components.finding import find, search_out
     from circuits.components.node_finding import find_nodes
@@ -135,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _saying_what_is_kept(unfinished), Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
-        pairs = read_pairs(arguments.pairs, model)
+        pairs, told = (read_pairs(arguments.pairs, model), {}) if making is None else _make(making, arguments, model)
         force = options.pop("force", False)
         if arguments.transcoders:
             bars.note(f"loading transcoders {arguments.transcoders}")
@@ -145,6 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
             search = search_out
         how = {"method": arguments.method, "ablation": arguments.ablation, "unfinished": unfinished}
         found = search(model, pairs, **how, progress=bars, **options)
+        found = replace(found, graph=replace(found.graph, provenance={**found.graph.provenance, **told}))
         bars.note("storing the graph")
         id = store.save(found.graph, name=Path(arguments.pairs).stem)
         written, missing = keep_pictures(store, id, found.graph, None, bars.note)
@@ -161,6 +171,43 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.output:
             print(f"wrote {arguments.output}")
     return 0
+
+
+def _making(arguments: argparse.Namespace) -> ModuleType | None:
+    """The module that makes tasks; None where the pairs are in a file.
+
+    Raises:
+        BadOption: there is neither such a task nor such a file, or a file's size is asked.
+    """
+    from circuits.checkout import from_checkout
+    from circuits.errors import BadOption
+
+    name = arguments.pairs
+    if Path(name).suffix or Path(name).is_file():
+        if arguments.size is not None:
+            raise BadOption(f"--size is asked, but {name} is a file, all of which is taken: it is for tasks.")
+        return None
+    try:
+        making = from_checkout("benchmarks.tasks.making")
+    except BadOption as missing:
+        raise BadOption(f"there is no file {name}; were it a task: {missing} A JSONL file works anywhere.") from missing
+    if name not in making.TASKS:
+        raise BadOption(f"there is no file and no task {name!r}: tasks are {', '.join(making.TASKS)}.")
+    return making
+
+
+def _make(making: ModuleType, arguments: argparse.Namespace, model: Model) -> tuple[list[Pairs], dict[str, Any]]:
+    """A task's training pairs, and what the graph tells of them. The others are for whoever holds the circuit to them.
+
+    Raises:
+        BadTask: the model has not the words for it.
+    """
+    from circuits.components.pairs import gather
+
+    name, size = arguments.pairs, arguments.size or making.SIZE
+    made = making.make_task(name, model, size=size)
+    lines = [(f"{name}, pair {number}", line) for number, line in enumerate(made.splits[SPLIT], start=1)]
+    return gather(model, lines), {"task": {"name": name, "split": SPLIT, "size": size, "seed": 0, "note": made.note}}
 
 
 def _plain(number: float) -> float | None:
@@ -220,6 +267,7 @@ def in_words(found: Found) -> list[str]:
     else:
         kept = f"{int(found.chosen[1:].sum()):,} of {found.chosen[1:].size:,} nodes kept"
     lines = [
+        *_of_task(made.get("task")),
         f"{of}: {kept}",
         f"{made['options']['metric']}: {found.clean:.3f} clean, {found.corrupted:.3f} {_ablated(made)}, "
         f"{found.kept:.3f} with only the circuit clean: {found.faithfulness:.1%} of the difference kept",
@@ -249,6 +297,13 @@ def _labelled(found: Found, name: str) -> str:
         if name.partition("@")[0] == f"m{nodes.layer[row]}.f{nodes.feature[row]}" != nodes.label[row]:
             return f"{name} ({nodes.label[row]})"
     return name
+
+
+def _of_task(task: Mapping[str, Any] | None) -> list[str]:
+    if task is None:
+        return []
+    said = f"{task['name']}, {task['split']} pairs"
+    return [f"{said}: {task['note']}" if task["note"] else said]
 
 
 def _verified(made: Mapping[str, Any]) -> list[str]:

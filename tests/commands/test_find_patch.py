@@ -134,6 +134,28 @@ def test_edges_are_taken_out_until_the_answer_would_change(pairs, tmp_path, caps
     assert all(fall >= 0.5 for fall in record["provenance"]["circuit"].values())
 
 
+def test_a_task_is_found_by_name_and_told(tmp_path, monkeypatch, capsys):
+    words = ["find", "two-hop", "--store", str(tmp_path / "store"), "--method", "eap", "--edges", "60"]
+
+    assert main([*words, "--size", "6"]) == 0
+
+    said = capsys.readouterr().out
+    assert "two-hop, train pairs" in said and "eap on 6 pairs" in said
+    (entry,) = Store(tmp_path / "store").list()
+    made = Store(tmp_path / "store").load(entry.id).provenance
+    assert made["task"]["name"] == "two-hop" and made["pairs"] == made["task"]["size"] == 6
+    assert main(["find", "two-hop", "--store", str(tmp_path / "x"), "-m", "no-such-model"]) == 2
+    assert "no-such-model" in capsys.readouterr().err
+
+    # A JSONL file works anywhere: installed without the benchmarks, there are no tasks.
+    def missing(name):
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr("circuits.checkout.import_module", missing)
+    assert main(words) == 2
+    assert "tasks and benchmarks come with the repository" in capsys.readouterr().err
+
+
 def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, capsys):
     pairs.write_text(pairs.read_text() * 3)
     words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--batch", "1", "--method", "eap", "--json"]
@@ -157,6 +179,15 @@ def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, cap
     assert main([*words, "--batch", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["provenance"]["circuit"] == pytest.approx(again, rel=1e-3, abs=1e-5)
     assert not list((tmp_path / "store").glob(".unfinished"))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("iio", "there is no file and no task 'iio': tasks are ioi, "), ("pairs.jsonl", "pairs.jsonl is a file")],
+)
+def test_what_is_neither_file_nor_task_is_told(name, complaint, tmp_path, capsys):
+    assert main(["find", name, "--store", str(tmp_path / "store"), "--size", "3"]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
