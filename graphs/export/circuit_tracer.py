@@ -80,7 +80,7 @@ def write_circuit_tracer(graph: AttributionGraph, path: Path, *, assay: Assay | 
         "input_tokens": np.array(graph.token_ids, dtype="<i8"),
         "selected_features": np.arange(len(features), dtype="<i8"),
         "activation_values": nodes.activation[features].astype("<f4"),
-        "scan": str(scan) if scan else None,
+        "scan": scan if isinstance(scan, list) else str(scan) if scan else None,
     }
     _write(path, record)
 

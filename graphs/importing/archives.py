@@ -112,7 +112,8 @@ class Archive:
     def value(self, admitted: Mapping[Name, str]) -> Any:
         """What is in the file: values, `Stored` arrays, and `Inert` objects of the classes that are admitted.
 
-        admitted: class -> "object" (made, then given a state) or "tuple" (made of its arguments).
+        admitted: class -> "object" (made, then given a state), "tuple" (made of its arguments), or "number" (passed
+            over, whatever it is made of).
 
         Raises:
             ForeignFile: the pickle holds anything else; the message names it.
@@ -293,16 +294,17 @@ class _Machine:
 
     def _on_build(self, _: None) -> None:
         state, made = self._stack.pop(), self._stack[-1]
-        if not isinstance(made, Inert) or not isinstance(state, dict):
+        if not isinstance(made, Inert) or not (isinstance(state, dict) or self._admitted[made.kind] == "number"):
             raise self._refuse("it gives a state to what has none")
-        made.state.update(state)
+        if isinstance(state, dict):
+            made.state.update(state)
 
     def _make(self, called: Name, arguments: tuple) -> Any:
         if called in _BUILT:
             return _BUILT[called](self, arguments)
         if self._admitted.get(called) is None:
             raise self._refuse(f"it calls {called}")
-        if self._admitted[called] == "tuple":
+        if self._admitted[called] != "object":
             return Inert(called, arguments, {})
         if arguments:
             raise self._refuse(f"it makes {called} of something")

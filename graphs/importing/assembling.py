@@ -43,15 +43,14 @@ def assemble(
     if not len(names):
         raise ForeignFile(f"{path} holds no graph: it has no nodes.")
     _check_columns(path, names, columns)
-    source, target, weight = (np.asarray(each, dtype=kind) for each, kind in zip(links, (int, int, float), strict=True))
-    rows = np.asarray(_reading_order(columns) if order is None else order, dtype=int)
-    place = np.empty(len(rows), dtype=int)
+    rows = np.asarray(_reading_order(columns) if order is None else order, dtype=np.int32)
+    place = np.empty(len(rows), dtype=np.int32)
     place[rows] = np.arange(len(rows))
-    source, target = place[source], place[target]
-    _check_links(path, [names[row] for row in rows], source, target, weight)
-    count, kind = len(names), np.array(columns["kind"])[rows]
-    counts = kind[source] != "bias"
-    gross = np.bincount(target[counts], np.abs(weight[counts]), minlength=count).astype(np.float64)
+    # Of whole traces there are tens of millions of links: no wider than they must be.
+    source, target = (place[np.asarray(each, dtype=np.int32)] for each in links[:2])
+    weight = np.asarray(links[2], dtype=np.float64)
+    counts = (np.array(columns["kind"])[rows] != "bias")[source]
+    gross = np.bincount(target, np.abs(weight) * counts, minlength=len(names)).astype(np.float64)
     try:
         nodes = table_of(columns).take(rows)
         graph = AttributionGraph(
@@ -63,6 +62,7 @@ def assemble(
             **parts,
         )
     except (BadGraph, OverflowError) as error:
+        _check_links(path, [names[row] for row in rows], source, target, weight)
         raise ForeignFile(f"{path} holds no graph that can be: {error}") from error
     if "influence" in columns:
         return graph
@@ -104,6 +104,12 @@ def _reading_order(columns: Mapping[str, Sequence[Any]]) -> list[int]:
 
 
 def _check_links(path: Path, names: Sequence[Any], source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
+    """What can be wrong with the links, in the names of the nodes.
+
+    Raises:
+        ForeignFile: it is.
+    """
+
     def link(at: Any) -> str:
         return f"the link {names[int(source[at])]!r:.60} -> {names[int(target[at])]!r:.60}"
 
@@ -115,8 +121,9 @@ def _check_links(path: Path, names: Sequence[Any], source: np.ndarray, target: n
         raise ForeignFile(
             f"{path}: {link(backward[0])} runs to a layer that is not above: a cycle, or no attribution graph."
         )
-    pairs = np.sort(target * (len(names) + 1) + source)
-    twice = pairs[1:][pairs[1:] == pairs[:-1]]
+    pairs = target.astype(np.int64) * len(names) + source
+    ranked = np.sort(pairs)
+    twice = ranked[1:][ranked[1:] == ranked[:-1]]
     if len(twice):
-        at = np.flatnonzero(target * (len(names) + 1) + source == twice[0])[0]
+        at = np.flatnonzero(pairs == twice[0])[0]
         raise ForeignFile(f"{path}: {link(at)} is there twice; add the weights up first.")

@@ -13,13 +13,21 @@ from graphs.graph import AttributionGraph
 from graphs.importing.archives import Archive, Inert, Name, Stored
 from graphs.importing.assembling import assemble
 
-# The classes that such a file may hold: the model's shape, under its name of today and those before, and a target.
+# The classes that such a file may hold: the model's shape, under its name of today and those before, with numpy's
+# numbers in the older ones; and a target.
 ADMITTED = {
     Name("circuit_tracer.utils.tl_nnsight_mapping", "UnifiedConfig"): "object",
     Name("transformer_lens.HookedTransformerConfig", "HookedTransformerConfig"): "object",
     Name("transformer_lens.config.HookedTransformerConfig", "HookedTransformerConfig"): "object",
     Name("circuit_tracer.attribution.targets", "LogitTarget"): "tuple",
+    Name("numpy._core.multiarray", "scalar"): "number",
+    Name("numpy.core.multiarray", "scalar"): "number",
+    Name("numpy", "dtype"): "number",
+    Name("_codecs", "encode"): "number",
 }
+# What is kept of the model's shape.
+SIZES = ("n_layers", "d_model", "d_head", "n_heads", "d_mlp", "d_vocab", "n_key_value_heads")
+NAMES = ("tokenizer_name", "model_name", "original_architecture")
 MOST_NODES = 2**20  # more would take 4 TiB
 MOST_TOKENS = 2**16
 
@@ -139,28 +147,23 @@ class _Reader:
 
     def provenance(self, active: int, traced: int) -> dict[str, Any]:
         """What the file says of its origin."""
-        config = {
-            name: each
-            for name, each in self._record["cfg"].state.items()
-            if isinstance(each, str | int | float) and _is_plain(each)
-        }
-        scan, said = self._record.get("scan"), self._record.get("input_string")
+        state = self._record["cfg"].state
+        config = {name: each for name in SIZES if type(each := state.get(name)) is int and 0 <= each < 2**63}
+        config |= {name: each for name in NAMES if _is_text(each := state.get(name))}
+        scan, said, vocabulary = (self._record.get(name) for name in ("scan", "input_string", "vocab_size"))
+        several = isinstance(scan, list) and all(_is_text(each) for each in scan)
         made: dict[str, Any] = {"active": active, "traced": traced}
-        if isinstance(config.get("model_name"), str) and config["model_name"]:
-            made["model"] = config["model_name"]
-        if isinstance(scan, str) and _is_plain(scan):
-            made["transcoders"] = scan
-        if isinstance(said, str) and _is_plain(said):
-            made["prompt"] = said
-        vocabulary = self._record.get("vocab_size")
+        made |= {"model": config["model_name"]} if config.get("model_name") else {}
+        made |= {"transcoders": scan} if _is_text(scan) else {}
+        made |= {"prompt": said} if _is_text(said) else {}
         return {
             **made,
             "imported": {
                 "format": "circuit-tracer",
                 "file": self._path.name,
                 "cfg": config,
-                "scan": scan if isinstance(scan, str) and _is_plain(scan) else None,
-                "vocab_size": vocabulary if type(vocabulary) is int else None,
+                "scan": scan if several or _is_text(scan) else None,
+                "vocab_size": vocabulary if type(vocabulary) is int and 0 < vocabulary < 2**63 else None,
             },
         }
 
@@ -168,10 +171,9 @@ class _Reader:
         return ForeignFile(f"{self._path} is no graph of circuit-tracer's: {name} should be {wanted}.")
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether JSON and a terminal take it."""
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that JSON and a terminal take."""
     try:
-        str(value).encode()
-    except (UnicodeEncodeError, ValueError):
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
         return False
-    return value == value and value not in (float("inf"), -float("inf"))

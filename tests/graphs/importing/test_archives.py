@@ -7,10 +7,11 @@ import pickle
 import pickletools
 import struct
 import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,68 @@ def test_torch_reads_the_same_numbers(file):
     assert found["active_features"].tolist() == [[0, 1, 1], [1, 0, 90], [1, 1, 7]]
     assert found["activation_values"].tolist() == [2.5, 0.5, 1.5]
     assert found["input_tokens"].tolist() == [5, 6]
+
+
+SHAPE = {"n_layers": 2, "d_model": 8, "d_head": 4, "n_heads": 2, "d_mlp": 32, "d_vocab": 50, "model_name": "toy"}
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["of today", "older"])
+def test_what_torch_itself_writes_is_read(graph, file, tmp_path, monkeypatch, older):
+    torch = pytest.importorskip("torch")
+    home = "transformer_lens.HookedTransformerConfig" if older else "circuit_tracer.utils.tl_nnsight_mapping"
+    config = made_at(monkeypatch, home, "HookedTransformerConfig" if older else "UnifiedConfig", object)()
+    config.__dict__ |= {**SHAPE, "dtype": torch.float32}
+    if older:
+        config.__dict__ |= {"attn_scale": np.sqrt(8), "device": torch.device("cpu")}
+    target = made_at(monkeypatch, "circuit_tracer.attribution.targets", "LogitTarget", tuple)
+    with zipfile.ZipFile(file) as archive:
+        matrix = np.frombuffer(archive.read("graph/data/0"), dtype=np.float32).reshape(11, 11)
+    assert matrix[0, 7] == 2.0
+    targets = (
+        {"logit_tokens": torch.tensor([11, 12])}
+        if older
+        else {"logit_targets": [target((" x", 11)), target(("y", 12))]}
+    )
+    record = {
+        "input_string": "a b",
+        "adjacency_matrix": torch.from_numpy(matrix.copy()).to(torch.bfloat16 if older else torch.float32),
+        "cfg": config,
+        "active_features": torch.tensor([[0, 1, 1], [0, 1, 4], [1, 0, 90], [1, 1, 7]]),
+        **targets,
+        "logit_probabilities": torch.tensor([0.6, 0.3]),
+        "vocab_size": 50,
+        "input_tokens": torch.tensor([5, 6]),
+        "selected_features": torch.tensor([0, 2, 3]),
+        "activation_values": torch.tensor([2.5, 9.0, 0.5, 1.5]),
+        "scan": ["one", "two"],
+    }
+    torch.save(record, tmp_path / "theirs.pt")
+
+    found = import_graph(tmp_path / "theirs.pt")
+
+    assert weights(found) == weights(graph)
+    assert found.nodes.activation[found.nodes.where("feature")].tolist() == [2.5, 0.5, 1.5]
+    assert found.nodes.label[-2:].tolist() == (["#11", "#12"] if older else [" x", "y"])
+    assert (found.provenance["active"], found.provenance["traced"]) == (4, 3)
+    assert found.provenance["imported"]["cfg"] == SHAPE
+    assert found.provenance["imported"]["scan"] == ["one", "two"]
+    assert import_graph(export(found, tmp_path / "ours.pt")).provenance["imported"]["scan"] == ["one", "two"]
+
+
+def made_at(monkeypatch, module: str, name: str, base: type) -> type:
+    """A class that pickles find under that name, as long as the test runs."""
+    made = type(
+        name, (base,), {"__module__": module, "__getnewargs__": lambda self: tuple(self) if base is tuple else ()}
+    )
+    if base is tuple:
+        made.__new__ = lambda cls, *values: tuple.__new__(cls, values[0] if len(values) == 1 else values)
+    for parent in (module.rpartition(".")[0].rpartition(".")[0], module.rpartition(".")[0]):
+        if parent and parent not in sys.modules:
+            monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    home = ModuleType(module)
+    setattr(home, name, made)
+    monkeypatch.setitem(sys.modules, module, home)
+    return made
 
 
 # -- Files that mean harm ----------------------------------------------------------------------------------------------
