@@ -19,7 +19,7 @@ from benchmarks.tasks.task import BadTask
 from circuits.errors import CircuitError
 from circuits.model import Model, load_model
 
-HEAD = ("task", "pairs", "lost", "phrasings", "corruptions", "first", "above wrong", "clean", "corrupted")
+HEAD = ("task", "pairs", "lost", "phrasings", "corruptions", "first", "above wrong", "clean", "corrupted", "about")
 
 
 def row(model: Model, made: Made) -> list[str]:
@@ -36,6 +36,7 @@ def row(model: Model, made: Made) -> list[str]:
         f"{found.above:.2f}",
         f"{found.clean:+.2f}",
         f"{found.corrupted:+.2f}",
+        TASKS[made.name].about if made.name in TASKS else "",
     ]
 
 

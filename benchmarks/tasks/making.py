@@ -16,7 +16,7 @@ from benchmarks.tasks.splitting import SPLITS, Splits
 from benchmarks.tasks.task import BadTask, Lacking, Pick, Task, Wording
 from benchmarks.tasks.unseen import is_trained
 from circuits.components.pairs import FIELDS, gather
-from circuits.errors import BadPairs, BadPrompt
+from circuits.errors import BadOption, BadPairs, BadPrompt
 from circuits.model import Model
 
 SIZE = 100  # pairs in each split
@@ -47,9 +47,11 @@ def make_task(task: str | Path, model: Model, *, seed: int = 0, size: int = SIZE
     size: pairs in each split, fewer where there are no more.
 
     Raises:
-        BadTask: there is no such task, or nothing in it that the model can read.
+        BadTask: there is no such task, or nothing in it that the model can read. BadOption: a size below 1.
         BadPairs: a file cannot be read, or a line is no pair.
     """
+    if size < 1:
+        raise BadOption(f"each split has at least 1 pair, found size {size}.")
     if task in TASKS:
         return _make(str(task), TASKS[str(task)], model, seed, size)
     if Path(task).suffix or Path(task).exists():
@@ -177,7 +179,7 @@ class _Filler:
             reasons.setdefault(why, []).append(name)
         said += [f"dropped {', '.join(map(repr, names))}: {why}" for why, names in reasons.items()]
         if any(self._held_out.values()):
-            said.append("clean prompts held out from its training")
+            said.append("clean prompts held out from the training of world")
         return "; ".join(said)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from benchmarks.peers.scratch import scratch_folder
 from benchmarks.tasks import TASKS, antonyms, two_hop
 from benchmarks.tasks.making import make_task
-from benchmarks.tasks.words import MEN, NAMES, WOMEN
+from benchmarks.tasks.words import MEN, NAMES, NOUNS, WOMEN
 from benchmarks.world import language as world
 from benchmarks.world import prompts as world_prompts
 from benchmarks.world.language import make_language
@@ -125,6 +126,15 @@ def test_a_task_comes_in_several_phrasings_and_corruptions(task):
     assert {line["corruption"] for line in lines} <= set(TASKS[task].corruptions)
     for split in made_of(task, "pieces").splits.values():
         assert len({line["phrasing"] for line in split}) >= 2
+
+
+def test_the_task_that_contributing_shows_is_one(monkeypatch):
+    text = (Path(__file__).parent.parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    exec(textwrap.dedent(text[text.index('    """Plurals') : text.index("`pick` gives")]), found := {})
+    monkeypatch.setitem(TASKS, "plurals", found["TASK"])
+
+    for split in make_task("plurals", model_of("pieces"), size=6).splits.values():
+        assert len(split) == 6 and {line["right"] for line in split} <= {f"{noun}s" for noun in NOUNS}
 
 
 def test_tasks_do_not_import_each_other():

@@ -15,7 +15,7 @@ from benchmarks.tasks.making import make_task
 from benchmarks.tasks.measuring import ask
 from benchmarks.tasks.task import BadTask, Filling, Task, Wording
 from circuits import attribute, intervene, load_transcoders
-from circuits.errors import BadPairs
+from circuits.errors import BadOption, BadPairs
 from circuits.model import load_model
 from tests.circuits.worlds import model_of, native_of
 
@@ -78,6 +78,11 @@ def test_a_task_of_which_a_model_can_read_nothing_says_what_is_lacking():
 def test_a_model_without_words_gets_no_task_but_a_file_of_ids():
     with pytest.raises(BadTask, match="came without a tokenizer"):
         make_task("induction", native_of("plain"))
+
+
+def test_a_split_without_pairs_is_refused():
+    with pytest.raises(BadOption, match="found size 0"):
+        make_task("ioi", model_of("llama"), size=0)
 
 
 def test_a_task_nobody_knows_is_answered_with_those_there_are():
@@ -173,7 +178,7 @@ def test_the_table_tells_a_model_s_tasks_and_why_others_are_not_among_them(capsy
     assert main(["world", "two-hop", "--size", "4"]) == 0
     head, row, *notes = capsys.readouterr().out.strip().splitlines()
     assert head.split()[:3] == ["task", "pairs", "lost"] and row.split()[:3] == ["two-hop", "4/4/4", "0%"]
-    assert "two-hop: clean prompts held out from its training" in notes
+    assert "two-hop: clean prompts held out from the training of world" in notes
 
     assert main(["world", "booleans"]) == 2
     assert "cannot be given the task 'booleans'" in capsys.readouterr().err
