@@ -106,7 +106,7 @@ def mean_values(transformer: Transformer, pairs: Sequence[Pairs], *, together: b
 def constants(values: Values, *, neurons: bool = False) -> Ablation:
     """The ablation that puts the same values everywhere; learned positions and the biases of attention stay.
 
-    neurons: MLPs write what their neurons' values give, not what is told of them.
+    neurons: MLPs write what the values of their neurons give, or features and errors, not what is told of them.
     """
     from_neurons = neurons
 
@@ -114,9 +114,8 @@ def constants(values: Values, *, neurons: bool = False) -> Ablation:
         count, length = pairs.clean.shape
         told = {name: [spread(each, count, length) for each in column] for name, column in values.items()}
         if from_neurons:
-            told["mlp"] = [
-                layer.write_mlp(each) for layer, each in zip(transformer.layers, told["neurons"], strict=True)
-            ]
+            units = zip(told["neurons"], told["features"], told["errors"], strict=True)
+            told["mlp"] = [layer.write_units(*each) for layer, each in zip(transformer.layers, units, strict=True)]
         return hold(transformer, transformer.begin(told["input"][0]), told)
 
     return ablate

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from circuits.components.transformer import Run, Transformer, normalise
 
-HELD = ("query", "key", "value", "mixed", "neurons", "mlp")  # the columns of a run that are told
+HELD = ("query", "key", "value", "mixed", "neurons", "features", "errors", "mlp")  # the columns of a run that are told
 
 
 def hold(

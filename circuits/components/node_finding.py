@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from circuits.attribution import PART_METHODS
 from circuits.components import verification
+from circuits.components.ablations import ABLATIONS
 from circuits.components.metrics import Metric
 from circuits.components.node_edges import score_node_edges
 from circuits.components.node_graphs import graph_of_nodes, name_of
@@ -93,7 +94,7 @@ def find_nodes(
     search = begin_search(model, pairs, apart=apart, neurons=neurons, **asked)
     parts = parts_of(search.transformer, apart=apart, neurons=neurons)
     if transcoders is not None:
-        search = _take_apart(search, transcoders, max_features)
+        search = _take_apart(search, transcoders, max_features, apart=apart)
         parts = parts_of(search.transformer, apart=apart, neurons=True, dictionary=transcoders.content_hash)
     score = PART_METHODS[method]
     mean = score_pairs(search, method, score, options, parts, unfinished=unfinished, positions=positions)
@@ -146,16 +147,17 @@ def _check_features(transcoders: Dictionary | None, max_features: int | None, *,
     check_separable(transcoders)
     if neurons:
         raise BadOption(f"neurons and features are asked: {transcoders.name}+neurons has both, each in its own layers.")
-    if ablation != "resample":
+    if ablation == "optimal":
         raise BadOption(
-            f"features are ablated by resample, to what they are on the corrupted prompt; not by {ablation}."
+            "optimal constants are those of heads, MLPs and neurons, not of features: take another ablation."
         )
 
 
-def _take_apart(search: Search, transcoders: Dictionary, max_features: int | None) -> Search:
-    """The same search in a transformer whose MLPs have features."""
+def _take_apart(search: Search, transcoders: Dictionary, max_features: int | None, *, apart: bool) -> Search:
+    """The same search in a transformer whose MLPs have features, which are ablated too."""
     opened = take_apart(search.transformer, transcoders, search.batches(), max_features)
-    return replace(search, transformer=opened)
+    ablate = ABLATIONS[search.ablation](opened, search.pairs, search.progress, apart=apart, neurons=True)
+    return replace(search, transformer=opened, ablate=ablate)
 
 
 def _told(

@@ -221,15 +221,17 @@ class Layer:
         out = self.write_unnormed(neurons) if features.unnormed else self.write_mlp(neurons)
         return features.split(stream, out)
 
-    def join(
+    def write_units(
         self,
-        features: Features,
+        neurons: Float[Tensor, "batch pos neuron"],
         active: Float[Tensor, "batch pos feature"],
-        error: Float[Tensor, "batch pos d_model"],
+        error: Float[Tensor, "batch pos *d_model"],
     ) -> Float[Tensor, "batch pos d_model"]:
-        """What the MLP adds when these features are so active and miss this much."""
-        out = features.join(active, error)
-        return normalise(self.mlp_post_norm, out) if features.unnormed else out
+        """What the MLP adds when its neurons are these, or if it has features, when those are so and miss so much."""
+        if self.features is None:
+            return self.write_mlp(neurons)
+        out = self.features.join(active, error)
+        return normalise(self.mlp_post_norm, out) if self.features.unnormed else out
 
     def write_unnormed(self, neurons: Float[Tensor, "batch pos neuron"]) -> Float[Tensor, "batch pos d_model"]:
         """The same before the norm on it."""
@@ -416,11 +418,11 @@ def _write(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """What an MLP adds; and its features' activations with what they miss, where it has some and they are asked for."""
     if layer.features is None or not (apart or any((name, at) in replace for name in ("features", "errors"))):
-        nothing = neurons.new_zeros(0)
+        nothing = neurons.new_zeros(*neurons.shape[:2], 0)
         return layer.write_mlp(neurons), (nothing, nothing)
     features, error = layer.split(layer.features, read, neurons)
     features, error = _put(replace, "features", at, features), _put(replace, "errors", at, error)
-    return layer.join(layer.features, features, error), (features, error)
+    return layer.write_units(neurons, features, error), (features, error)
 
 
 def normalise(norm: LiveNorm | SharedNorm | None, x: Tensor) -> Tensor:

@@ -20,9 +20,11 @@ CLEAN = {"steps": 1, "begin": "clean"}  # gradients of the clean run alone
 SMALL = 1e-6
 
 
-def opened(family: str, kind: str = "per-layer", **sites: str) -> tuple[Transformer, Parts]:
+def opened(
+    family: str, kind: str = "per-layer", *, reads: str = "mlp_input", writes: str = "mlp_output"
+) -> tuple[Transformer, Parts]:
     model = model_of(family)
-    transformer = take_apart(transformer_of(model), dictionary_of(model, kind, **sites), [PAIRS])
+    transformer = take_apart(transformer_of(model), dictionary_of(model, kind, reads=reads, writes=writes), [PAIRS])
     return transformer, parts_of(transformer, neurons=True)
 
 
@@ -102,7 +104,7 @@ def written(transformer, column, own, clean, other, share):
         error = error + change
     else:
         active[..., own] += change[..., own]
-    return layer.join(layer.features, active, error) - clean.mlp[at]
+    return layer.write_units(neurons, active, error) - clean.mlp[at]
 
 
 def reading(transformer, column, own, letter, clean, added):
@@ -125,7 +127,7 @@ def reading(transformer, column, own, letter, clean, added):
 
 @pytest.mark.parametrize(("family", "kind"), [("gpt2", "per-layer"), ("gemma2", "mixed"), ("gpt_neox", "per-layer")])
 def test_an_edge_is_what_patching_it_alone_does_where_it_is_small(family, kind):
-    transformer, parts = opened(family, kind, **({"writes": "mlp_raw"} if kind == "per-layer" else {}))
+    transformer, parts = opened(family, kind, writes="mlp_raw" if kind == "per-layer" else "mlp_output")
     clean, other = (transformer.run(transformer.embed(each), neurons=True) for each in (PAIRS.clean, PAIRS.corrupted))
     nodes = nodes_of(parts, all_of(parts))
     readers = readers_of(nodes)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from circuits.attribution import PART_METHODS
-from circuits.components.ablations import resample
+from circuits.components.ablations import ABLATIONS, resample
 from circuits.components.edge_scores import read_logits
 from circuits.components.metrics import logit_difference
 from circuits.components.node_finding import find_nodes
@@ -68,6 +68,26 @@ def test_with_nothing_kept_the_run_is_the_corrupted_one_and_with_all_the_clean_o
     )
     kinds = {column[0] for column in parts.columns}
     assert {"features", "errors"} <= kinds and ("neurons" in kinds) == (kind == "mixed")
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean", "mean-by-position"])
+def test_features_are_ablated_to_their_means_and_so_is_what_they_miss(ablation):
+    model, dictionary, transformer = taken_apart("gemma2", writes="mlp_raw")
+    parts = parts_of(transformer, neurons=True)
+    corrupted = transformer.run(transformer.embed(PAIRS.corrupted), neurons=True)
+    kept = torch.zeros(len(parts.names), dtype=torch.bool)
+
+    ablate = ABLATIONS[ablation](transformer, [PAIRS], lambda name, done, total: None, neurons=True)
+    other = ablate(transformer, PAIRS, neurons=True)
+    found = find_nodes(model, [PAIRS], transcoders=dictionary, ablation=ablation, nodes=10**6)
+
+    after = run_nodes(transformer, transformer.embed(PAIRS.clean), other, parts, kept)
+    torch.testing.assert_close(after, other.after)
+    for name in ("features", "errors"):
+        own = getattr(corrupted, name)[1]
+        mean = {"zero": 0 * own, "mean": own.mean((0, 1)), "mean-by-position": own.mean(0)}[ablation]
+        torch.testing.assert_close(getattr(other, name)[1], mean.expand_as(own))
+    assert found.faithfulness == pytest.approx(1) and found.corrupted != pytest.approx(found.clean)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
@@ -147,7 +167,7 @@ def test_sets_whose_features_are_parts_of_no_one_mlp_are_refused(kind, complaint
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"ablation": "mean"}, "ablated by resample"),
+        ({"ablation": "optimal"}, "not of features"),
         ({"neurons": True}, "has both"),
         ({"max_features": 0}, "at least 1"),
         ({"max_features": 3, "transcoders": None}, "give the transcoders"),
@@ -168,15 +188,15 @@ LEVELS = [{"positions": True}, {"apart": True}, {"max_features": 6}]
 )
 def test_a_circuit_of_heads_and_features_is_one_graph(method, level):
     model = model_of("gemma2")
-    dictionary = replace(
-        dictionary_of(model, "per-layer"), notes={f"0/{unit}": {"label": "cats"} for unit in range(99)}
-    )
+    made = dictionary_of(model, "per-layer")
+    assert isinstance(made, Transcoders)
+    dictionary = replace(made, notes={f"0/{unit}": {"label": "cats"} for unit in range(99)})
 
     found = find_nodes(model, [PAIRS], method=method, transcoders=dictionary, nodes=16, **level)
 
     graph = found.graph
     assert {"feature", "logit"} <= set(graph.nodes.kind) <= {"feature", "head", "logit", "token", "error"}
-    assert not set(graph.nodes.kind[graph.target]) & {"error", "token"}
+    assert not set(graph.nodes.kind[graph.target].tolist()) & {"error", "token"}
     features = graph.nodes.where("feature").tolist()
     assert {graph.nodes.label[row] for row in features if graph.nodes.layer[row] == 0} <= {"cats"}
     told = {f"m{graph.nodes.layer[row]}.f{graph.nodes.feature[row]}" for row in features}
