@@ -44,7 +44,7 @@ def save(truth, folder):
     components = components_of(transformer)
     edges = [
         dict(zip(("src", "dst"), components.name(*edge).replace("input", "embed").split("->"), strict=True))
-        for edge in np.argwhere(truth.found("zero"))
+        for edge in np.argwhere(truth.found("zero")).tolist()
     ]
     ground = {
         "description": truth.about,
