@@ -13,6 +13,7 @@ features; METHODS section 8.3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -59,7 +60,8 @@ def score_node_edges(
     logits = read_logits(transformer, clean.after, pairs)
     way = clean.before[0] - other.before[0]
     found = clean.after.new_zeros(len(nodes), len(column), dtype=torch.float64)
-    at_once = max(1, NUMBERS // clean.after.numel())
+    # A gradient each at the stream; units of as many readers are laid out for every one of them.
+    at_once = max(1, min(NUMBERS // clean.after.numel(), math.isqrt(NUMBERS // pairs.clean.numel())))
     for step in range(steps):
         share = (step + (begin == "clean")) / steps
         gradients = differentiate_parts(transformer, whole, embedding + (share - 1) * way, pairs, metric, logits)

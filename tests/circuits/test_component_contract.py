@@ -11,10 +11,13 @@ from circuits.attribution import EDGE_METHODS, PART_METHODS
 from circuits.components.circuit_runs import run_circuit
 from circuits.components.edge_scores import components_of, read_logits
 from circuits.components.metrics import logit_difference
+from circuits.components.node_edges import score_node_edges
 from circuits.components.pairs import Pairs
-from circuits.components.parts import parts_of
+from circuits.components.parts import UNITS, parts_of
+from circuits.components.taking_apart import take_apart
 from circuits.components.transformer import check_faithful, transformer_of
 from circuits.model import load_model
+from tests.circuits.worlds import dictionary_of
 
 TINY = Path(__file__).parents[3] / "shared" / "models" / "tiny"
 FAMILIES = ("gpt2", "gemma2", "gemma3", "llama", "qwen3", "pythia", "gptneo")
@@ -33,10 +36,14 @@ PAIRS = Pairs(
 
 
 @cache
+def loaded(family):
+    return load_model(TINY / family, dtype="float64")
+
+
+@cache
 def opened(family):
-    model = load_model(TINY / family, dtype="float64")
-    transformer = transformer_of(model)
-    check_faithful(transformer, model, CLEAN)
+    transformer = transformer_of(loaded(family))
+    check_faithful(transformer, loaded(family), CLEAN)
     return transformer
 
 
@@ -88,3 +95,18 @@ def test_every_method_scores_edges_or_parts_pair_by_pair(family):
 
         torch.testing.assert_close(found, apart, rtol=1e-8, atol=1e-12, msg=name)
         assert found.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("kind", ["neurons", "per-layer"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_neuron_or_feature_hands_on_is_what_it_does(family, kind):
+    transformer = take_apart(opened(family), dictionary_of(loaded(family), kind), [PAIRS])
+    parts = parts_of(transformer, neurons=True)
+    everything = torch.ones(len(parts.names), dtype=torch.bool)
+
+    edges = score_node_edges(transformer, PAIRS, logit_difference, parts, everything, steps=1, begin="clean")
+
+    units = [at for at, (column, _) in enumerate(parts.places) if column[0] in UNITS]
+    expected = PART_METHODS["atp"](transformer, PAIRS, logit_difference, parts)
+    torch.testing.assert_close(edges.sum(1), expected, rtol=1e-6, atol=1e-9)
+    assert (expected[units] != 0).sum() > 0.5 * len(units) > 0

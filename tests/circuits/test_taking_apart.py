@@ -198,7 +198,7 @@ def test_a_circuit_of_heads_and_features_is_one_graph(method, level):
     assert {"feature", "logit"} <= set(graph.nodes.kind) <= {"feature", "head", "logit", "token", "error"}
     assert not set(graph.nodes.kind[graph.target].tolist()) & {"error", "token"}
     features = graph.nodes.where("feature").tolist()
-    assert {graph.nodes.label[row] for row in features if graph.nodes.layer[row] == 0} <= {"cats"}
+    assert {str(graph.nodes.label[row]) for row in features if graph.nodes.layer[row] == 0} <= {"cats"}
     told = {f"m{graph.nodes.layer[row]}.f{graph.nodes.feature[row]}" for row in features}
     assert told <= {name.partition("@")[0] for name in graph.provenance["circuit"]}
     assert graph.provenance["transcoders"] == dictionary.name
