@@ -27,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"groups saved there, as JSON: kept as {GROUPS} beside the graph, for circuits draw --groups",
     )
-    flags.add_model(parser, default=None, transcoders=False)
+    parser.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        type=flags.filled,
+        help="whose words the tokens of a .pt file are, which has only their ids: shipped name, folder, or Hub id",
+    )
     flags.add_store(parser)
     flags.add_json(parser)
     flags.add_quiet(parser)
@@ -47,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     for file in arguments.file:
         graph = import_graph(file)
         if arguments.model:
-            graph = in_words(graph, arguments)
+            graph = in_words(graph, arguments.model)
         groups = read_groups_saved_there(arguments.subgraph, graph) if arguments.subgraph else None
         id = store.save(graph)
         if groups is not None:
@@ -61,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def in_words(graph: AttributionGraph, arguments: argparse.Namespace) -> AttributionGraph:
+def in_words(graph: AttributionGraph, name: str) -> AttributionGraph:
     """The graph with its tokens as the model writes them, where the file had only their ids.
 
     Raises:
@@ -72,7 +78,7 @@ def in_words(graph: AttributionGraph, arguments: argparse.Namespace) -> Attribut
 
     if graph.provenance.get("imported", {}).get("format") != "circuit-tracer":
         return graph
-    model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype or "float32")
+    model = load_model(name)
     nodes = graph.nodes
     rows = [row for row in nodes.where("token", "logit") if nodes.label[row] == f"#{nodes.feature[row]}"]
     strange = [i for i in (*graph.token_ids, *nodes.feature[rows].tolist()) if not 0 <= i < model.words.size]
