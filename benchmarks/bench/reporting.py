@@ -25,14 +25,15 @@ READING = (
     "ablated that is left when only the circuit is kept: a ratio of means over prompts. Completeness is the share that "
     "is lost when the circuit alone is ablated. Brackets are 95% intervals over prompts, drawn again with replacement; "
     "with several seeds, means over them. Every number holds under its ablation alone. Seconds and memory are those of "
-    "scoring, not of running the circuits."
+    "scoring, part by part of the training split (acdc: at six thresholds), not of running the circuits."
 )
 REMARK = (
     "CPR and CMD are MIB's, trapezoids over ten sizes. 85% of their weight lies on circuits of a fifth of the model "
     "and more: a method whose circuits work only at full size has CPR 0.25 and CMD 0.75, and leaving out what speaks "
     "against the answer takes CPR above 1. CPR is of the highest scores, CMD and all else of the largest sizes. The "
     "log area weighs each doubling of the circuit alike. Matched random circuits are the method's own scores shuffled "
-    "within the layers that an edge joins, or a node lies in."
+    "within the layers that an edge joins, or a node lies in. The tokens are in every circuit of nodes; edges on no "
+    "path from the tokens to the logits are in none."
 )
 
 

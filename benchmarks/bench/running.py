@@ -68,7 +68,9 @@ class _Keeper:
 
     def __init__(self, folder: Path, plan: Plan, tell: Callable[[str], None]) -> None:
         self._folder, self._total, self._tell = folder, plan.cells, tell
-        self._question = {"preset": asdict(plan.preset), "versions": versions()}
+        # Which cells there are besides is no matter of a cell's: a plan may grow.
+        numbers = {name: each for name, each in asdict(plan.preset).items() if not isinstance(each, tuple)}
+        self._question = {"preset": numbers, "versions": versions()}
         self._done = self._computed = 0
         self._seconds = 0.0
 

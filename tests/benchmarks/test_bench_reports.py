@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,13 @@ from benchmarks.bench.comparing import compare, comparison_as_json, comparison_i
 from benchmarks.bench.folders import compare_folders, write_folder
 from benchmarks.bench.measures import SIZES, performance
 from benchmarks.bench.orders import found_order, judge_order
+from benchmarks.bench.presets import PRESETS
 from benchmarks.bench.rows import UNTESTED, Row, write_rows
 from benchmarks.bench.summaries import Number, Place, Summary, summarise
-from circuits.__main__ import main
+from circuits.__main__ import main, read
 from circuits.checkout import from_checkout
+from circuits.commands import bench as shell
+from circuits.components.ablations import ABLATIONS
 from circuits.errors import BadOption
 from graphs.errors import ForeignFolder
 
@@ -185,6 +189,10 @@ def test_what_a_user_gets_wrong_is_one_sentence(words, said, capsys, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_the_shell_offers_what_there_is():
+    assert shell.PRESETS == tuple(PRESETS) and shell.ABLATIONS == tuple(ABLATIONS)
+
+
 def test_without_a_checkout_there_is_a_word_on_where_to_get_one():
     assert from_checkout("benchmarks.bench.rows").Row.__name__ == "Row"
     with pytest.raises(BadOption, match="come with the repository"):
@@ -192,11 +200,7 @@ def test_without_a_checkout_there_is_a_word_on_where_to_get_one():
 
 
 def test_the_command_that_is_told_is_read_as_the_one_that_was_given():
-    from circuits.__main__ import read
-    from circuits.commands.bench import command_of
-
     words = ["bench", "ioi", "my pairs.jsonl", "-m", "world", "gpt2", "--methods", "eap", "--seeds", "0", "1"]
     given = read([*words, "--ablation", "mean", "zero", "--preset", "full", "-o", "a b", "--dtype", "float64"])
-    import shlex
 
-    assert vars(read(shlex.split(command_of(given))[1:])) == vars(given)
+    assert vars(read(shlex.split(shell.command_of(given))[1:])) == vars(given)

@@ -1,5 +1,7 @@
 """Programs compiled by hand: each says what it should, and its circuit is the one it was wired with."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,12 @@ from circuits.components.edge_scores import components_of, read_logits
 from circuits.components.parts import parts_of
 
 OTHERS = ("zero", "mean", "mean-by-position")
+
+
+@cache
+def known(name):
+    """A truth, whose brute force is done once for all tests."""
+    return TRUTHS[name]()
 
 
 def ablation_of(truth, name):
@@ -47,7 +55,7 @@ def test_a_program_says_what_it_is_made_to_say_after_every_prompt(name):
     [*((name, "resample") for name in PROGRAMS), *(("counting", each) for each in OTHERS), ("cancelling", "zero")],
 )
 def test_patching_finds_the_edges_and_nodes_that_matter_when_each_is_cut_alone(name, ablation):
-    truth = TRUTHS[name]()
+    truth = known(name)
     given, ablate = (truth.transformer, truth.pairs, truth.metric), ablation_of(truth, ablation)
 
     edges = patch_every_edge(*given, ablation=ablate).numpy()
@@ -59,7 +67,7 @@ def test_patching_finds_the_edges_and_nodes_that_matter_when_each_is_cut_alone(n
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_wiring_alone_gives_every_answer_and_all_else_gives_none(name):
-    truth = TRUTHS[name]()
+    truth = known(name)
     edges = components_of(truth.transformer).edges
     cut = cutter(truth.transformer, truth.pairs, truth.metric, "resample")
 
@@ -72,7 +80,7 @@ def test_the_wiring_alone_gives_every_answer_and_all_else_gives_none(name):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_designed_edges_are_those_by_which_the_weights_join_what_is_written_to_what_is_read(name):
-    truth = TRUTHS[name]()
+    truth = known(name)
     transformer, components = truth.transformer, components_of(truth.transformer)
     writes = {"input": transformer.W_E}
     reads = {"logits": transformer.W_U}
@@ -94,7 +102,7 @@ def test_the_designed_edges_are_those_by_which_the_weights_join_what_is_written_
 
 
 def test_alone_no_edge_into_an_or_gate_matters_and_two_at_a_time_all_do():
-    truth = TRUTHS["either"]()
+    truth = known("either")
     cut = cutter(truth.transformer, truth.pairs, truth.metric, "resample")
 
     assert (truth.found("resample") == edges_of(truth, "m0->logits")).all()
@@ -104,14 +112,14 @@ def test_alone_no_edge_into_an_or_gate_matters_and_two_at_a_time_all_do():
 
 
 def test_of_an_and_gate_every_edge_matters_alone():
-    truth = TRUTHS["both"]()
+    truth = known("both")
 
     assert (truth.found("resample") == truth.designed).all()
 
 
 @pytest.mark.parametrize("ablation", ["resample", "zero"])
 def test_a_head_in_reserve_speaks_only_where_the_first_was_knocked_out(ablation):
-    truth = TRUTHS["backup"]()
+    truth = known("backup")
     transformer, pairs, designed = truth.transformer, truth.pairs, truth.designed
     embedding, other = transformer.embed(pairs.clean), ablation_of(truth, ablation)(transformer, pairs)
 
@@ -132,7 +140,7 @@ def test_a_head_in_reserve_speaks_only_where_the_first_was_knocked_out(ablation)
 
 
 def test_a_path_that_cancels_matters_edge_by_edge_and_not_as_a_whole():
-    truth = TRUTHS["cancelling"]()
+    truth = known("cancelling")
     path = ("a0.h0->a1.h0<v>", "a0.h0->a1.h1<v>", "a1.h0->logits", "a1.h1->logits")
     cut = cutter(truth.transformer, truth.pairs, truth.metric, "resample")
     whole = cut(edges_of(truth))
@@ -146,7 +154,7 @@ def test_a_path_that_cancels_matters_edge_by_edge_and_not_as_a_whole():
 
 
 def test_what_is_true_depends_on_the_ablation():
-    marks, normed = TRUTHS["indirect-object"](), TRUTHS["induction-normed"]()
+    marks, normed = known("indirect-object"), known("induction-normed")
 
     unmarked = marks.found("resample") & ~marks.found("zero")
 
@@ -156,7 +164,7 @@ def test_what_is_true_depends_on_the_ablation():
 
 
 def test_norms_bring_every_stream_to_length_one():
-    transformer = TRUTHS["induction-normed"]().transformer
+    transformer = known("induction-normed").transformer
     stream = transformer.begin(transformer.embed(torch.tensor([[0, 1, 2]])))
 
     norm = transformer.layers[0].norm
