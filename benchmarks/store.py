@@ -38,7 +38,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         fill(store, arguments.graphs, arguments.nodes, arguments.edges)
-        names, size = sorted(os.listdir(folder)), next(store.folder.glob("*/graph.json")).stat().st_size
+        names = sorted(os.listdir(folder))
+        size = (store.folder / names[0] / "graph.json").stat().st_size
         print(f"{len(names):,} graphs of {arguments.nodes:,} nodes, graph.json of {size / 1000:,.0f} kB each")
         print("     CPU      wall")
         listed = tell("listed cold: every record read and checked", store.list)
@@ -72,9 +73,10 @@ def ask(store: Store, unit: str) -> list[Any]:
 def forget_all_but_saves(store: Store) -> None:
     """Leave in the catalog what it holds when every graph was saved into this store and nobody listed it yet."""
     lines, _ = store.lines()
-    (store.folder / catalog.CATALOG).unlink()
+    place = Path(str(store.folder))
+    (place / catalog.CATALOG).unlink()
     for id, line in lines.items():
-        catalog.add(Path(store.folder), LINE, id, stamp_of(store.folder / id), list(line.values()))
+        catalog.add(place, LINE, id, stamp_of(place / id), list(line.values()))
 
 
 def tell(what: str, work: Callable[[], Any], repeats: int = 1) -> Any:
@@ -93,8 +95,8 @@ def fill(store: Store, graphs: int, nodes: int, edges: int) -> None:
     """Save some graphs, then copy them under other names until there are enough."""
     saved = [store.find(store.save(drawn(nodes, edges, seed), assayed(nodes))) for seed in range(min(DISTINCT, graphs))]
     for number in range(graphs - len(saved)):
-        original = saved[number % len(saved)]
-        copy = store.folder / f"{original.name}-{number}"
+        original = Path(str(saved[number % len(saved)]))
+        copy = original.with_name(f"{original.name}-{number}")
         copy.mkdir()
         (copy / "graph.json").write_bytes((original / "graph.json").read_bytes())
         for table in ("nodes.parquet", "edges.parquet"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graphs.addresses import Place
     from graphs.store import Store
 
 STORE = "circuits-store"
@@ -18,7 +19,11 @@ MOST = 10  # candidates listed where a name is short of one graph
 def add_store(parser: argparse.ArgumentParser) -> None:
     """--store FOLDER."""
     parser.add_argument(
-        "--store", metavar="FOLDER", type=filled, default=STORE, help=f"where graphs are kept (default: {STORE}/)"
+        "--store",
+        metavar="FOLDER",
+        type=filled,
+        default=STORE,
+        help=f"where graphs are kept: a folder, or an address such as s3://bucket/circuits (default: {STORE}/)",
     )
 
 
@@ -151,7 +156,7 @@ def transcoders_for(arguments: argparse.Namespace) -> str:
     return arguments.model if arguments.model in shipped_transcoders() else "neurons"
 
 
-def find_graph(store: Store, text: str) -> Path:
+def find_graph(store: Store, text: str) -> Place:
     """The folder of the graph that a person means: an id in the store, the beginning of one, or a path.
 
     An id comes first: a folder of the same name in the current one does not hide it.

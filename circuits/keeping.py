@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from graphs.errors import CannotWrite, MissingProgram
 
 if TYPE_CHECKING:
+    from graphs.addresses import Place
     from graphs.assays import Assay
     from graphs.graph import AttributionGraph
     from graphs.store import Store
@@ -52,7 +53,7 @@ def check_output(path: Path) -> None:
 
 def keep_pictures(
     store: Store,
-    id: str | Path,
+    id: str | Place,
     graph: AttributionGraph,
     assay: Assay | None,
     note: Callable[[str], None] = lambda what: None,

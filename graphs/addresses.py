@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphs.errors import UnknownStore
 
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
 
 HERE = ("file://", "local://")
 MARKS = ("ino", "ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+class Stat(NamedTuple):
+    """What is asked of a file: its size in bytes."""
+
+    st_size: int
 
 
 class Address:
@@ -60,11 +67,21 @@ class Address:
     def parent(self) -> Address:
         return Address(self.url.rpartition("/")[0], self.disk)
 
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix
+
+    def resolve(self) -> Address:
+        return self
+
     def exists(self) -> bool:
         return self.disk.exists(self.path)
 
     def is_file(self) -> bool:
         return self.disk.isfile(self.path)
+
+    def iterdir(self) -> Iterator[Address]:
+        return (self / name for name in self.sizes() if "/" not in name)
 
     def open(self, mode: str = "rb") -> Any:
         return self.disk.open(self.path, mode)
@@ -97,6 +114,9 @@ class Address:
             return {}
         start = len(self.path.rstrip("/")) + 1
         return {path[start:]: _state(info) for path, info in found.items()}
+
+    def stat(self) -> Stat:
+        return Stat(int(self.disk.size(self.path) or 0))
 
     def state(self) -> list[int | str] | None:
         """The size of a file, and what else changes with it; None where there is none."""

@@ -152,17 +152,13 @@ def check_size(path: Place, stated: File) -> None:
         ForeignFolder: it is not.
     """
     try:
-        state = path.state() if isinstance(path, Address) else [path.stat().st_size]
-    except FileNotFoundError:
-        state = None
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise ForeignFolder(f"{path} is missing. {ADVICE}") from error
     except OSError as error:
         raise ForeignFolder(f"{path} cannot be read: {error.strerror}. {ADVICE}") from error
-    if state is None:
-        raise ForeignFolder(f"{path} is missing. {ADVICE}")
-    if state[0] != stated["bytes"]:
-        raise ForeignFolder(
-            f"{path} is damaged: it has {state[0]:,} bytes, {RECORD} says {stated['bytes']:,}. {ADVICE}"
-        )
+    if size != stated["bytes"]:
+        raise ForeignFolder(f"{path} is damaged: it has {size:,} bytes, {RECORD} says {stated['bytes']:,}. {ADVICE}")
 
 
 def checksum(path: Place) -> str:

@@ -53,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     from circuits.transcoders.loading import load_transcoders
     from graphs import wording
 
-    check_writable(folder)
+    unfinished = None
+    if isinstance(folder, Path):  # at an address nothing is written piece by piece, so a check there begins anew
+        check_writable(folder)
+        unfinished = folder / UNFINISHED
     made = graph.provenance
     if "circuit" in made:
         raise WrongGraph(
@@ -61,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             "Features are checked, in graphs that `circuits trace` made."
         )
     names = [_made_with(made, what, getattr(arguments, what)) for what in ("model", "transcoders")]
-    with _saying_what_is_kept(folder / UNFINISHED), Bars(quiet=arguments.quiet) as bars:
+    with _saying_what_is_kept(unfinished), Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {names[0]}")
         dtype = arguments.dtype or made.get("dtype", "float32")
         model = load_model(names[0], device=arguments.device, dtype=dtype, progress=bars)
@@ -77,12 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed or 0,
             paraphrases=paraphrases,
             budget=budget,
-            unfinished=folder / UNFINISHED,
+            unfinished=unfinished,
             progress=bars,
         )
         kept = store.keep_assay(folder, result)
-        if not result.skipped:
-            (folder / UNFINISHED).unlink(missing_ok=True)
+        if unfinished is not None and not result.skipped:
+            unfinished.unlink(missing_ok=True)
         written, missing = keep_pictures(store, folder, graph, result, bars.note)
     if arguments.json:
         print(json.dumps(json.loads(kept.read_bytes()), indent=1))
@@ -96,12 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _saying_what_is_kept(unfinished: Path) -> Iterator[None]:
+def _saying_what_is_kept(unfinished: Path | None) -> Iterator[None]:
     """On Ctrl-C, whether the next check has something to go on from."""
     try:
         yield
     except KeyboardInterrupt:
-        if unfinished.exists():
+        if unfinished is not None and unfinished.exists():
             print("circuits: finished experiments are kept; the same command goes on with the rest", file=sys.stderr)
         raise
 

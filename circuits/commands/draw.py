@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from circuits import flags
+
+if TYPE_CHECKING:
+    from graphs.addresses import Place
 
 LOOKS = "theme font width_cm most_edges least_share most_boxes bos errors title picture groups".split()
 
@@ -78,7 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
     options = looks(arguments, paths)
     written = []
     for folder, path in zip(folders, paths, strict=True):
-        written.append(export(store.load(folder), path, assay=store.assay(folder), **options))
+        graph, assay = store.load(folder), store.assay(folder)
+        if isinstance(path, Path):
+            written.append(export(graph, path, assay=assay, **options))
+        else:  # beside a graph that lies at an address
+            drawing = partial(export, graph, assay=assay, **options)
+            written.append(store.attach(folder, path.name, drawing))
         if not (arguments.quiet or arguments.json):
             print(f"wrote {path}, {path.stat().st_size / 1000:,.0f} kB")
     if arguments.json:
@@ -86,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def looks(arguments: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
+def looks(arguments: argparse.Namespace, paths: Sequence[Place]) -> dict[str, Any]:
     """What was asked for, as options of a picture; what was not is left to the picture.
 
     Raises:
@@ -115,7 +125,7 @@ def looks(arguments: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
     return options
 
 
-def places(folders: list[Path], output: str | None, ending: str | None) -> list[Path]:
+def places(folders: Sequence[Place], output: str | None, ending: str | None) -> Sequence[Place]:
     """Where each graph's picture goes: beside it, to the file that is named, or under its id into one folder.
 
     Raises:

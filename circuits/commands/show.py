@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuits import flags
 
 if TYPE_CHECKING:
+    from graphs.addresses import Place
     from graphs.store import Store
 
 MOST_PATHS = 10_000  # so many are kept for every node on the way
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def describe(store: Store, folder: Path, paths: int) -> list[str]:
+def describe(store: Store, folder: Place, paths: int) -> list[str]:
     """The lines that `show` prints."""
     from graphs.paths import strongest_paths
     from graphs.wording import (
