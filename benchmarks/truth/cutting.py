@@ -46,20 +46,19 @@ def edges_alone(transformer: Transformer, pairs: Pairs, metric: Metric, ablation
     cut, edges = cutter(transformer, pairs, metric, ablation), components_of(transformer).edges
     nothing, found = np.zeros_like(edges), np.zeros_like(edges)
     whole = cut(nothing)
-    for edge in np.argwhere(edges):
-        found[tuple(edge)] = _moved(whole, cut(_with(nothing, edge)))
+    for place in _places(edges):
+        found[place] = _moved(whole, cut(_with(nothing, place)))
     return found
 
 
 def edges_together(transformer: Transformer, pairs: Pairs, metric: Metric, ablation: str, among: Edges) -> Edges:
     """The edges that matter alone, or once one other is cut. among: those of which all twos are tried."""
     cut, nothing = cutter(transformer, pairs, metric, ablation), np.zeros_like(among)
-    places = [tuple(edge) for edge in np.argwhere(among)]
     whole, found = cut(nothing), np.zeros_like(among)
-    alone = {place: cut(_with(nothing, place)) for place in places}
+    alone = {place: cut(_with(nothing, place)) for place in _places(among)}
     for place, value in alone.items():
         found[place] = _moved(whole, value)
-    for one, other in combinations(places, 2):
+    for one, other in combinations(alone, 2):
         both = cut(_with(_with(nothing, one), other))
         found[one] |= _moved(alone[other], both)
         found[other] |= _moved(alone[one], both)
@@ -77,9 +76,13 @@ def nodes_alone(transformer: Transformer, pairs: Pairs, metric: Metric, ablation
     return np.array(found)
 
 
-def _with(edges: Edges, edge: object) -> Edges:
+def _places(edges: Edges) -> list[tuple[int, int]]:
+    return [(int(source), int(reader)) for source, reader in np.argwhere(edges)]
+
+
+def _with(edges: Edges, place: tuple[int, int]) -> Edges:
     found = edges.copy()
-    found[tuple(edge)] = True  # type: ignore[arg-type]
+    found[place] = True
     return found
 
 
