@@ -174,6 +174,9 @@ def opened(store: Store, *, memory: float = 2e9) -> Iterator[Base]:
 
 def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str]:
     """The table `nodes`; returns the files that it reads."""
+    if not nodes.parts:
+        connection.register("nodes", table_of(NODE_COLUMNS, {}) if nodes.loose is None else nodes.loose)
+        return []
     paths = [_address(part.path) for part in nodes.parts]
     whole = [path for path, part in zip(paths, nodes.parts, strict=True) if len(part.counts) == len(part.holds)]
     pieces = [f"select * from read_parquet({_list(whole)})"] if whole else []
@@ -181,8 +184,8 @@ def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str
         if path not in whole:
             stale = sorted(part.holds.keys() - part.counts)
             pieces.append(f"select * from read_parquet({_list([path])}) where graph not in {_tuple(stale)}")
-    if nodes.loose is not None or not pieces:
-        connection.register("loose_nodes", nodes.loose if nodes.loose is not None else table_of(NODE_COLUMNS, {}))
+    if nodes.loose is not None:
+        connection.register("loose_nodes", nodes.loose)
         pieces.append("select * from loose_nodes")
     connection.execute(f"create view nodes as {' union all by name '.join(pieces)}")
     return paths
@@ -193,8 +196,7 @@ def _show_edges(connection: duckdb.DuckDBPyConnection, folder: Place, ids: Seque
     start = _address(folder)
     paths = [f"{start}/{id}/{EDGES}" for id in ids]
     if not paths:
-        connection.register("no_edges", table_of(EDGE_COLUMNS, {}))
-        connection.execute("create view edges as select * from no_edges")
+        connection.register("edges", table_of(EDGE_COLUMNS, {}))
         return []
     # The name of a file says whose it is, so a question about some graphs opens those only.
     connection.execute(

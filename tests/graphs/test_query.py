@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
 import time
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from circuits.commands import query as command
 from graphs import Assay, Nodes, Store, Verdict
 from graphs import store as module
 from graphs.errors import BadOption, BadQuery
 from graphs.index import INDEX
-from graphs.query import TABLES_OF, opened
+from graphs.query import SCORES, TABLES_OF, opened
 from graphs.questions import between, holding, labelled, shared
 from tests.worlds import graph_of
 
@@ -305,3 +308,10 @@ def test_a_question_is_interrupted(store):
     finally:
         timer.cancel()
         signal.signal(signal.SIGINT, heeded)
+
+
+def test_the_document_and_the_help_name_every_column():
+    said = [(Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8"), command.TABLES]
+    for name, columns in TABLES_OF.items():
+        for column in columns.keys() - SCORES:
+            assert f"`{column}`" in said[0] and re.search(rf"^  {name} .*\b{column}\b", said[1], re.MULTILINE)
