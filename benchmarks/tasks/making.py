@@ -178,8 +178,10 @@ class _Filler:
         for name, why in self._dropped.items():
             reasons.setdefault(why, []).append(name)
         said += [f"dropped {', '.join(map(repr, names))}: {why}" for why, names in reasons.items()]
-        if any(self._held_out.values()):
-            said.append("clean prompts held out from the training of world")
+        held_out = [repr(name) for name, is_so in self._held_out.items() if is_so]
+        if held_out:
+            of = "" if len(held_out) == len(self._held_out) else f" of {', '.join(held_out)}"
+            said.append(f"clean prompts{of} held out from the training of world")
         return "; ".join(said)
 
 

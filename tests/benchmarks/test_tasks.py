@@ -324,3 +324,12 @@ def test_clean_prompts_of_the_world_were_held_out(task, family):
     for line in lines_of(task, "world"):
         asked = re.sub(r"=.*", "=", line["clean"])
         assert asked in held_out
+    assert made_of(task, "world").note == "clean prompts held out from the training of world"
+
+
+def test_opposites_of_the_world_are_held_out_where_they_cross_into_another_language():
+    held_out = {prompt.text for prompt in world_prompts.antonyms() if prompt.split != world_prompts.TRAIN}
+    for line in lines_of("antonyms", "world"):
+        here, there = line["phrasing"].split(" to ")
+        assert (line["clean"] in held_out) == (here != there)
+    assert "of 'english to french'" in made_of("antonyms", "world").note
