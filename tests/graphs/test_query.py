@@ -315,3 +315,12 @@ def test_the_document_and_the_help_name_every_column():
     for name, columns in TABLES_OF.items():
         for column in columns.keys() - SCORES:
             assert f"`{column}`" in said[0] and re.search(rf"^  {name} .*\b{column}\b", said[1], re.MULTILINE)
+
+
+def test_folders_may_have_any_name(tmp_path):
+    store = Store(tmp_path / "st[1]o*re 'x\" {é}")
+    store.find(store.save(traced(0))).rename(store.folder / "re[n]amed ?")
+    store.save(traced(1))
+
+    assert [len(store.query(f"from {name}")) for name in ("graphs", "nodes", "edges")] == [2, 8, 10]
+    assert len(store.query("from edges where graph = 're[n]amed ?'")) == 5
