@@ -1,4 +1,4 @@
-"""A run on the clean prompt in which only some heads, MLPs or neurons are live; all else writes what takes its place.
+"""A run on the clean prompt in which only some parts of the model are live; all else writes what takes its place.
 
 The same as a circuit of edges in which every edge out of the others is cut; see `circuits.components.circuit_runs`.
 """
