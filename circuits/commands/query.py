@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ENDINGS = (".csv", ".parquet")
 ROWS = 100  # printed in a terminal
 WIDE = 40  # letters of a cell in a terminal
+IDS = ("id", "graph")  # columns that are never cut, for they are copied
 
 TABLES = """\
 tables:
@@ -144,7 +145,7 @@ def show(found: pyarrow.Table, most: int) -> None:
     from graphs.wording import table_in_words
 
     rows = rows_of(found.slice(0, most))
-    cells = [found.column_names, *([cell(value) for value in row.values()] for row in rows)]
+    cells = [found.column_names, *([cell(value, name in IDS) for name, value in row.items()] for row in rows)]
     for line in table_in_words(cells):
         print(line)
     if len(found) > most:
@@ -153,8 +154,8 @@ def show(found: pyarrow.Table, most: int) -> None:
         print("no rows")
 
 
-def cell(value: Any) -> str:
-    """A value in few letters, on one line."""
+def cell(value: Any, whole: bool) -> str:
+    """A value in few letters, or as many as it has, on one line."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -162,4 +163,4 @@ def cell(value: Any) -> str:
     if isinstance(value, list):
         value = ", ".join(str(each).strip() for each in value)
     text = "".join(letter if letter.isprintable() else " " for letter in str(value)).strip()
-    return text if len(text) <= WIDE else f"{text[: WIDE - 1]}…"
+    return text if whole or len(text) <= WIDE else f"{text[: WIDE - 1]}…"

@@ -49,6 +49,11 @@ def test_what_is_more_than_fits_a_terminal_is_said(ids, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "no rows"
 
 
+def test_what_is_wide_is_cut_but_no_id(ids, capsys):
+    assert main(["query", "select repeat('x', 90) as id, repeat('y', 90) as other"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"{'x' * 90}  {'y' * 39}…"
+
+
 def test_json_is_strict_and_whole(ids, capsys):
     assert main(["query", "select node, value, label, label from nodes order by graph, node", "--json"]) == 0
 
