@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.bench.documents import Block, Code, Figure, Heading, Table, Words
 from benchmarks.bench.measures import BARS, SIZES
 from benchmarks.bench.methods import RANDOM
-from benchmarks.bench.orders import METRICS, REPORTED, found_order, judge_order
+from benchmarks.bench.orders import AS_REPORTED, METRICS, REPORTED, found_order, judge_order, reasons
 from benchmarks.bench.pictures import draw_costs, draw_curves
 from benchmarks.bench.rows import UNTESTED, Row
 from benchmarks.bench.summaries import CIRCUITS, Number, Place, Summary, summarise
@@ -136,11 +136,18 @@ def _tell_order(places: Mapping[Place, Sequence[Summary]]) -> Iterator[Block]:
         "Reported of IOI in GPT-2 small, by CPR: patching of every edge 2.30, EAP-IG 1.85, EAP 1.20, random 0.25 "
         "(Mueller et al. 2025). Two methods with ≈ between them differ by less than noise makes likely."
     )
-    rows = [
-        [*place, *(found_order(methods, *each) for each in METRICS), judge_order(methods)]
-        for place, methods in told.items()
-    ]
-    yield Table(["task", "model", "ablation", "by CPR", "by log area", "verdict"], rows)
+    table, why = [], {}
+    for place, methods in told.items():
+        verdict = judge_order(methods)
+        ranks = [(each.method, each.get("rank correlation with exact").value) for each in methods]
+        near = ", ".join(f"{name} {rank:.2f}" for name, rank in ranks if name in REPORTED and not math.isnan(rank))
+        table.append([*place, *(found_order(methods, *each) for each in METRICS), near, verdict])
+        for reason in reasons(methods) if verdict != AS_REPORTED else ():
+            why.setdefault(reason, []).append(place.task)
+    columns = ["task", "model", "ablation", "by CPR", "by log area", "rank correlation with patching", "verdict"]
+    yield Table(columns, table)
+    for reason, tasks in why.items():
+        yield Words(f"{reason} ({', '.join(dict.fromkeys(tasks))})")
 
 
 def _tell_levels(places: Mapping[Place, Sequence[Summary]]) -> Iterator[Block]:
@@ -189,7 +196,7 @@ def _tell_truths(rows: Sequence[Row]) -> Iterator[Block]:
             yield Words(
                 "Area under the ROC curve of the scores' sizes against the true ones, found by brute force, ties "
                 "counted as ties; behind it the share of the true ones that have a score at all. Random scores are "
-                "means over a hundred draws."
+                "means over two hundred draws."
             )
             table = [[task, *(_ranked(here, task, method) for method in methods)] for task in tasks]
             mean = [

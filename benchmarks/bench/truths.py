@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from circuits.components.ablations import ABLATIONS
 from circuits.errors import BadOption
 
 COMPILED = "compiled"  # in place of a model's name
-DRAWS = 100  # of random scores
+DRAWS = 200  # of random scores
 RANKS = {
     "auroc": area_under_roc,
     "average precision": average_precision,
@@ -42,7 +43,8 @@ def measure_truth(cell: Cell, truth: Truth) -> Result:
     level = LEVELS[method.level](transformer)
     ablate = ABLATIONS[cell.ablation](transformer, pairs, lambda name, done, total: None)
     true = truth.found(cell.ablation) if method.level == "edges" else truth.found_nodes(cell.ablation)
-    seeds = [cell.seed] if cell.method not in RANDOM.values() else [DRAWS * cell.seed + at for at in range(DRAWS)]
+    first = crc32(truth.name.encode()) + DRAWS * cell.seed  # programs of one shape do not share their draws
+    seeds = range(first, first + DRAWS) if cell.method in RANDOM.values() else [cell.seed]
     jobs = [Job(transformer, truth.metric, ablate, level, seed) for seed in seeds]
     scores, spent = spend(lambda: [method.score(job, pairs) for job in jobs], transformer.W_U.device)
     units = level.units

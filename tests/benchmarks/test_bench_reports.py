@@ -12,7 +12,7 @@ import pytest
 from benchmarks.bench.comparing import compare, comparison_as_json, comparison_in_words, p_of
 from benchmarks.bench.folders import compare_folders, write_folder
 from benchmarks.bench.measures import SIZES, performance
-from benchmarks.bench.orders import found_order, judge_order
+from benchmarks.bench.orders import found_order, judge_order, reasons
 from benchmarks.bench.presets import PRESETS
 from benchmarks.bench.rows import UNTESTED, Row, write_rows
 from benchmarks.bench.summaries import Number, Place, Summary, summarise
@@ -99,9 +99,12 @@ def test_the_order_of_the_literature_is_found_or_what_does_not_follow_it_is_name
     assert judge_order(ordered(**reported)) == "as reported"
     assert found_order(ordered(**reported), "cpr", "value") == "patching 2.30 > EAP-IG 1.85 > EAP 1.20 > random 0.25"
     turned = judge_order(ordered(**reported | {"exact": (0.5, 0.1)}))
-    assert turned.startswith("reversed: patching and EAP-IG, patching and EAP. ")
+    assert turned == "reversed: patching and EAP-IG, patching and EAP"
     near = judge_order(ordered(**reported | {"eap": (1.8, 0.1)}))
-    assert near.startswith("not told apart: EAP-IG and EAP")
+    assert near == "not told apart: EAP-IG and EAP"
+    (why,) = reasons(ordered(**reported | {"exact": (0.5, 0.1)}))
+    assert why.startswith("Patching measures each edge with all others whole")
+    assert reasons(ordered(**{name: (0.9, 0.1) for name in reported}))[0].startswith("No CPR is far above 1")
     assert "≈ EAP 1.80" in found_order(ordered(**reported | {"eap": (1.8, 0.1)}), "cpr", "value")
 
 
