@@ -33,7 +33,7 @@ REMARK = (
     "against the answer takes CPR above 1. CPR is of the highest scores, CMD and all else of the largest sizes. The "
     "log area weighs each doubling of the circuit alike. Matched random circuits are the method's own scores shuffled "
     "within the layers that an edge joins, or a node lies in. The tokens are in every circuit of nodes; edges on no "
-    "path from the tokens to the logits are in none."
+    "path from the tokens to the logits are in none. p: the share of log areas, its own among them, as large."
 )
 
 
@@ -122,7 +122,7 @@ def _row_of(method: Summary) -> list[str]:
         *(f"{each.count:.0f} ({each.value:.2g} of all)" if math.isfinite(each.value) else "none" for each in small),
         *(_told(each) for each in there),
         _told(method.get("minimality")),
-        _figure(method.seconds),
+        f"{method.seconds:.2g}",
         size_in_words(method.peak_memory) if math.isfinite(method.peak_memory) else "",
     ]
 
