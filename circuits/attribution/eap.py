@@ -17,13 +17,18 @@ from circuits.components.transformer import Transformer
 
 
 def score_by_gradient(
-    transformer: Transformer, pairs: Pairs, metric: Metric, *, ablation: Ablation = resample
-) -> Float[Tensor, "source reader"]:
+    transformer: Transformer,
+    pairs: Pairs,
+    metric: Metric,
+    *,
+    positions: bool = False,
+    ablation: Ablation = resample,
+) -> Float[Tensor, "source reader *position"]:
     """What patching each edge would add to the loss if everything were linear, summed over the pairs.
 
-    Two runs forward, one back.
+    positions: of each position, else summed over them. Two runs forward, one back.
     """
     with torch.no_grad():
         corrupted = ablation(transformer, pairs).written()
     gradients = differentiate(transformer, transformer.embed(pairs.clean), pairs, metric)
-    return score_edges(transformer, gradients.run, corrupted, gradients)
+    return score_edges(transformer, gradients.run, corrupted, gradients, positions=positions)

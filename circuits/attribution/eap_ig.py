@@ -27,13 +27,15 @@ def score_between_inputs(
     pairs: Pairs,
     metric: Metric,
     *,
+    positions: bool = False,
     ablation: Ablation = resample,
     steps: int = 5,
     begin: str = "corrupted",
-) -> Float[Tensor, "source reader"]:
+) -> Float[Tensor, "source reader *position"]:
     """Scores with gradients averaged over `steps` points between the prompts, summed over the pairs.
 
-    begin: which end is one of the points, "corrupted" or "clean".
+    begin: which end is one of the points, "corrupted" or "clean". positions: of each position, else
+    summed over them.
     """
     embedding = transformer.embed(pairs.clean)
     clean, corrupted = transformer.run(embedding).written(), ablation(transformer, pairs).written()
@@ -44,6 +46,6 @@ def score_between_inputs(
         share = (step + (begin == "clean")) / steps
         between = embedding + (share - 1) * way
         gradients = differentiate(transformer, between, pairs, metric, logits)
-        total = total + score_edges(transformer, clean, corrupted, gradients)
+        total = total + score_edges(transformer, clean, corrupted, gradients, positions=positions)
         del gradients  # not held into the next step
     return total / steps

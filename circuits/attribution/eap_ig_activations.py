@@ -29,13 +29,15 @@ def score_between_activations(
     pairs: Pairs,
     metric: Metric,
     *,
+    positions: bool = False,
     ablation: Ablation = resample,
     steps: int = 5,
     begin: str = "clean",
-) -> Float[Tensor, "source reader"]:
+) -> Float[Tensor, "source reader *position"]:
     """Scores averaged over stages and steps, summed over the pairs. `steps` × (2 layers + 1) runs forward and back.
 
-    begin: which end is one of the points, "clean" or "corrupted".
+    begin: which end is one of the points, "clean" or "corrupted". positions: of each position, else
+    summed over them.
     """
     start = transformer.embed(pairs.clean)
     clean, corrupted = transformer.run(start).written(), ablation(transformer, pairs).written()
@@ -53,6 +55,6 @@ def score_between_activations(
                 ours, theirs = (getattr(run, stage[0])[stage[1]] for run in (clean, corrupted))
                 replace = {stage: theirs + share * (ours - theirs)}
             gradients = differentiate(transformer, embedding, pairs, metric, logits, replace=replace)
-            total = total + score_edges(transformer, clean, corrupted, gradients)
+            total = total + score_edges(transformer, clean, corrupted, gradients, positions=positions)
             del gradients  # not held into the next step
     return total / (steps * len(stages))

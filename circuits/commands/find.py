@@ -25,7 +25,7 @@ BY_SEARCH = ("acdc",)
 ABLATIONS = ("resample", "zero", "mean", "mean-by-position", "optimal")
 METRICS = ("logit-difference", "probability-difference", "log-probability", "kl")
 TAKEN = {
-    "edges": ("edges", "signed", "batch", "memory", "steps", "begin", "seed"),
+    "edges": ("edges", "positions", "signed", "batch", "memory", "steps", "begin", "seed"),
     "nodes": (
         "nodes",
         "apart",
@@ -83,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-features", metavar="N", type=flags.count, help="those that differ most (default: all active ones)"
     )
     parser.add_argument("--force", action="store_true", help="use the set even if it does not fit the model")
-    parser.add_argument("--positions", action="store_true", help="nodes: each position of the prompt by itself")
+    parser.add_argument(
+        "--positions", action="store_true", help="nodes, edges of eap and eap-ig: each position by itself"
+    )
     parser.add_argument(
         "--verify", metavar="N", type=flags.count, help="nodes: patch the N best for real, and choose from these"
     )
@@ -262,7 +264,8 @@ def in_words(found: Found) -> list[str]:
     made = found.graph.provenance
     of = f"{made['method']} on {made['pairs']} pair{'s' * (made['pairs'] != 1)}"
     if isinstance(found.over, Components):
-        kept = f"{int(found.chosen.sum()):,} of {int(found.over.edges.sum()):,} edges kept, "
+        every = int(found.over.edges.sum()) * (found.scores.shape[2] if found.scores.ndim == 3 else 1)
+        kept = f"{int(found.chosen.sum()):,} of {every:,} edges kept, "
         kept += f"{len(found.graph.nodes)} of {len(found.over.sources) + 1} components"
     else:
         kept = f"{int(found.chosen[1:].sum()):,} of {found.chosen[1:].size:,} nodes kept"
@@ -321,11 +324,11 @@ def _ablated(made: Mapping[str, Any]) -> str:
     return "corrupted" if ablation == "resample" else f"with all ablated ({ablation})"
 
 
-def _name(found: Found, row: int, column: int | None = None) -> str:
+def _name(found: Found, *place: int) -> str:
     from circuits.components.components import Components
 
     if isinstance(found.over, Components):
-        assert column is not None
-        return found.over.name(row, column)
-    token = "" if column is None else f" @{found.graph.tokens[column].strip()} ({column})"
-    return f"{_labelled(found, found.over.names[row])}{token}"
+        name, position = found.over.name(*place[:2]), place[2:]
+    else:
+        name, position = _labelled(found, found.over.names[place[0]]), place[1:]
+    return name + "".join(f" @{found.graph.tokens[at].strip()} ({at})" for at in position)

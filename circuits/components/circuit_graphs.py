@@ -19,16 +19,16 @@ from graphs.paths import influence
 def graph_of_circuit(
     model: Model,
     components: Components,
-    scores: Float[np.ndarray, "source reader"],
-    chosen: Bool[np.ndarray, "source reader"],
+    scores: Float[np.ndarray, "source reader *position"],
+    chosen: Bool[np.ndarray, "source reader *position"],
     pairs: Pairs,
     provenance: Mapping[str, Any],
 ) -> AttributionGraph:
     """The chosen edges, drawn for the first pair's clean prompt.
 
     A node is the tokens as a whole, a head, an MLP, or the logits; positions are summed over. The weight of an edge is
-    the score of all its chosen parts: what one head reads of another as query, key and value is one edge, and each part
-    has its own score in `provenance["circuit"]`, by name.
+    the score of all its chosen parts: what one head reads of another as query, key and value, or at several positions,
+    is one edge, and each part has its own score in `provenance["circuit"]`, by name.
     """
     count = len(components.sources)
     parts = np.argwhere(chosen)
@@ -59,7 +59,9 @@ def graph_of_circuit(
     )
 
 
-def _nodes(model: Model, components: Components, scores: Float[np.ndarray, "source reader"], pairs: Pairs) -> Nodes:
+def _nodes(
+    model: Model, components: Components, scores: Float[np.ndarray, "source reader *position"], pairs: Pairs
+) -> Nodes:
     """All components, the logits last. What comes into each is counted over all edges, the chosen and the others."""
     heads, layers = components.heads, components.layers
     inner = np.arange(components.layers * components.written)

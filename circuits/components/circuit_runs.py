@@ -22,11 +22,11 @@ def run_circuit(
     transformer: Transformer,
     embedding: Float[Tensor, "pair pos d_model"],
     corrupted: Run,
-    cut: Float[Tensor, "source reader"],
+    cut: Float[Tensor, "source reader *position"],
 ) -> Float[Tensor, "pair pos d_model"]:
     """The stream that the logits read at the end.
 
-    embedding: of the clean prompts. corrupted: the whole run on the others.
+    embedding: of the clean prompts. corrupted: the whole run on the others. cut: at all positions, or at each.
     Lays out one input for each head of a layer: [pair head pos d_model] numbers at a time, some few of them.
     """
     stream = transformer.begin(embedding)
@@ -161,11 +161,12 @@ class Written:
         last = components_of(self._transformer).before(at + 1) - 1
         self._sources.append((last, (self._spread(self._corrupted.mlp[at]) - mlp)[:, None], None))
 
-    def change(self, cut: Float[Tensor, "source reader"]) -> Float[Tensor, "row reader pos d_model"]:
+    def change(self, cut: Float[Tensor, "source reader *position"]) -> Float[Tensor, "row reader pos d_model"]:
         """What cutting these edges adds to the input of some readers."""
+        product = "ur,bupd->brpd" if cut.dim() == 2 else "urp,bupd->brpd"
         found = None if self._before is None else self._before.change(cut).repeat_interleave(self._share, 0)
         for first, change, attention in self._sources:
-            part = torch.einsum("ur,bupd->brpd", cut[first : first + change.shape[1]], change)
+            part = torch.einsum(product, cut[first : first + change.shape[1]], change)
             if attention is not None:
                 norm = self._transformer.layers[(first - 1) // (self._transformer.heads + 1)].post_norm
                 assert norm is not None

@@ -83,9 +83,9 @@ class Components:
         place = {name: at for at, name in enumerate(self.sources)}
         return np.array([place.get(name.split("<")[0], len(place)) for name in self.readers])
 
-    def name(self, source: int, reader: int) -> str:
-        """An edge's name, "a0.h1->a3.h2<k>"."""
-        return f"{self.sources[source]}->{self.readers[reader]}"
+    def name(self, source: int, reader: int, *position: int) -> str:
+        """An edge's name, "a0.h1->a3.h2<k>"; at a position "a0.h1->a3.h2<k>@4"."""
+        return "@".join((f"{self.sources[source]}->{self.readers[reader]}", *map(str, position)))
 
     def edge(self, name: str) -> tuple[int, int]:
         """The edge of that name.
@@ -102,20 +102,23 @@ class Components:
 
 
 def strongest(
-    components: Components, scores: Float[np.ndarray, "source reader"], count: int, *, signed: bool = False
-) -> Bool[np.ndarray, "source reader"]:
+    components: Components, scores: Float[np.ndarray, "source reader *position"], count: int, *, signed: bool = False
+) -> Bool[np.ndarray, "source reader *position"]:
     """The `count` edges of the largest size, or value, and of these what lies on a path from the input to the logits.
 
-    signed: by value, so that edges which speak against the answer come last.
+    signed: by value, so that edges which speak against the answer come last. Where scores are those of edges at
+    positions, so is the choice, and a path may lead through any of them.
 
     Source: METHODS section 8.6, top-n, then pruned.
     """
     rank = scores if signed else np.abs(scores)
-    rank = np.where(components.edges, rank, -np.inf)
-    order = np.argsort(-rank, axis=None, kind="stable")[: min(count, int(components.edges.sum()))]
-    chosen = np.zeros(components.edges.shape, dtype=bool)
+    rank = np.where(components.edges.reshape(components.edges.shape + (1,) * (rank.ndim - 2)), rank, -np.inf)
+    order = np.argsort(-rank, axis=None, kind="stable")[: min(count, int(np.isfinite(rank).sum()))]
+    chosen = np.zeros(scores.shape, dtype=bool)
     chosen.flat[order] = True
-    return connected(components, chosen)
+    if scores.ndim == 2:
+        return connected(components, chosen)
+    return chosen & connected(components, chosen.any(-1))[..., None]
 
 
 def connected(components: Components, chosen: Bool[np.ndarray, "source reader"]) -> Bool[np.ndarray, "source reader"]:

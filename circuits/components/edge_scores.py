@@ -105,11 +105,15 @@ def differentiate(
 
 @torch.no_grad()
 def score_edges(
-    transformer: Transformer, clean: Run, corrupted: Run, gradients: Gradients
-) -> Float[Tensor, "source reader"]:
-    """The score of every edge, summed over pairs and positions. Float64, in units of the loss."""
-    components, width = components_of(transformer), clean.after.shape[-1]
-    found = clean.after.new_zeros(len(components.sources), len(components.readers), dtype=torch.float64)
+    transformer: Transformer, clean: Run, corrupted: Run, gradients: Gradients, *, positions: bool = False
+) -> Float[Tensor, "source reader *position"]:
+    """The score of every edge, summed over pairs. Float64, in units of the loss.
+
+    positions: at each position, where the source has written and the reader reads; else summed over them.
+    """
+    components, (_, length, width) = components_of(transformer), clean.after.shape
+    shape = (length if positions else 1, len(components.sources), len(components.readers))
+    found = clean.after.new_zeros(shape, dtype=torch.float64)
     mixed = [
         (theirs - ours).transpose(0, 1).flatten(1, 2) for ours, theirs in zip(clean.mixed, corrupted.mixed, strict=True)
     ]
@@ -122,17 +126,22 @@ def score_edges(
     for first in range(0, rows, size):
         here = slice(first, min(first + size, rows))
         change = _changes(transformer, components, clean, corrupted, mixed, here)
+        place = torch.arange(here.start, here.stop, device=found.device) % length
+
+        def add(sources: int, column: int, pulled: Tensor, change: Tensor = change, place: Tensor = place) -> None:
+            into = found[:, :sources, column : column + len(pulled)]
+            if positions:
+                into.index_add_(0, place, torch.einsum("urd,vrd->ruv", change[:sources], pulled).double())
+            else:
+                into += change[:sources].flatten(1) @ pulled.flatten(1).T
+
         for at, layer in enumerate(transformer.layers):
             column = components.first_reader(at)
             pulled = _pull(layer, gradients.run.before[at].flatten(0, 1)[here], [each[:, here] for each in by_head[at]])
-            found[: components.before(at), column : column + len(pulled)] += (
-                change[: components.before(at)].flatten(1) @ pulled.flatten(1).T
-            )
-            found[: components.mlp_sources(at), column + len(pulled)] += (
-                change[: components.mlp_sources(at)].flatten(1) @ gradients.mlp_input[at].flatten(0, 1)[here].flatten()
-            )
-        found[:, -1] += change.flatten(1) @ gradients.after.flatten(0, 1)[here].flatten()
-    return found
+            add(components.before(at), column, pulled)
+            add(components.mlp_sources(at), column + len(pulled), gradients.mlp_input[at].flatten(0, 1)[None, here])
+        add(len(change), shape[2] - 1, gradients.after.flatten(0, 1)[None, here])
+    return found.movedim(0, -1) if positions else found[0]
 
 
 def _changes(

@@ -26,6 +26,7 @@ from circuits.components.searching import (
     Found,
     Progress,
     begin_search,
+    check_alike,
     check_choice,
     check_count,
     kept_of,
@@ -51,6 +52,7 @@ def find(
     ablation: str = "resample",
     edges: int = 200,
     signed: bool = False,
+    positions: bool = False,
     batch: int | None = None,
     memory: float | None = None,
     unfinished: Path | None = None,
@@ -60,17 +62,22 @@ def find(
     """The circuit of the `edges` strongest edges, without those that lie on no path from the tokens to the logits.
 
     method: one of `circuits.attribution.EDGE_METHODS`. metric: one of METRICS (metrics.py), or a function like them.
-    ablation: what cut edges carry, one of ABLATIONS (ablations.py). signed: strongest by value, not by size. batch:
+    ablation: what cut edges carry, one of ABLATIONS (ablations.py). signed: strongest by value, not by size.
+    positions: an edge is one at a single position, of methods that tell them apart. batch:
     pairs at a time; by default 32, or as many as `memory` bytes beside the model's weights hold. unfinished: a folder
     where the scores of finished batches are kept while the search is not over. options: the method's own: steps and
     begin of "eap-ig" and "eap-ig-activations", seed of "random".
 
     Raises:
-        BadOption: an option makes no sense, or the metric is no number.
+        BadOption: an option makes no sense, the metric is no number, or prompts that are to be compared position by
+            position are not equally long.
         UnfaithfulModel: the model has a part that is not known here.
     """
     check_choice("method", method, EDGE_METHODS)
     check_count("edges", edges)
+    if positions:
+        check_alike(pairs)
+        options["positions"] = True
     search = begin_search(model, pairs, metric=metric, ablation=ablation, batch=batch, memory=memory, progress=progress)
     components = components_of(search.transformer)
     mean = score_pairs(search, method, EDGE_METHODS[method], options, unfinished=unfinished)
@@ -131,7 +138,7 @@ def search_out(
     return Found(graph, components, left.rise, chosen, *ends)
 
 
-def carrying(transformer: Transformer, chosen: Bool[np.ndarray, "source reader"]) -> Carry:
+def carrying(transformer: Transformer, chosen: Bool[np.ndarray, "source reader *position"]) -> Carry:
     """The run of a circuit: all edges but the chosen are cut."""
     cut = torch.from_numpy(~chosen).to(transformer.W_U)
     return lambda embedding, other: run_circuit(transformer, embedding, other, cut)

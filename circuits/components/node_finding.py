@@ -25,6 +25,7 @@ from circuits.components.searching import (
     Progress,
     Search,
     begin_search,
+    check_alike,
     check_choice,
     check_count,
     measure,
@@ -86,9 +87,8 @@ def find_nodes(
             raise BadOption("exact-nodes patches every node for real: nothing is left to verify.")
         if verify < nodes:
             raise BadOption(f"the {nodes} nodes are chosen from those verified: verify {nodes} or more, not {verify}.")
-    if positions and len(pairs) > 1:
-        lengths = ", ".join(str(each.clean.shape[1]) for each in pairs)
-        raise BadOption(f"positions are kept apart only where all prompts are equally long; found {lengths} tokens.")
+    if positions:
+        check_alike(pairs)
     _check_features(transcoders, max_features, neurons=neurons, ablation=ablation)
     asked = {"metric": metric, "ablation": ablation, "batch": batch, "memory": memory, "progress": progress}
     search = begin_search(model, pairs, apart=apart, neurons=neurons, **asked)

@@ -38,10 +38,10 @@ BEGIN = ("corrupted", "clean")
 class Found:
     """A circuit, and what it was chosen from: edges between components, or whole nodes.
 
-    over: what was scored. scores: of each edge [source reader], or of each part [node] or part at a position [node
-    position]: the mean over the pairs. Positive: without it the metric falls. chosen: the circuit; of nodes the tokens
-    are in it. clean, corrupted, kept: the mean metric of the clean run, of the corrupted one (or what else takes its
-    place), and of the clean prompt when all but the circuit is corrupted.
+    over: what was scored. scores: of each edge [source reader] or part [node], or each at a position [… position]: the
+    mean over the pairs. Positive: without it the metric falls. chosen: the circuit; of nodes the tokens are in it.
+    clean, corrupted, kept: the mean metric of the clean run, of the corrupted one (or what else takes its place), and
+    of the clean prompt when all but the circuit is corrupted.
     """
 
     graph: AttributionGraph
@@ -239,6 +239,13 @@ def check_choice(what: str, found: Any, known: Collection[str]) -> None:
     """Raises BadOption unless it is one of those known."""
     if not isinstance(found, str) or found not in tuple(known):
         raise BadOption(f"{what} must be one of {', '.join(known)}, found {found!r}.")
+
+
+def check_alike(pairs: Sequence[Pairs]) -> None:
+    """Raises BadOption unless all prompts are equally long, so that positions are the same in all."""
+    if len(pairs) > 1:
+        lengths = ", ".join(str(each.clean.shape[1]) for each in pairs)
+        raise BadOption(f"positions are kept apart only where all prompts are equally long; found {lengths} tokens.")
 
 
 def check_count(what: str, found: Any) -> None:

@@ -143,6 +143,23 @@ def test_all_edges_of_a_source_together_are_the_loss_falling_along_its_change_wh
     assert float(found[row].sum()) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "gpt_neox", "olmo2"])
+def test_an_edge_at_a_position_is_the_edge_cut_there_alone(family):
+    transformer = transformer_of(model_of(family))
+    components = components_of(transformer)
+    clean, other = transformer.embed(PAIRS.clean), transformer.run(transformer.embed(PAIRS.corrupted))
+    cut = torch.zeros(*components.edges.shape, 6, dtype=torch.float64, requires_grad=True)
+    logits = read_logits(transformer, run_circuit(transformer, clean, other, cut), PAIRS)
+    loss = loss_of(transformer, logits, PAIRS, logit_difference, logits).sum()
+
+    found = score_by_gradient(transformer, PAIRS, logit_difference, positions=True)
+
+    torch.testing.assert_close(found, torch.autograd.grad(loss, cut)[0], rtol=1e-9, atol=1e-12)
+    for method in (score_by_gradient, score_between_inputs, score_between_activations):
+        apart = method(transformer, PAIRS, logit_difference, positions=True)
+        torch.testing.assert_close(apart.sum(-1), method(transformer, PAIRS, logit_difference), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(("score", "own"), [(score_between_inputs, "corrupted"), (score_between_activations, "clean")])
 def test_steps_begin_where_those_of_eap_ig_itself_do(score, own):
     transformer = transformer_of(model_of("gpt2"))
@@ -194,8 +211,11 @@ def test_scores_do_not_depend_on_how_many_rows_are_laid_out_at_once(monkeypatch)
     transformer = transformer_of(model_of("gemma2"))
     whole = score_by_gradient(transformer, PAIRS, logit_difference)
 
+    by_position = score_by_gradient(transformer, PAIRS, logit_difference, positions=True)
     monkeypatch.setattr(edge_scores, "NUMBERS", 1)
 
+    few = score_by_gradient(transformer, PAIRS, logit_difference, positions=True)
+    torch.testing.assert_close(few, by_position, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(score_by_gradient(transformer, PAIRS, logit_difference), whole, rtol=1e-9, atol=1e-12)
 
 

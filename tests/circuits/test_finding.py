@@ -76,6 +76,29 @@ def test_all_nodes_keep_all_of_the_difference_and_none_keeps_nothing():
         find_nodes(model, [SHORT, PAIRS], positions=True)
 
 
+def test_edges_at_positions_make_a_circuit():
+    model = model_of("gpt2")
+
+    found = find(model, [PAIRS], method="eap", edges=40, positions=True)
+    everything = find(model, [PAIRS], method="eap", edges=10**6, positions=True)
+
+    assert found.scores.shape == (16, 40, 6) and 0 < found.chosen.sum() <= 40
+    cut = torch.from_numpy(~found.chosen).double()
+    transformer = transformer_of(model)
+    after = run_circuit(transformer, transformer.embed(PAIRS.clean), resample(transformer, PAIRS), cut)
+    logits = transformer.unembed(after[torch.arange(2), PAIRS.position])
+    assert found.kept == pytest.approx(float(logit_difference(logits, PAIRS, logits, torch.clone).mean()))
+    assert everything.faithfulness == pytest.approx(1)
+    circuit = found.graph.provenance["circuit"]
+    assert len(circuit) == found.chosen.sum() and all(name[-2] == "@" for name in circuit)
+    assert found.graph.weight.sum() == pytest.approx(sum(circuit.values()))
+    for search in (find, find_nodes):
+        with pytest.raises(BadOption, match="equally long"):
+            search(model, [SHORT, PAIRS], positions=True)
+    with pytest.raises(BadOption, match="relp takes no positions"):
+        find(model, [PAIRS], method="relp", positions=True)
+
+
 def test_the_tokens_are_always_kept():
     scores = np.array([0.0, -3.0, 2.0, 1.0])
 
@@ -163,11 +186,11 @@ def test_a_metric_of_ones_own_does_as_well():
 
 def test_options_are_told_also_where_they_were_not_asked():
     model = model_of("llama")
-    ways = {"eap-ig": ("corrupted", 5), "eap-ig-activations": ("clean", 1)}
 
-    for method, (begin, steps) in ways.items():
-        told = find(model, [PAIRS], method=method, **({} if steps == 5 else {"steps": steps})).graph.provenance
-        assert (told["options"]["begin"], told["options"]["steps"]) == (begin, steps)
+    for method, begin in (("eap-ig", "corrupted"), ("eap-ig-activations", "clean")):
+        told = find(model, [PAIRS], method=method, steps=2).graph.provenance
+        assert (told["options"]["begin"], told["options"]["steps"]) == (begin, 2)
+    assert find(model, [PAIRS], method="eap-ig").graph.provenance["options"]["steps"] == 5
     assert find_nodes(model, [PAIRS], method="conductance").graph.provenance["options"]["steps"] > 1
 
 

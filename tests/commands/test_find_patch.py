@@ -123,6 +123,18 @@ def test_a_circuit_says_which_head_reads_which_feature_and_through_what(pairs, t
         assert main([command[0], entry.id, *store, *command[1:]]) == 0
 
 
+def test_edges_are_told_with_their_positions(pairs, tmp_path, capsys):
+    words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "eap", "--edges", "30", "--positions"]
+
+    assert main(words) == 0
+
+    said = capsys.readouterr().out
+    assert "edges kept" in said and "->" in said and " @is (8)" in said
+    (entry,) = Store(tmp_path / "store").list()
+    circuit = Store(tmp_path / "store").load(entry.id).provenance["circuit"]
+    assert any(name.endswith("->logits@8") for name in circuit)
+
+
 def test_edges_are_taken_out_until_the_answer_would_change(pairs, tmp_path, capsys):
     words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "acdc", "--threshold", "0.5"]
 
