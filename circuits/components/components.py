@@ -118,7 +118,7 @@ def strongest(
     chosen.flat[order] = True
     if scores.ndim == 2:
         return connected(components, chosen)
-    return chosen & connected(components, chosen.any(-1))[..., None]
+    return chosen & connected(components, np.asarray(chosen.any(-1)))[..., None]
 
 
 def connected(components: Components, chosen: Bool[np.ndarray, "source reader"]) -> Bool[np.ndarray, "source reader"]:

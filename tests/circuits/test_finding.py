@@ -1,5 +1,7 @@
 """The front doors of component circuits: edges or nodes, under any ablation, in batches that fit, gone on with."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -128,7 +130,8 @@ def test_a_circuit_is_measured_against_its_ablation(ablation, monkeypatch):
 def test_a_circuit_of_no_nodes_is_the_run_where_all_is_ablated(family, ablation, monkeypatch):
     monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 1)
     transformer = transformer_of(model_of(family))
-    for level in ({}, {"apart": True}, {"neurons": True}):
+    levels: list[dict[str, Any]] = [{}, {"apart": True}, {"neurons": True}]
+    for level in levels:
         parts = parts_of(transformer, **level)
         ablate = ABLATIONS[ablation](transformer, [PAIRS], lambda name, done, total: None, **level)
         other = ablate(transformer, PAIRS, neurons=True)
@@ -266,7 +269,7 @@ def test_a_batch_is_as_large_as_memory_holds():
         (find_nodes, {"nodes": True}, "nodes must be a whole number"),
         (find, {"batch": 0}, "batch must be a whole number"),
         (find, {"memory": -1}, "memory must be a number of bytes"),
-        (find, {"seed": 3}, "eap-ig takes no seed: its options are steps, begin"),
+        (find, {"seed": 3}, "eap-ig takes no seed: its options are positions, steps, begin"),
         (find_nodes, {"steps": 3}, "atp takes no steps: it has no options"),
         (find_nodes, {"method": "conductance", "steps": 0}, "steps must be"),
         (find, {"begin": "middle"}, "steps begin at"),
