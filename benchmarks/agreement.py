@@ -18,12 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.cases import Case, make
-from benchmarks.peers.jobs import INSTALL, Peer, installed, peer_order, without_float32, write_attribution
+from benchmarks.peers.graphs_apart import apart, compare_pruned, places
+from benchmarks.peers.hooked_models import without_float32
+from benchmarks.peers.jobs import INSTALL, Peer, installed, write_attribution
 from circuits.attribution.direct import attribute_directly
-from graphs.graph import AttributionGraph
-from graphs.paths import influence
-from graphs.pruning import prune
-from graphs.scores import scores
 
 RESULT = Path(__file__).parent / "results/agreement.md"
 DTYPES = ("float64", "float32")
@@ -89,7 +87,7 @@ class Agreement:
 def compare(case: Case, dtype: str) -> Agreement:
     """One case, attributed, chosen from, pruned and scored by both."""
     made = make(case, dtype)
-    folder = write_attribution(made, dtype)
+    folder = write_attribution(made.folder, made.dictionary, made.tokens, dtype)
     with without_float32() if dtype == "float64" else nullcontext():
         graph = attribute_directly(made.model, made.dictionary, made.tokens)
         budget = max(1, int(BUDGET * graph.provenance["active"]))
@@ -102,69 +100,18 @@ def compare(case: Case, dtype: str) -> Agreement:
         peer.prune(0.8, 0.98, save=folder / "pruned.npz")
         peer.score(folder / "scores.npz")
     whole, fewer = np.load(folder / "whole.npz"), np.load(folder / "small.npz")
-    edges, excess = _apart(graph, whole["adjacency"])
-    same_chosen = set(_places(small)) ^ {tuple(place) for place in fewer["active"][fewer["selected"]].tolist()}
+    edges, excess = apart(graph, whole["adjacency"])
+    same_chosen = set(places(small)) ^ {tuple(place) for place in fewer["active"][fewer["selected"]].tolist()}
     return Agreement(
         case=case.name,
         dtype=dtype,
-        features=_places(graph) == [tuple(place) for place in whole["active"].tolist()],
+        features=places(graph) == [tuple(place) for place in whole["active"].tolist()],
         edges=edges,
         excess=excess,
         chosen=len(same_chosen),
-        budgeted=_apart(small, fewer["adjacency"])[0] if not same_chosen else float("nan"),
-        **_compare_pruning(graph, folder),
+        budgeted=apart(small, fewer["adjacency"])[0] if not same_chosen else float("nan"),
+        **vars(compare_pruned(graph, folder)),
     )
-
-
-def _places(graph: AttributionGraph) -> list[tuple[int, int, int]]:
-    nodes, rows = graph.nodes, graph.nodes.where("feature")
-    columns = (nodes.layer[rows].tolist(), nodes.position[rows].tolist(), nodes.feature[rows].tolist())
-    return list(zip(*columns, strict=True))
-
-
-def _apart(graph: AttributionGraph, theirs: np.ndarray) -> tuple[float, float]:
-    order = peer_order(graph)
-    ours = np.pad(graph.to_dense(), (0, 1))[np.ix_(order, order)]  # the row and column of -1: a node we do not have
-    if ours.shape != theirs.shape:
-        return float("inf"), float("inf")
-    apart, largest = np.abs(ours - theirs), np.abs(theirs).max(axis=1, keepdims=True)
-    relative = apart / np.where(largest > 0, largest, 1)
-    allowed = 1e-4 * np.abs(theirs) + 5e-5 * largest
-    return float(relative.max()), float((apart / np.where(allowed > 0, allowed, 1)).max())
-
-
-def _compare_pruning(graph: AttributionGraph, folder: Path) -> dict[str, float]:
-    order = peer_order(graph)
-    theirs, scored = np.load(folder / "pruned.npz"), np.load(folder / "scores.npz")
-    drawn = order >= 0
-    row = np.full(len(graph.nodes), -1)
-    row[order[drawn]] = np.flatnonzero(drawn)
-
-    small = prune(graph, nodes=0.8, edges=0.98, renormalise=True)
-    nodes = np.zeros(len(order), dtype=bool)
-    edges = np.zeros((len(order), len(order)), dtype=bool)
-    back = {place: at for at, place in enumerate(_identities(graph))}
-    stays = row[[back[place] for place in _identities(small)]]
-    nodes[stays[stays >= 0]] = True
-    target, source = stays[small.target], stays[small.source]
-    inner = (target >= 0) & (source >= 0)
-    edges[target[inner], source[inner]] = True
-
-    carried = np.pad(influence(graph), (0, 1))[order]
-    figures = scores(graph)
-    apart = (figures.replacement - scored["replacement"], figures.completeness - scored["completeness"])
-    return {
-        "nodes": int((nodes != theirs["nodes"]).sum()),
-        "kept": int((edges != theirs["edges"]).sum()),
-        "influence": float(np.abs(carried - scored["influence"]).max()),
-        "scores": float(np.abs(apart).max()),
-    }
-
-
-def _identities(graph: AttributionGraph) -> list[tuple]:
-    nodes = graph.nodes
-    columns = (nodes.kind, nodes.layer, nodes.position, nodes.feature, nodes.label)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def report(rows: dict[tuple[str, str], str]) -> str:

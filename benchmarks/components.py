@@ -121,7 +121,7 @@ def measure_agreement() -> dict[str, Any]:
     for case in SHAPES:
         for dtype in DTYPES:
             work = make_work(case, 6, dtype)
-            with Peer(work) as peer:
+            with Peer(work.folder) as peer:
                 for metric in METRIC_NAMES:
                     found += [compare(work, peer, name_of(case), dtype, metric, way) for way in WAYS]
     return {"rows": [{**vars(each), "holds": each.holds} for each in found]}
@@ -135,7 +135,7 @@ def measure_edges() -> dict[str, Any]:
     rows = []
     for case in EDGES:
         work = make_work(case, BATCH)
-        with Peer(work) as peer:
+        with Peer(work.folder) as peer:
             for method, (aim, room) in AIMS.items():
                 options = {"steps": STEPS} if method == "eap-ig" else {}
                 ours = partial(
@@ -152,7 +152,7 @@ def measure_sweeps() -> dict[str, Any]:
     rows = []
     for case, pairs, same in SWEEPS:
         work = make_work(case, pairs, same=same)
-        with Peer(work) as peer:
+        with Peer(work.folder) as peer:
             peer.sweep(save=work.folder / "sweep.npz")
             ours = patch_activations(work.transformer, work.pairs)
             theirs = np.load(work.folder / "sweep.npz")["found"] - ours.corrupted

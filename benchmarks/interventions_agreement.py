@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from benchmarks.peers.cases import Case, Made, make
-from benchmarks.peers.jobs import INSTALL, Peer, installed, without_float32, write_attribution
+from benchmarks.peers.hooked_models import without_float32
+from benchmarks.peers.jobs import INSTALL, Peer, installed, write_attribution
 from circuits.interventions import Intervention, read_under
 from circuits.steering import say_on
 from circuits.tracing import Trace, trace
@@ -98,7 +99,7 @@ def compare(case: Case, dtype: str) -> Agreement:
     """One case, in every way, by both. Generating with attention live is left out: given tokens, its 0.5.0 fails there,
     since it counts a batch's prompts for positions."""
     made = make(case, dtype)
-    folder = write_attribution(made, dtype)
+    folder = write_attribution(made.folder, made.dictionary, made.tokens, dtype)
     found: dict[str, float] = {"activations": 0.0}
     with without_float32() if dtype == "float64" else nullcontext(), Peer(folder) as peer:
         run = trace(made.model, made.dictionary, made.tokens)

@@ -157,7 +157,7 @@ def compare_attribution(name: str) -> dict[str, Any]:
     ours(1)  # numba compiles, or loads what it compiled
     first = spend(ours, fresh=True)
     graph = ours()
-    with Peer(write_attribution(made)) as peer:
+    with Peer(write_attribution(made.folder, made.dictionary, made.tokens)) as peer:
 
         def theirs(batch: int) -> Spent:
             budget = {} if rows is None else {"max_feature_nodes": rows, "update_interval": ROUND // batch}

@@ -1,14 +1,16 @@
-"""Pairs of prompts and a random GPT-2 for them, written to a folder that EAP-IG and we both load."""
+"""Pairs of prompts and a model for them, written to a folder that EAP-IG and we both load."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmarks.peers.cases import VOCABULARY, Case, write_model
+from benchmarks.peers.hooked_models import write_hooked
 from benchmarks.peers.processes import Process, Spent
 from benchmarks.peers.scratch import scratch_folder
 from circuits.components.pairs import Pairs
@@ -54,18 +56,32 @@ def make_work(case: Case, pairs: int, dtype: str = "float32", *, same: int = 0) 
         "wrong": wrong,
         "position": case.tokens - 1 - (torch.arange(pairs) % 4 == 3).long(),
     }
+    loaded, prompts = load_model(model, dtype=dtype), Pairs(**drawn)
+    return Work(write_job(model, [prompts], getattr(torch, dtype)), loaded, transformer_of(loaded), prompts)
+
+
+def write_job(model: Path, pairs: Sequence[Pairs], dtype: torch.dtype) -> Path:
+    """A job folder with a model, in Hugging Face layout, and prompts, those of one length together.
+
+    Raises:
+        NotTranslated: the model's architecture is not known here.
+    """
     folder = scratch_folder("job-")
-    job = {"model": str(model), "dtype": dtype, **{name: each.tolist() for name, each in drawn.items()}}
+    answers = {
+        name: torch.cat([getattr(each, name) for each in pairs]).tolist() for name in ("right", "wrong", "position")
+    }
+    prompts = [{"clean": each.clean.tolist(), "corrupted": each.corrupted.tolist()} for each in pairs]
+    settings = write_hooked(model, folder, dtype)
+    job = {"model": settings, "dtype": str(dtype).removeprefix("torch."), "prompts": prompts, **answers}
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    loaded = load_model(model, dtype=dtype)
-    return Work(folder, loaded, transformer_of(loaded), Pairs(**drawn))
+    return folder
 
 
 class Peer(Process):
     """EAP-IG with one job, waiting for orders."""
 
-    def __init__(self, work: Work) -> None:
-        super().__init__(PEER, work.folder)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(PEER, folder)
 
     def score(
         self,

@@ -6,14 +6,25 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
+from circuits.errors import CircuitError
+
 HERE = Path(__file__).parent
+
+
+class NotInstalled(CircuitError, FileNotFoundError):
+    """A peer's environment is not there."""
+
+
+class PeerFailed(CircuitError, RuntimeError):
+    """A peer's process ended before it had answered."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +60,17 @@ class Process:
     One process keeps its model between orders, so that its runs and ours can take turns.
 
     Raises:
-        FileNotFoundError: it is not installed.
+        NotInstalled: it is not. PeerFailed: it ended; the message has its last words.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
         if not is_installed(name):
-            raise FileNotFoundError(f"{environment(name)} is not there: run benchmarks/peers/{name}/install")
-        quiet = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-        self._name = name
-        self._process = subprocess.Popen(
-            [environment(name) / "bin/python", "-W", "ignore", HERE / name / "run.py", folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **quiet},
-        )
+            raise NotInstalled(
+                f"{name} is not installed: run benchmarks/peers/{name}/install, which says what it needs."
+            )
+        self._name, self._said = name, folder / "stderr.txt"
+        with self._said.open("w", encoding="utf-8") as said:
+            self._process = self._start(folder, said)
         self._answer()
 
     def __enter__(self) -> Self:
@@ -79,13 +86,27 @@ class Process:
         """Have one piece of work done; what comes of it goes to the file `save`."""
         assert self._process.stdin is not None
         order = {"do": what, "save": None if save is None else str(save), **order}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended: why is told by what it said
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
         return Spent(**self._answer())
+
+    def _start(self, folder: Path, said: IO[str]) -> subprocess.Popen[str]:
+        quiet = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+        return subprocess.Popen(
+            [environment(self._name) / "bin/python", "-W", "ignore", HERE / self._name / "run.py", folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env={**os.environ, **quiet},
+        )
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise RuntimeError(f"{self._name} ended with exit code {self._process.wait()}; its last words are above.")
+        code, said = self._process.wait(), self._said.read_text(encoding="utf-8").strip()
+        last = said.splitlines()[-1] if said else "nothing"
+        raise PeerFailed(f"{self._name} ended with exit code {code}; its last words: {last}")

@@ -11,7 +11,7 @@ from benchmarks.peers.processes import is_installed
 @pytest.mark.skipif(not is_installed(PEER), reason=INSTALL)
 def test_scores_and_the_circuits_chosen_by_them_are_the_peers():
     work = make_work(SHAPES[0], 4, "float64")
-    with Peer(work) as peer:
+    with Peer(work.folder) as peer:
         for way in WAYS:
             found = compare(work, peer, SHAPES[0].name, "float64", METRIC_NAMES[0], way)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peers.jobs import without_float32
+from benchmarks.peers.hooked_models import without_float32
 from circuits import attribute, intervene, trace
 from circuits.changes import ERROR, Intervention, Patch, Supernode, from_record, to_record
 from circuits.clean_runs import together

@@ -2,7 +2,7 @@
 
 Runs in an environment of its own and imports nothing of ours. Lines are JSON objects with `do`:
 
-    attribute   one attribution; with `save`, its result to that file
+    attribute   one attribution, of the job's prompt or of `tokens`; with `save`, its result to that file
     prune       its pruning of the job's graph, or of the graph attributed last; with `save`, the masks to that file
     score       its influence and its two scores, to `save`, of the same graph
     intervene   its `feature_intervention`, with `generate` tokens more its `feature_intervention_generate`: the logits
@@ -239,7 +239,7 @@ def main() -> None:
         before = memory("VmRSS")
         wall, cpu = time.perf_counter(), time.process_time()
         if order["do"] == "attribute":
-            graph = attribute(torch.tensor(job["tokens"]), model, verbose=False, **order["options"])
+            graph = attribute(torch.tensor(order["tokens"] or job["tokens"]), model, verbose=False, **order["options"])
         elif order["do"] == "prune":
             kept = prune_graph(graph, order["nodes"], order["edges"])
         answer = {

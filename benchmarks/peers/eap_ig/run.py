@@ -26,39 +26,21 @@ import torch
 from eap import attribute as attribution
 from eap import evaluate as evaluation
 from eap.graph import Graph
+from safetensors.torch import load_file
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.patching import get_act_patch_attn_head_out_all_pos
-from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
-from transformers import GPT2LMHeadModel
 
 Pair = tuple[Tensor, Tensor, Tensor]
 
 
-def load_model(folder: str, dtype: torch.dtype) -> HookedTransformer:
-    """A GPT-2 in Hugging Face layout, by TransformerLens's own conversion."""
-    network = GPT2LMHeadModel.from_pretrained(folder, dtype=dtype)
-    read = network.config
-    config = HookedTransformerConfig(
-        n_layers=read.n_layer,
-        d_model=read.n_embd,
-        n_ctx=read.n_positions,
-        d_head=read.n_embd // read.n_head,
-        n_heads=read.n_head,
-        d_mlp=4 * read.n_embd,
-        d_vocab=read.vocab_size,
-        act_fn="gelu_new",
-        normalization_type="LN",
-        eps=read.layer_norm_epsilon,
-        dtype=dtype,
-        device="cpu",
-    )
-    model = HookedTransformer(config)
-    missing, strange = model.load_state_dict(convert_gpt2_weights(network, config), strict=False)
-    lacking = [name for name in missing if "mask" not in name and "IGNORE" not in name and name != "unembed.b_U"]
+def load_model(folder: Path, settings: dict[str, Any], dtype: torch.dtype) -> HookedTransformer:
+    """The job's model, from its settings and weights."""
+    model = HookedTransformer(HookedTransformerConfig(**settings, dtype=dtype, device="cpu"))
+    missing, strange = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    lacking = [name for name in missing if not any(word in name for word in ("mask", "IGNORE", "rotary"))]
     if strange or lacking:
         raise ValueError(f"weights do not fit: missing {lacking[:5]}, strange {strange[:5]}")
-    model.unembed.b_U.data.zero_()
     return model
 
 
@@ -67,6 +49,7 @@ def split_inputs(model: HookedTransformer, wanted: bool) -> None:
     model.set_use_attn_result(wanted)
     model.set_use_split_qkv_input(wanted)
     model.set_use_hook_mlp_in(wanted)
+    model.set_ungroup_grouped_query_attention(wanted and model.cfg.n_key_value_heads is not None)
 
 
 def on_the_cpu() -> None:
@@ -103,16 +86,20 @@ class Job:
 
     def __init__(self, folder: Path) -> None:
         self.job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        self.model = load_model(self.job["model"], getattr(torch, self.job["dtype"]))
+        self.model = load_model(folder, self.job["model"], getattr(torch, self.job["dtype"]))
         self.graph = Graph.from_model(self.model)
         self.metrics = metrics(self.job)
         self.position = torch.tensor(self.job["position"])
 
     def pairs(self, size: int) -> list[Pair]:
-        """Batches; what stands for the answers is the pairs' numbers."""
-        columns = [torch.tensor(self.job[name]) for name in ("clean", "corrupted")]
-        columns.append(torch.arange(len(columns[0])))
-        return list(zip(*(column.split(size) for column in columns), strict=True))
+        """Batches, each of one length; what stands for the answers is the pairs' numbers."""
+        found, done = [], 0
+        for group in self.job["prompts"]:
+            clean, corrupted = (torch.tensor(group[name]) for name in ("clean", "corrupted"))
+            rows = torch.arange(done, done + len(clean))
+            done += len(clean)
+            found += zip(*(column.split(size) for column in (clean, corrupted, rows)), strict=True)
+        return found
 
     def loss(self, metric: str, logits: Tensor, clean: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         read = logits[torch.arange(len(rows)), self.position[rows]]
