@@ -29,13 +29,14 @@ THRESHOLDS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)  # of searches, in units of
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a method is given: pairs, what is measured on them, and what takes the place of all that is left out."""
+    """What a method is given: what is measured, and what takes the place of all else. batch: pairs at a time."""
 
     transformer: Transformer
     metric: Metric
     ablation: Ablation
     level: Level
     seed: int
+    batch: int = BATCH
 
     def scores(self, method: Callable[..., Any], pairs: Pairs, *given: Any) -> Float[np.ndarray, "unit *more"]:
         """The sum over the pairs of what a method says."""
@@ -44,7 +45,7 @@ class Job:
         more |= {"seed": self.seed} if "seed" in taken else {}
         found = [
             method(self.transformer, few, self.metric, *given, **more).double().cpu().numpy()
-            for few in pairs.split(BATCH)
+            for few in pairs.split(self.batch)
         ]
         return np.sum(found, axis=0)
 

@@ -199,10 +199,8 @@ def _tell_truths(rows: Sequence[Row]) -> Iterator[Block]:
                 "means over two hundred draws."
             )
             table = [[task, *(_ranked(here, task, method) for method in methods)] for task in tasks]
-            mean = [
-                _figure(_mean([row.value for row in here if row.method == each and row.metric == "auroc"]))
-                for each in methods
-            ]
+            known = [row for row in here if row.metric == "auroc" and not math.isnan(row.value)]
+            mean = [_figure(_mean([row.value for row in known if row.method == each])) for each in methods]
             yield Table(["program", *methods], [*table, ["mean", *mean]])
             yield Words(_truth_in_words(here, methods))
 
@@ -230,7 +228,9 @@ def _ranked(rows: Sequence[Row], task: str, method: str) -> str:
         for name in RANKS
     }
     area, recalled = (_mean(found[name]) for name in ("auroc", "recall"))
-    return f"{_figure(area)}, {recalled:.0%}" if not math.isnan(recalled) else _figure(area)
+    if math.isnan(recalled):
+        return ""
+    return f"{'all or none are true' if math.isnan(area) else _figure(area)}, {recalled:.0%}"
 
 
 def _tell_stability(places: Mapping[Place, Sequence[Summary]]) -> Iterator[Block]:

@@ -45,7 +45,8 @@ def measure_truth(cell: Cell, truth: Truth) -> Result:
     true = truth.found(cell.ablation) if method.level == "edges" else truth.found_nodes(cell.ablation)
     first = crc32(truth.name.encode()) + DRAWS * cell.seed  # programs of one shape do not share their draws
     seeds = range(first, first + DRAWS) if cell.method in RANDOM.values() else [cell.seed]
-    jobs = [Job(transformer, truth.metric, ablate, level, seed) for seed in seeds]
+    # All pairs at a time: the metric of a program may be of just these.
+    jobs = [Job(transformer, truth.metric, ablate, level, seed, len(truth.pairs)) for seed in seeds]
     scores, spent = spend(lambda: [method.score(job, pairs) for job in jobs], transformer.W_U.device)
     units = level.units
     rows = []

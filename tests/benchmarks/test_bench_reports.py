@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from benchmarks.bench.comparing import compare, comparison_as_json, comparison_in_words, p_of
+from benchmarks.bench.documents import to_markdown
 from benchmarks.bench.folders import compare_folders, write_folder
 from benchmarks.bench.measures import SIZES, performance
 from benchmarks.bench.orders import found_order, judge_order, reasons
 from benchmarks.bench.presets import PRESETS
+from benchmarks.bench.reporting import write_report
 from benchmarks.bench.rows import UNTESTED, Row, write_rows
 from benchmarks.bench.summaries import Number, Place, Summary, summarise
+from benchmarks.bench.truths import COMPILED
 from circuits.__main__ import main, read
 from circuits.checkout import from_checkout
 from circuits.commands import bench as shell
@@ -76,6 +79,16 @@ def test_markdown_names_every_figure_that_lies_beside_it(tmp_path):
     columns = [line.count(" | ") for line in text.splitlines() if line.startswith("| exact |")]
     head = next(line for line in text.splitlines() if line.startswith("| method |"))
     assert columns and set(columns) == {head.count(" | ")}
+
+
+def test_programs_of_which_all_is_true_leave_the_mean_alone():
+    areas = {"one": 1.0, "two": 0.5, "all": math.nan}
+    rows = [row("auroc", area, 0.0, task=task, model=COMPILED) for task, area in areas.items()]
+    rows += [row("recall", 1.0, 0.0, task=task, model=COMPILED) for task in areas]
+
+    told = to_markdown(write_report(rows, MADE))
+
+    assert "| all | all or none are true, 100% |" in told and "| mean | 0.75 |" in told
 
 
 def test_seeds_are_told_by_their_mean():

@@ -14,7 +14,7 @@ from benchmarks.bench.cells import Cell, recall_cell
 from benchmarks.bench.curves import Course, run_circuits, run_ends
 from benchmarks.bench.levels import LEVELS
 from benchmarks.bench.measures import SIZES
-from benchmarks.bench.methods import GRAPH_METHODS, METHODS
+from benchmarks.bench.methods import BATCH, GRAPH_METHODS, METHODS
 from benchmarks.bench.plans import plan
 from benchmarks.bench.presets import PRESETS
 from benchmarks.bench.rows import UNTESTED, read_rows, write_rows
@@ -24,7 +24,7 @@ from benchmarks.truth import TRUTHS
 from circuits.components.ablations import resample
 from circuits.components.finding import find
 from circuits.components.metrics import logit_difference
-from circuits.components.pairs import gather
+from circuits.components.pairs import Pairs, gather
 from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption, BadPairs, UnsupportedModel
 from tests.benchmarks.test_bench_measures import WEIGHTS
@@ -253,6 +253,18 @@ def test_on_a_known_circuit_patching_is_perfect_and_chance_is_chance():
         assert area[method].low < 0.5 < area[method].high
     with pytest.raises(BadOption, match="neurons"):
         measure_truth(Cell(truth.name, "compiled", "atp-neurons", "resample", 0), truth)
+
+
+def test_a_metric_that_is_of_all_pairs_of_a_program_is_given_them_together():
+    truth = TRUTHS["majority"]()
+    twice = Pairs(**{name: torch.cat([column, column]) for name, column in vars(truth.pairs).items()})
+    weights = torch.linspace(1, 2, len(twice), dtype=torch.float64)
+    weighed = replace(truth, pairs=twice, metric=lambda logits, *given: weights * logit_difference(logits, *given))
+
+    rows = measure_truth(Cell("majority", "compiled", "eap", "resample", 0), weighed).rows
+
+    assert len(twice) > BATCH
+    assert next(row for row in rows if row.metric == "auroc").value == 1.0
 
 
 @pytest.mark.parametrize(
