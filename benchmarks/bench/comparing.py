@@ -22,6 +22,7 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.bench.rows import UNTESTED, Row
+from benchmarks.bench.side_by_side import COSTS
 
 FALSE = 0.05
 ROUNDING = 1e-6  # of the larger number: float32 on another machine differs by that much
@@ -53,7 +54,7 @@ class Comparison:
 
 def compare(old: Sequence[Row], new: Sequence[Row]) -> Comparison:
     """Two runs, paired by task, model, method, ablation, seed, split, metric, ranking and size."""
-    before, after = ({row.place: row for row in rows if row.metric != UNTESTED} for rows in (old, new))
+    before, after = ({row.place: row for row in rows if row.metric not in (UNTESTED, *COSTS)} for rows in (old, new))
     pairs = [(before[place], row) for place, row in after.items() if place in before]
     pairs = [(one, other) for one, other in pairs if not (_undefined(one) and _undefined(other))]
     changes = [Change(one, other, p_of(one, other)) for one, other in pairs]

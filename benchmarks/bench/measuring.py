@@ -21,7 +21,7 @@ from benchmarks.bench.overlap import jaccard, pairwise, weighted_jaccard
 from benchmarks.bench.presets import Preset
 from benchmarks.bench.rows import Row
 from benchmarks.bench.situations import MEASURED, Situation
-from benchmarks.bench.spending import spend
+from benchmarks.bench.spending import Spent, spend
 
 NAN = float("nan")
 NEEDED = 0.01  # of the difference: what a unit must carry to be no idle one
@@ -46,14 +46,30 @@ def measure_cell(cell: Cell, situation: Situation, preset: Preset) -> Result:
         return each or [method.score(job, situation.train)]
 
     found, spent = spend(score, situation.transformer.W_U.device)
-    sums = np.stack(found)
+    return measure_scores(cell, level, situation, preset, np.stack(found), [name for name, _ in parts], spent)
+
+
+def measure_scores(
+    cell: Cell,
+    level: Level,
+    situation: Situation,
+    preset: Preset,
+    sums: Float[np.ndarray, "part unit *more"],
+    phrasings: Sequence[str],
+    spent: Spent,
+) -> Result:
+    """All rows of the circuits that scores choose, whoever made them.
+
+    sums: over the pairs of each part of the training split, or of all of it. phrasings: of each part; none where it is
+    all of it. spent: on the scores.
+    """
     scores = sums.sum(0) / sum(len(each) for each in situation.train)
     blank = row_of(cell, level.name)
     tell = _Told(replace(blank, count=float(level.total), seconds=spent.seconds, peak_memory=spent.peak_memory))
     chosen_at: dict[float, float] = {}
     for split in MEASURED:
         _measure_split(tell, split, situation, level, scores, cell, preset, chosen_at)
-    _measure_stability(tell, [name for name, _ in parts], sums, level, preset, cell.seed)
+    _measure_stability(tell, phrasings, sums, level, preset, cell.seed)
     chosen = np.stack([level.at(size, scores)[level.units] for size in SIZES])
     return Result(tell.rows, {"scores": scores[level.units], "chosen": chosen})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.bench.levels import INSIDE
 from benchmarks.bench.methods import GRAPH_METHODS, METHODS, RANDOM
 from benchmarks.bench.presets import PRESETS, Preset
+from benchmarks.bench.side_by_side import EDGE_PEERS, PEERS, PREFIX
 from benchmarks.tasks import TASKS
 from benchmarks.truth import TRUTHS, Truth, load_truths
 from circuits.components.ablations import ABLATIONS
@@ -37,7 +38,8 @@ class Plan:
     def cells(self) -> int:
         """How many cells the run has: the model itself is one on each task and ablation."""
         edges = [each for each in self.methods if each in METHODS]
-        each_task = len(self.ablations) * (1 + len(edges)) + len(self.methods) - len(edges)
+        ablated = len(edges) + sum(each in EDGE_PEERS for each in self.methods)
+        each_task = len(self.ablations) * (1 + ablated) + len(self.methods) - ablated
         of_truths = sum(METHODS[each].level not in INSIDE for each in edges) * len(self.ablations)
         whole = len(self.tasks) * len(self.models) * each_task + len(self.truths) * of_truths
         return whole * len(self.seeds)
@@ -52,11 +54,13 @@ def plan(
     seeds: Sequence[int] = (),
     preset: str = "quick",
     transcoders: str | None = None,
+    peers: bool = False,
 ) -> Plan:
     """A run of what is named; what is not is the preset's, and without tasks all tasks and all programs.
 
     tasks: names of TASKS or of TRUTHS ("truth:induction", where a task has the name too), JSONL files of pairs, folders
         of compiled programs.
+    peers: whatever of the peers stands beside one of the methods is run too; by name, "peer:eap", it is in any case.
 
     Raises:
         BadOption: there is no such task, method, ablation or preset.
@@ -65,7 +69,7 @@ def plan(
         raise BadOption(f"a preset is one of {', '.join(PRESETS)}; found {preset!r}.")
     numbers = PRESETS[preset]
     named = list(dict.fromkeys(tasks)) or [*TASKS, *(f"{PROGRAM}{each}" for each in TRUTHS)]
-    known = (*METHODS, *GRAPH_METHODS)
+    known = (*METHODS, *GRAPH_METHODS, *PEERS)
     wanted = [*(methods or numbers.methods)]
     for what, names, table in (("method", wanted, known), ("ablation", ablations, tuple(ABLATIONS))):
         strange = [each for each in names if each not in table]
@@ -75,6 +79,8 @@ def plan(
     wanted += [
         RANDOM[level] for level in RANDOM if any(each in METHODS and METHODS[each].level == level for each in wanted)
     ]
+    if peers:
+        wanted += [f"{PREFIX}{each}" for each in wanted if f"{PREFIX}{each}" in PEERS]
     truths = [name for each in named for name in _programs(each)]
     whole = [each for each in named if not _programs(each)]
     called = [name_of(each) for each in whole]

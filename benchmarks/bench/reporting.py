@@ -12,6 +12,7 @@ from benchmarks.bench.documents import Block, Code, Figure, Heading, Table, Word
 from benchmarks.bench.measures import BARS, SIZES
 from benchmarks.bench.methods import RANDOM
 from benchmarks.bench.orders import AS_REPORTED, METRICS, REPORTED, found_order, judge_order, reasons
+from benchmarks.bench.peer_tables import tell_peers
 from benchmarks.bench.pictures import draw_costs, draw_curves
 from benchmarks.bench.rows import UNTESTED, Row
 from benchmarks.bench.summaries import CIRCUITS, Number, Place, Summary, summarise
@@ -50,6 +51,7 @@ def write_report(rows: Sequence[Row], made: Mapping[str, Any]) -> list[Block]:
         *_tell_truths(rows),
         *_tell_stability(places),
         *_tell_features(rows),
+        *tell_peers(rows),
         *_tell_untested(rows),
         Heading("To run it again"),
         Code(str(made["command"])),

@@ -21,7 +21,8 @@ UNTESTED = "untested"  # the metric of a row that only says why there is no numb
 class Row:
     """One number of a run.
 
-    task, model, method, ablation, seed, split: what was measured on what. level: what circuits are made of.
+    task, model, method, ablation, seed, split: what was measured on what. level: what circuits are made of; "beside
+    ours" of rows that hold a peer's numbers to ours.
     ranked: how units were chosen, by "size" of their scores or by "value"; empty where none were.
     size: the share of units that was asked for; nan where the number is of a whole curve. count: the units kept.
     metric, value: the number. low, high: its 95 % interval. seconds, peak_memory: of the whole cell, all splits

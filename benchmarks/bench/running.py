@@ -16,11 +16,15 @@ from benchmarks.bench.cells import Cell, Result, keep, path_of, recall_cell, row
 from benchmarks.bench.levels import INSIDE
 from benchmarks.bench.measuring import measure_cell
 from benchmarks.bench.methods import GRAPH_METHODS, METHODS
+from benchmarks.bench.peer_edges import measure_edge_peer
+from benchmarks.bench.peer_graphs import measure_graph_peer
 from benchmarks.bench.plans import Plan, name_of, open_truth
 from benchmarks.bench.rows import Row
+from benchmarks.bench.side_by_side import EDGE_PEERS, GRAPH_PEERS, PEERS
 from benchmarks.bench.situations import MEASURED, Situation, prepare
 from benchmarks.bench.traces import measure_graphs
 from benchmarks.bench.truths import COMPILED, measure_truth
+from benchmarks.peers.processes import is_installed
 from benchmarks.tasks.making import Made, make_task
 from benchmarks.truth import Truth
 from circuits.attributing import versions
@@ -156,17 +160,28 @@ def _run_task(
             work = partial(_measure, cell, partial(once, level if level in INSIDE else "edges"), plan, made)
             of = {"transcoders": transcoders} if level == "features" else {}
             found.append((cell, keeper(cell, level, question | of, work)))
-    for method in (each for each in plan.methods if each in GRAPH_METHODS):
+        for method in (each for each in plan.methods if each in EDGE_PEERS):
+            cell = replace(blank, method=method, ablation=ablation)
+            work = partial(lambda cell, once: measure_edge_peer(cell, model, once("edges"), plan.preset), cell, once)
+            found.append((cell, keeper(cell, "edges", question | _installed(method), work)))
+    for method in (each for each in plan.methods if each in GRAPH_METHODS or each in GRAPH_PEERS):
         cell = replace(blank, method=method)
 
         def trace(cell: Cell = cell) -> Result:
             if made is None:
                 raise _Unfit(why)
             pairs = gather(model, [(f"test pair {at}", each) for at, each in enumerate(made.splits["test"], start=1)])
-            return measure_graphs(cell, model, opened(), pairs, plan.preset)
+            measure = measure_graph_peer if cell.method in GRAPH_PEERS else measure_graphs
+            return measure(cell, model, opened(), pairs, plan.preset)
 
-        found.append((cell, keeper(cell, "graphs", question | {"transcoders": transcoders}, trace)))
+        of = {"transcoders": transcoders} | _installed(method)
+        found.append((cell, keeper(cell, "graphs", question | of, trace)))
     return found
+
+
+def _installed(method: str) -> dict[str, bool]:
+    """Once a peer is installed, what it could not do without is asked again."""
+    return {"installed": is_installed(PEERS[method])} if method in PEERS else {}
 
 
 class _Unfit(CircuitError, ValueError):

@@ -53,6 +53,11 @@ def is_installed(name: str) -> bool:
     return (environment(name) / "complete").exists()
 
 
+def how_to_install(name: str) -> str:
+    """What to say where it is not."""
+    return f"{name} is not installed: run benchmarks/peers/{name}/install, which says what it needs."
+
+
 class Process:
     """A peer waiting for orders, on one thread; `with Process(name, folder) as peer:` ends it.
 
@@ -65,9 +70,7 @@ class Process:
 
     def __init__(self, name: str, folder: Path) -> None:
         if not is_installed(name):
-            raise NotInstalled(
-                f"{name} is not installed: run benchmarks/peers/{name}/install, which says what it needs."
-            )
+            raise NotInstalled(how_to_install(name))
         self._name, self._said = name, folder / "stderr.txt"
         with self._said.open("w", encoding="utf-8") as said:
             self._process = self._start(folder, said)

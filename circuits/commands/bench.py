@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods", metavar="METHOD", nargs="+", help="what finds circuits; random ones are added (default: preset)"
     )
     parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="run what other programs have of these methods beside them: EAP-IG, circuit-tracer; each where its "
+        "script in benchmarks/peers has installed it (peer:METHOD by name)",
+    )
+    parser.add_argument(
         "--ablation",
         choices=ABLATIONS,
         nargs="+",
@@ -85,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds,
         preset=arguments.preset,
         transcoders=arguments.transcoders,
+        peers=arguments.peers,
     )
 
     from circuits.model import load_model
@@ -125,6 +132,7 @@ def command_of(arguments: argparse.Namespace) -> str:
         ("--dtype", arguments.dtype != "float32" and [arguments.dtype]),
     ):
         words += [flag, *given] if given else []
+    words += ["--peers"] if arguments.peers else []
     return shlex.join(words)
 
 

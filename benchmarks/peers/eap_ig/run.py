@@ -169,8 +169,9 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         split_inputs(job.model, order["do"] != "sweep")
+        # What was freed goes back to the system before it forgets the most that was held, or it would count.
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed before goes back to the system first
         before = memory("VmRSS")
         wall, cpu = time.perf_counter(), time.process_time()
         found = {"score": job.score, "evaluate": job.evaluate, "sweep": job.sweep}[order["do"]](order)
