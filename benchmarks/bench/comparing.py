@@ -25,7 +25,7 @@ from benchmarks.bench.rows import UNTESTED, Row
 from benchmarks.bench.side_by_side import COSTS
 
 FALSE = 0.05
-ROUNDING = 1e-6  # of the larger number: float32 on another machine differs by that much
+ROUNDING = 1e-3  # of the larger number: float32 in another order of sums moves ranks by up to 1e-4
 OUTRIGHT = 1e-300  # the p of a difference that no noise makes
 
 
