@@ -19,7 +19,7 @@ const ALWAYS = new Set(["token", "logit"]); // shown whatever they carry
 // A comma alone is no name, unless it is quoted.
 const speaks = (words) => /[\p{L}\p{N}]/u.test(words);
 names.forEach((name, row) => {
-  if (!speaks(name)) names[row] = `"${name}"`;
+  if (!speaks(name) && !/^(['"]).+\1$/su.test(name)) names[row] = `"${name}"`;
 });
 
 const range = (n) => Array.from({ length: n }, (_, i) => i);
@@ -1149,6 +1149,7 @@ function listen() {
     state.find = find.value;
     state.node = null;
     refresh();
+    panel.scrollTop = 0;
   });
   find.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !matches()?.length) return;
@@ -1156,10 +1157,8 @@ function listen() {
     pin(matches().find((row) => nodeMark[row]) ?? matches()[0]);
   });
   for (const name of SLIDERS) {
-    document.getElementById(name).addEventListener("input", (event) => {
-      state[name] = toValue(name, Number(event.target.value));
-      refresh();
-    });
+    document.getElementById(name).addEventListener("input", (event) => slide(name, Number(event.target.value)));
+    document.getElementById(name).addEventListener("change", writeAddress);
   }
   const zoom = (factor) => () => {
     state.zoom = Math.min(6, Math.max(0.2, scale() * factor));
@@ -1252,15 +1251,27 @@ function writeAddress() {
 
 function refresh() {
   resize();
+  showSifted();
+  showPanel();
+  writeAddress();
+}
+
+// While a slider moves, only what it changes is made anew, and the address waits until it rests: browsers count its changes.
+function slide(name, at) {
+  const before = nodeShown[state.node];
+  state[name] = toValue(name, at);
+  showSifted();
+  if (nodeShown[state.node] !== before) showPanel();
+}
+
+function showSifted() {
   sift();
   highlight();
-  showPanel();
   showHulls();
-  // While a slider moves, the diagram waits: it is made anew from all edges.
+  // The diagram waits too: it is made anew from all edges.
   clearTimeout(soon);
   if (diagramFor.endsWith(groupsNow())) soon = setTimeout(showGroups, 150);
   else showGroups();
-  writeAddress();
 }
 
 prepare();

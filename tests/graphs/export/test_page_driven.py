@@ -256,6 +256,61 @@ def test_what_the_sliders_hide_counts_as_pruned(tmp_path):
 
 @needs_chromium
 @pytest.mark.slow
+def test_a_slider_that_moves_leaves_the_panel_and_the_address_until_it_rests(tmp_path):
+    found = drive(
+        to_html(fact()),
+        tmp_path,
+        """
+        const said = {};
+        pin(5);
+        const first = panel.firstChild;
+        enter("share", 95);
+        said.moving = [panel.firstChild === first, location.hash, text("#counts")];
+        event(document.getElementById("share"), "change");
+        said.rested = location.hash;
+        enter("least", 90);
+        said.hidden = text("#panel");
+        enter("least", 0);
+        said.back = text("#panel");
+        return said;
+        """,
+    )
+
+    same, address, counts = found["moving"]
+    assert same and address == "#node=5" and "what is hidden counted as pruned" in counts
+    assert found["rested"].startswith("#node=5&share=0.")
+    assert "Hidden by the slider" in found["hidden"] and "Hidden by the slider" not in found["back"]
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_what_a_graph_has_not_is_not_offered_and_what_is_quoted_is_not_quoted_again(tmp_path):
+    graph = fact(label=" ", token=" ")
+    labels = graph.nodes.label.copy()
+    labels[0] = ","
+    graph = replace(graph, nodes=graph.nodes.with_columns(label=labels))
+    made = {name: each for name, each in graph.provenance.items() if name != "feature_notes"}
+    found = drive(
+        to_html(replace(graph, provenance=made)),
+        tmp_path,
+        """
+        const said = { dense: getComputedStyle(document.getElementById("dense-tool")).display, names: names.slice(0, 2) };
+        panel.style.maxHeight = "60px";
+        panel.scrollTop = 40;
+        said.scrolled = panel.scrollTop;
+        enter("find", "L1");
+        said.found = panel.scrollTop;
+        return said;
+        """,
+    )
+
+    assert found["dense"] == "none"  # no unit's density is known
+    assert found["names"] == ['","', "' '"]
+    assert found["scrolled"] == 40 and found["found"] == 0  # the first that was found is in sight
+
+
+@needs_chromium
+@pytest.mark.slow
 def test_nothing_a_graph_says_runs_or_becomes_an_element(tmp_path):
     found = drive(
         to_html(fact(label=NASTY, token=NASTY), assay=assayed(claim=NASTY)),
@@ -368,6 +423,7 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
         f"""
         const said = {{}};
         enter("dense", 100);
+        event(document.getElementById("dense"), "change");
         said.hash = location.hash;
         enter("dense", 0);
         enter("least", 90);
