@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import secrets
 import sys
 
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((arguments.host, arguments.port))
+        listening.listen()  # before the address is told: who reads it may connect at once
     except OSError as reason:
         listening.close()
         raise BadOption(
@@ -71,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         if token:
             print("others can connect: whoever has this address can read the store and ask the model", file=sys.stderr)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    # What is written is there whole or not at all, and nothing stops a thread that loads a model.
+    server.handle_exit = lambda *_: os._exit(0)
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +21,14 @@ from circuits.attention import can_be_split, strongest_heads
 from circuits.attribution.direct import UNITS
 from circuits.changes import Change, Patch, to_record
 from circuits.errors import BadIntervention, CircuitError, WrongGraph
+from circuits.hub.cached import cached_models, cached_sets
+from circuits.hub.published import shipped_models, shipped_transcoders
 from circuits.interventions import ATTENTION, change_node, intervene
 from circuits.model import Model, load_model
 from circuits.numbers import is_number, is_whole
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
+from circuits.transcoders.naming import read_name, split_names
 from graphs.errors import GraphError
 from graphs.flow import flow
 from graphs.graph import AttributionGraph
@@ -35,6 +40,8 @@ MOST_CHANGES = 500
 MOST_TRIALS = 1000  # kept with a graph, the latest
 MOST_SPLIT = 200  # inputs of a node
 GRAPHS = 8  # whose clean runs are kept
+# What a page reads of a trial.
+FIELDS = {"changes": list, "nodes": list, "before": list, "after": list, "attention": str, "seconds": float | int}
 
 Load = Callable[[str, str, str], tuple[Model, Dictionary]]  # names of model and transcoders, dtype
 
@@ -94,17 +101,26 @@ class Lab:
         return [{"source": source, "heads": heads} for source, heads in zip(sources, found, strict=True)]
 
     def prepare(self, id: str) -> None:
-        """Open a graph before anything is asked of it; what cannot be opened is told when it is asked about."""
-        with self._lock, suppress(CircuitError, GraphError, OSError):
-            self._open(id)
+        """Open a graph before anything is asked of it, unless another is being opened or asked about.
+
+        Nothing is fetched for it: who only looks has not asked for that. What cannot be opened is told when asked.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            with suppress(CircuitError, GraphError, OSError):
+                if is_here(*names_in(self.store.load(id))[:2]):
+                    self._open(id)
+        finally:
+            self._lock.release()
 
     def trials(self, id: str) -> list[dict[str, Any]]:
         """What was asked of a graph so far, first to last; what cannot be read is as if it were not there."""
         try:
-            found = json.loads((self.store.find(id) / TRIALS).read_bytes())
-        except (FileNotFoundError, ValueError):
+            found = json.loads((self.store.find(id) / TRIALS).read_bytes(), parse_constant=lambda _: None)
+        except (FileNotFoundError, ValueError, RecursionError):
             return []
-        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+        return [each for each in found if _is_trial(each)] if isinstance(found, list) else []
 
     def _keep(self, id: str, trial: Mapping[str, Any]) -> None:
         told = [*self.trials(id), trial][-MOST_TRIALS:]
@@ -124,11 +140,15 @@ class Lab:
         return self._opened[id]
 
 
+def _is_trial(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in FIELDS.items())
+
+
 def names_in(graph: AttributionGraph) -> tuple[str, str, str]:
     """Model, transcoders and dtype that a traced graph was made with.
 
     Raises:
-        WrongGraph: it does not say, or is of heads and MLPs.
+        WrongGraph: it does not say, does not say of which weights, or is of heads and MLPs.
     """
     made = graph.provenance
     if "circuit" in made:
@@ -138,7 +158,23 @@ def names_in(graph: AttributionGraph) -> tuple[str, str, str]:
     model, transcoders = (str(made.get(what) or "") for what in ("model", "transcoders"))
     if not (model and transcoders):
         raise WrongGraph("the graph does not say with which model and transcoders it was made.")
+    if not (made.get("model_hash") and made.get("transcoders_hash")):
+        raise WrongGraph(
+            f"the graph names {model} and {transcoders}, and not which weights these had, as graphs of other programs "
+            "do not: trace its prompt here to ask the model."
+        )
     return model, transcoders, str(made.get("dtype") or "float32")
+
+
+def is_here(model: str, transcoders: str) -> bool:
+    """Whether both are on this machine, whole, so that nothing need be fetched."""
+    sets = [read_name(each).plain for each in split_names(transcoders)]
+    here = {*shipped_models(), *shipped_transcoders(), *(each.name for each in cached_models() if each.whole)}
+    here |= {each.name for each in cached_sets() if each.whole}
+    return all(
+        each.partition("@")[0] in here or each.partition("/")[0] == "neurons" or os.path.isdir(each)
+        for each in (model, *sets)
+    )
 
 
 def open_graph(graph: AttributionGraph, model: Model, transcoders: Dictionary) -> Opened:
@@ -168,16 +204,20 @@ def try_out(opened: Opened, asked: Any) -> dict[str, Any]:
     graph `predicted` of that change (None where it cannot), `seconds`.
 
     Raises:
-        BadIntervention: the question is none.
+        BadIntervention: the question is none, or the answer no number.
     """
     begun = time.perf_counter()
     chosen, rows, attention = read_question(opened.graph, asked)
+    found = {**measure(opened, chosen, attention), "predicted": predict(opened, rows)}
+    numbers = [each["probability"] for name in ("before", "after") for each in found[name]]
+    numbers += [found[name] for name in ("clean", "changed", "predicted") if found[name] is not None]
+    if not all(map(math.isfinite, numbers)):
+        raise BadIntervention("so large a change makes the model's answer no number: take a smaller one.")
     return {
         "changes": [to_record(each) for each in chosen],
         "nodes": [row for row, _ in rows],
         "attention": attention,
-        **measure(opened, chosen, attention),
-        "predicted": predict(opened, rows),
+        **found,
         "seconds": round(time.perf_counter() - begun, 3),
     }
 
@@ -250,7 +290,7 @@ def predict(opened: Opened, rows: Sequence[tuple[int, float | None]]) -> float |
         return None
     row, factor = rows[0]
     assert factor is not None
-    return float((factor - 1) * flow(opened.graph, opened.metric.worth.copy())[row])
+    return (factor - 1) * float(flow(opened.graph, opened.metric.worth.copy())[row])
 
 
 def load_by_name(model: str | None, transcoders: str | None, *, dtype: str | None, device: str, force: bool) -> Load:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from circuits.errors import WrongGraph
+from circuits.serving.lab import names_in
 from graphs.assays import Assay
 from graphs.export.page import to_html
 from graphs.export.page.parts import fill, in_every_theme, part, policy_for
@@ -54,6 +56,10 @@ class Pages:
         graph = self.store.load(id)
         small = part_around(graph, around) if around is not None else strongest_part(graph)
         served: dict[str, Any] = {"id": id, "rows": None, "whole": [len(graph.nodes), len(graph.source)]}
+        try:
+            names_in(graph)
+        except WrongGraph as reason:
+            served["silent"] = str(reason)
         if small is not graph:
             served |= {"rows": rows_in(graph, small).tolist(), "around": around}
             assay = None if assay is None else _without_nodes(assay)

@@ -119,6 +119,64 @@ def test_a_question_that_makes_no_sense_is_told_what_was_wanted(store: Store, as
     assert not (store.folder / id / TRIALS).exists()
 
 
+@pytest.mark.parametrize("change", [{"value": 3e38}, {"factor": 1e308}])
+def test_an_answer_that_is_no_number_is_told_and_not_kept(store: Store, client: TestClient, change: dict[str, float]):
+    graph = traced()
+    id = store.save(graph)
+    question = {"changes": [{"node": strongest(graph), **change}]}
+
+    said = client.post(f"/graphs/{id}/trials", json=question, headers=ASKING)
+
+    assert said.status_code == 422 and "take a smaller one" in said.text
+    assert client.get(f"/graphs/{id}/trials").json() == []
+
+
+@pytest.mark.parametrize(
+    "kept", ["{", "null", '{"a": 1}', "[1, [], null]", '[{"nodes": null}]', '[{"nodes": [NaN]}]', "[" * 10_000]
+)
+def test_trials_that_cannot_be_read_are_as_if_they_were_not_there(store: Store, client: TestClient, kept: str):
+    graph = traced()
+    id = store.save(graph)
+    (store.folder / id / TRIALS).write_text(kept)
+    assert client.get(f"/graphs/{id}/trials").json() == []
+
+    asked = {"changes": [{"node": strongest(graph)}]}
+    answer = client.post(f"/graphs/{id}/trials", json=asked, headers=ASKING).json()
+
+    assert client.get(f"/graphs/{id}/trials").json() == [answer]
+
+
+def test_who_only_looks_starts_no_download_and_a_graph_of_another_program_is_told_apart(store: Store):
+    loaded: list[tuple[str, ...]] = []
+
+    def note(*names: str) -> tuple[Model, Dictionary]:
+        loaded.append(names)
+        return load()
+
+    graph = traced()
+    made = {**graph.provenance, "model": "an-author/a-model", "transcoders": "neurons"}
+    away = store.save(replace(graph, provenance=made), name="away")
+    here = store.save(replace(graph, provenance={**made, "model": "world", "transcoders": "neurons@L0"}), name="here")
+    hashes = {"model_hash", "transcoders_hash"}
+    read_in = store.save(replace(graph, provenance={name: made[name] for name in made.keys() - hashes}), name="read in")
+    client = TestClient(make_app(store, note), base_url=HOST)
+
+    pages = [client.get(f"/graphs/{id}") for id in (away, read_in, here)]
+
+    assert [page.status_code for page in pages] == [200] * 3
+    assert [names[0] for names in loaded] == ["world"]
+    assert ["silent" in page.text.split('id="graph"')[1].split("</script>")[0] for page in pages] == [
+        False,
+        True,
+        False,
+    ]
+    said = client.post(f"/graphs/{read_in}/trials", json={"changes": [{"node": 0}]}, headers=ASKING)
+    assert said.status_code == 422 and "trace its prompt here" in said.text
+    assert len(loaded) == 1
+    assert client.post(f"/graphs/{away}/trials", json={"changes": [{"node": 0}]}, headers=ASKING).status_code == 200
+    assert loaded[1][0] == "an-author/a-model"  # asked for: now it may be fetched
+
+
 def test_logits_are_not_changed_and_another_model_is_not_asked(store: Store):
     graph = traced()
     logit = int(graph.nodes.where("logit")[0])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import uvicorn
@@ -19,6 +25,9 @@ from graphs import Store
 from tests.circuits.test_serving import load, traced
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+FIRST_FEATURE = "pin(range(count).find((row) => nodes.kind[row] === 'feature'))"
 
 
 @pytest.fixture
@@ -37,8 +46,11 @@ def address(tmp_path: Path) -> Iterator[str]:
     listening.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the served page was not driven")
-def test_a_node_is_ablated_by_a_click_and_the_models_answer_stands_on_the_page(address: str, tmp_path: Path):
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Any]:
+    """A page in Chromium, and what went wrong on it: `page.faults`."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: the served page was not driven")
     driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: the page was not driven")
     with driver.sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(
@@ -48,28 +60,97 @@ def test_a_node_is_ablated_by_a_click_and_the_models_answer_stands_on_the_page(a
             viewport={"width": 1400, "height": 900},
         )
         page = browser.new_page()
-        faults: list[str] = []
-        page.on("pageerror", lambda fault: faults.append(str(fault)))
-        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        page.goto(address)
-        page.evaluate("pin(range(count).find((row) => nodes.kind[row] === 'feature'))")
-        page.click("#ablate")
-        page.wait_for_selector("table.trial")
-        page.fill(".amount", "2.5")
-        page.click("#set")
-        page.wait_for_selector("table.trial >> nth=1")
-        said = page.inner_text("#panel")
-        page.evaluate("pin(range(count).find((row) => nodes.kind[row] === 'logit'))")
-        assert page.query_selector("#ablate") is None  # what is explained is not changed
-        page.goto(address)  # and the answers are there when it is opened again
-        page.wait_for_selector("table.trial >> nth=1")
-        assert len(page.query_selector_all("table.trial")) == 2
-        page.click("text=all graphs")
-        assert "1 graph" in page.inner_text("#counts")
+        page.faults = []
+        page.on("pageerror", lambda fault: page.faults.append(str(fault)))
+        yield page
         browser.close()
 
-    assert not faults
+
+def test_a_node_is_ablated_by_a_click_and_the_models_answer_stands_on_the_page(address: str, page: Any):
+    page.on("console", lambda said: page.faults.append(said.text) if said.type == "error" else None)
+    page.goto(address)
+    page.evaluate(FIRST_FEATURE)
+    page.click("#ablate")
+    page.wait_for_selector("table.trial")
+    page.fill(".amount", "2.5")
+    page.click("#set")
+    page.wait_for_selector("table.trial >> nth=1")
+    said = page.inner_text("#panel")
+    page.evaluate("pin(range(count).find((row) => nodes.kind[row] === 'logit'))")
+    assert page.query_selector("#ablate") is None  # what is explained is not changed
+    page.goto(address)  # and the answers are there when it is opened again
+    page.wait_for_selector("table.trial >> nth=1")
+    assert len(page.query_selector_all("table.trial")) == 2
+    page.click("text=all graphs")
+    assert "1 graph" in page.inner_text("#counts")
+
+    assert not page.faults
     assert "ablated" in said and "= 2.5" in said and "the graph predicts" in said
+
+
+def test_what_was_chosen_stays_for_the_next_question_and_a_change_has_one_sign(address: str, page: Any):
+    page.set_viewport_size({"width": 1400, "height": 500})
+    page.goto(address)
+    page.evaluate(FIRST_FEATURE)
+    page.select_option("select", "frozen")
+    page.fill(".amount", "2.5")
+    page.click("#set")
+    page.wait_for_selector("table.trial")
+    assert (page.input_value(".amount"), page.input_value("select")) == ("2.5", "frozen")
+    assert page.evaluate("document.activeElement.id") == "set"
+    assert page.evaluate("document.querySelector('.trial').getBoundingClientRect().top < innerHeight")
+    page.fill(".amount", "")  # nothing is no number, and not zero
+    page.click("#set")
+    page.click("#ablate")
+    page.wait_for_selector("table.trial >> nth=1")
+    assert len(page.query_selector_all("table.trial")) == 2
+    said = page.inner_text("#panel")
+    assert said.count("explained") == 2 and not re.search("[+−-][+−-]", said)
+    assert not page.faults
+
+
+def test_what_is_refused_is_said_at_its_node_and_a_server_that_is_gone_is_named(address: str, page: Any):
+    page.goto(address)
+    page.evaluate(FIRST_FEATURE)
+    page.fill(".amount", "1e300")
+    page.click("#set")
+    page.wait_for_selector(".refused")
+    assert "take a smaller one" in page.inner_text(".refused")
+    page.evaluate("pin(range(count).findLast((row) => nodes.kind[row] === 'feature'))")
+    assert page.query_selector(".refused") is None
+    page.route("**/*", lambda route: route.abort())
+    page.click("#ablate")
+    page.wait_for_selector(".refused")
+    assert "is circuits serve still running" in page.inner_text(".refused")
+    page.evaluate("pin(range(count).find((row) => nodes.kind[row] === 'logit'))")
+    page.click("#heads")
+    page.wait_for_selector(".refused")
+    assert not page.faults
+
+
+def test_ctrl_c_ends_it_at_once_and_quietly_while_a_model_is_loaded(tmp_path: Path):
+    store = tmp_path / "store"
+    id = Store(store).save(traced())
+    slow = (
+        "import sys, time\n"
+        "from circuits.serving import lab\n"
+        "lab.is_here = lambda *names: True\n"
+        "lab.load_by_name = lambda *names, **choices: lambda *key: time.sleep(100)\n"
+        "from circuits.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", slow, "serve", "--store", str(store), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None and server.stderr is not None
+        address = server.stdout.readline().split()[-1]
+        with urlopen(f"{address}graphs/{id}", timeout=60) as page:  # the moment the address is told
+            assert page.status == 200 and page.read()
+        server.send_signal(signal.SIGINT)
+        try:
+            assert server.wait(20) == 0
+        finally:
+            server.kill()
+        assert server.stderr.read() == ""
 
 
 def test_a_port_that_is_taken_and_one_that_is_none_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

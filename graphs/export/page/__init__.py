@@ -48,6 +48,7 @@ def to_html(
     heads: for edges (source, target), which heads carried most of them: (layer, head, load).
     served: None for a page that opens from disk. Else it may ask the server it came from, and knows the graph's `id`,
         `rows` of its nodes in the `whole` graph of [nodes, edges] (None: it is the whole), and `around` which it is.
+        `silent` says why no model can be asked about it, where that is so.
 
     Raises:
         BadOption: it is asked for something that a page has not. ForeignFolder: the assay is of another graph.

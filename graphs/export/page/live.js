@@ -7,8 +7,10 @@ const wholeRow = (row) => (served.rows ? served.rows[row] : row);
 const rowHere = new Map(range(count).map((row) => [wholeRow(row), row]));
 const CHANGEABLE = new Set(["token", "feature", "attention", "neuron", "error"]);
 const trials = [];
+const OFF = "the server did not answer: is circuits serve still running?";
 let asking = null; // the row whose question is being answered
-let refused = "";
+let refused = { row: null, words: "" };
+const chosen = { row: null, amount: "", attention: "live" }; // what is asked next: a panel is made anew after each answer
 
 // Who answers: the server that sent the page, or the notebook that it stands in.
 async function answerOf(question) {
@@ -17,7 +19,7 @@ async function answerOf(question) {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(question),
-  });
+  }).catch(() => { throw new Error(OFF); });
   if (!answer.ok) throw new Error((await answer.text()).trim());
   return answer.json();
 }
@@ -32,17 +34,21 @@ function inNotebook(question) {
 
 async function ask(row, change) {
   if (asking !== null) return;
+  const button = document.activeElement?.id;
   asking = row;
-  refused = "";
+  refused = { row, words: "" };
   showPanel();
   const members = (change.rows ?? [row]).map((each) => ({ node: wholeRow(each), ...change.set }));
   try {
     trials.push(await answerOf({ changes: members, attention: change.attention }));
   } catch (reason) {
-    refused = reason.message;
+    refused = { row, words: reason.message };
   }
   asking = null;
   showPanel();
+  if (state.node !== row) return;
+  if (button && document.activeElement === document.body) document.getElementById(button)?.focus({ preventScroll: true });
+  panel.querySelector(refused.words ? ".refused" : ".trial")?.scrollIntoView({ block: "nearest" });
 }
 
 // What was done to the node, as `steer` would say it.
@@ -57,6 +63,8 @@ function inWords(trial) {
   return trial.attention === "frozen" ? `${words}, attention held` : words;
 }
 
+const signedNumber = (x) => (x < 0 ? number(x) : `+${number(x)}`);
+
 function told(trial) {
   const rows = range(Math.max(trial.before.length, trial.after.length)).map((i) =>
     make("tr", {}, ...["before", "after"].flatMap((name) => {
@@ -70,8 +78,8 @@ function told(trial) {
   ];
   if (trial.clean !== null) {
     const moved = trial.changed - trial.clean;
-    const foreseen = trial.predicted === null ? "" : `; the graph predicts ${signed(number(trial.predicted))}`;
-    parts.push(make("p", {}, `explained: ${number(trial.clean)} → ${number(trial.changed)}, ${signed(number(moved))}${foreseen}`));
+    const foreseen = trial.predicted === null ? "" : `; the graph predicts ${signedNumber(trial.predicted)}`;
+    parts.push(make("p", {}, `explained: ${number(trial.clean)} → ${number(trial.changed)}, ${signedNumber(moved)}${foreseen}`));
   }
   return parts;
 }
@@ -79,11 +87,15 @@ function told(trial) {
 function laboratory(row) {
   const mine = trials.filter((trial) => row === null || trial.nodes.includes(wholeRow(row)));
   const parts = [];
-  if (row !== null && CHANGEABLE.has(nodes.kind[row])) {
+  if (row !== null && served.silent) parts.push(make("h3", {}, "In the real model"), make("p", { class: "quiet" }, `Not to be asked: ${served.silent}`));
+  else if (row !== null && CHANGEABLE.has(nodes.kind[row])) {
     const busy = asking !== null;
-    const attention = make("select", { "aria-label": "attention" }, ...["live", "frozen"].map((way) => make("option", { value: way }, way === "live" ? "attention live" : "attention held")));
-    const amount = make("input", { type: "number", step: "any", value: String(Number((nodes.activation[row] ?? 1).toPrecision(4))), "aria-label": "its activation", class: "amount" });
-    const put = (set, rows) => ask(row, { set, rows, attention: attention.value });
+    const settable = nodes.kind[row] !== "token" && nodes.kind[row] !== "error";
+    if (chosen.row !== row) Object.assign(chosen, { row, amount: String(Number((nodes.activation[row] ?? 1).toPrecision(4))) });
+    const keep = (name) => (event) => (chosen[name] = event.target.value);
+    const attention = make("select", { "aria-label": "attention", change: keep("attention") }, ...["live", "frozen"].map((way) => make("option", { value: way, selected: way === chosen.attention }, way === "live" ? "attention live" : "attention held")));
+    const amount = make("input", { type: "number", step: "any", required: true, value: chosen.amount, "aria-label": "its activation", class: "amount", input: keep("amount") });
+    const put = (set, rows) => ask(row, { set, rows, attention: chosen.attention });
     const group = state.groups.find((each) => each.rows.includes(row));
     parts.push(
       make("h3", {}, "In the real model"),
@@ -91,17 +103,17 @@ function laboratory(row) {
         make("button", { type: "button", id: "ablate", disabled: busy, click: () => put({ factor: 0 }) }, busy ? "asking…" : "ablate"),
         group ? make("button", { type: "button", disabled: busy, click: () => put({ factor: 0 }, group.rows) }, `ablate “${group.name}”`) : null,
         make("button", { type: "button", disabled: busy, click: () => put({ factor: 2 }) }, "× 2"),
-        nodes.kind[row] === "token" || nodes.kind[row] === "error" ? null : amount,
-        nodes.kind[row] === "token" || nodes.kind[row] === "error" ? null : make("button", { type: "button", id: "set", disabled: busy, click: () => put({ value: Number(amount.value) }) }, "set"),
+        settable ? amount : null,
+        settable ? make("button", { type: "button", id: "set", disabled: busy, click: () => amount.reportValidity() && put({ value: Number(amount.value) }) }, "set") : null,
         attention),
     );
-    if (refused) parts.push(make("p", { class: "failed", role: "alert" }, refused));
   } else if (mine.length) parts.push(make("h3", {}, "Asked of the real model"));
   const latest = mine.slice(-5).reverse();
   parts.push(...latest.flatMap(told));
   if (mine.length > latest.length) parts.push(make("p", { class: "quiet" }, `and ${mine.length - latest.length} earlier, kept in trials.json beside the graph`));
+  if (row !== null && row === refused.row && refused.words) parts.push(make("p", { class: "failed refused", role: "alert" }, refused.words));
   if (row !== null && served.rows) parts.push(make("p", {}, make("a", { href: `${here}?around=${wholeRow(row)}` }, "all that is next to this node")));
-  if (row !== null && inputs[row].length && !served.notebook) {
+  if (row !== null && inputs[row].length && !served.notebook && !served.silent) {
     parts.push(make("p", {}, make("button", { type: "button", id: "heads", disabled: asking !== null, click: () => askHeads(row) }, "through which heads")));
   }
   return parts;
@@ -109,7 +121,7 @@ function laboratory(row) {
 
 async function askHeads(row) {
   const answer = await fetch(`${here}/heads?node=${wholeRow(row)}`).catch(() => null);
-  refused = answer?.ok ? "" : answer ? (await answer.text()).trim() : "the server did not answer";
+  refused = { row, words: answer?.ok ? "" : answer ? (await answer.text()).trim() : OFF };
   for (const each of answer?.ok ? await answer.json() : []) {
     const source = rowHere.get(each.source);
     if (source !== undefined) graph.heads[`${source}-${row}`] = each.heads;
@@ -126,8 +138,8 @@ function partOfWhole() {
   let latest = 0;
   box.addEventListener("input", async () => {
     const turn = ++latest;
-    const answer = await fetch(`${here}/nodes?find=${encodeURIComponent(box.value)}`);
-    const found = answer.ok ? await answer.json() : [];
+    const answer = await fetch(`${here}/nodes?find=${encodeURIComponent(box.value)}`).catch(() => null);
+    const found = answer?.ok ? await answer.json() : [];
     if (turn !== latest) return;
     list.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: `${here}?around=${each.node}` }, `${each.label} L${each.layer}`), spaced(`${each.kind}, ${percent(each.influence)}`))));
   });

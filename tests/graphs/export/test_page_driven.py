@@ -294,7 +294,8 @@ def test_what_a_graph_has_not_is_not_offered_and_what_is_quoted_is_not_quoted_ag
         to_html(replace(graph, provenance=made)),
         tmp_path,
         """
-        const said = { dense: getComputedStyle(document.getElementById("dense-tool")).display, names: names.slice(0, 2) };
+        const said = { names: names.slice(0, 2) };
+        said.dense = getComputedStyle(document.getElementById("dense-tool")).display;
         panel.style.maxHeight = "60px";
         panel.scrollTop = 40;
         said.scrolled = panel.scrollTop;
