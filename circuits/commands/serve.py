@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     address = f"http://{name}:{listening.getsockname()[1]}/{f'?token={token}' if token else ''}"
     if not arguments.quiet:
-        print(f"{count:,} graphs of {store.folder} at {address}\nCtrl-C ends it", flush=True)
+        print(f"{count:,} graph{'s' * (count != 1)} of {store.folder} at {address}\nCtrl-C ends it", flush=True)
         if token:
             print("others can connect: whoever has this address can read the store and ask the model", file=sys.stderr)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))

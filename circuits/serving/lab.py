@@ -160,8 +160,8 @@ def names_in(graph: AttributionGraph) -> tuple[str, str, str]:
         raise WrongGraph("the graph does not say with which model and transcoders it was made.")
     if not (made.get("model_hash") and made.get("transcoders_hash")):
         raise WrongGraph(
-            f"the graph names {model} and {transcoders}, and not which weights these had, as graphs of other programs "
-            "do not: trace its prompt here to ask the model."
+            f"the graph names {model} and {transcoders}, but not by their weights, like every graph that another "
+            "program made: trace its prompt here to ask the model."
         )
     return model, transcoders, str(made.get("dtype") or "float32")
 

@@ -145,6 +145,7 @@ def listing(entries: list[Entry], words: str) -> str:
     count = f"{len(found):,} of {count}" if wanted else count
     more = f"; the latest {LINES} are shown, say more of the words" if len(found) > LINES else ""
     script = ""
+    none = "none with these words" if wanted else "none yet: circuits trace PROMPT makes one"
     return fill(
         (files("circuits.serving") / "store.html").read_text(encoding="utf-8"),
         {
@@ -153,7 +154,7 @@ def listing(entries: list[Entry], words: str) -> str:
             "style": part("page.css"),
             "words": escape(words),
             "count": escape(count + more),
-            "lines": "\n".join(shown) or '<tr><td class="quiet">none: trace a prompt first</td></tr>',
+            "lines": "\n".join(shown) or f'<tr><td class="quiet">{none}</td></tr>',
         },
     )
 

@@ -243,6 +243,7 @@ def test_labels_prompts_and_words_looked_for_are_text(store: Store, client: Test
 
 
 def test_the_store_is_listed_and_searched(store: Store, client: TestClient):
+    assert "none yet" in client.get("/").text  # nor is the store's folder there
     graph = traced()
     store.save(graph)
     store.save(replace(graph, provenance={**graph.provenance, "prompt": "another"}), name="other")
@@ -252,6 +253,8 @@ def test_the_store_is_listed_and_searched(store: Store, client: TestClient):
     page = client.get("/").text
     assert "3 graphs" in page and "cannot be read" in page and PROMPT in page
     assert "1 of 3 graphs" in client.get("/?find=ANOTHER").text
+    nothing = client.get("/?find=zebra").text
+    assert "0 of 3 graphs" in nothing and "none with these words" in nothing and "none yet" not in nothing
 
 
 def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_the_whole(

@@ -109,6 +109,24 @@ def test_what_was_chosen_stays_for_the_next_question_and_a_change_has_one_sign(a
     assert not page.faults
 
 
+def test_around_a_node_of_a_large_graph_the_node_is_asked_about_and_a_part_is_called_one(address: str, page: Any):
+    page.goto(address)
+    whole = page.evaluate("count")
+    label, middle = page.evaluate(
+        """() => { const row = range(count).filter((row) => nodes.kind[row] === 'feature')
+          .reduce((a, b) => (nodes.influence[b] < nodes.influence[a] ? b : a)); return [names[row], row]; }"""
+    )
+    page.goto(f"{address}?around={middle}")
+    assert page.inner_text("#panel h2") == label
+    assert 0 < page.evaluate("count") < whole
+    said = page.inner_text("#facts")
+    assert "whole graph" not in said and f"of {whole} nodes" in said
+    page.fill("#part input", "red")
+    page.wait_for_selector("#found-in-whole a")
+    assert "L-1" not in page.inner_text("#found-in-whole")
+    assert not page.faults
+
+
 def test_what_is_refused_is_said_at_its_node_and_a_server_that_is_gone_is_named(address: str, page: Any):
     page.goto(address)
     page.evaluate(FIRST_FEATURE)

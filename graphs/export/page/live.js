@@ -129,6 +129,11 @@ async function askHeads(row) {
   showPanel();
 }
 
+function whereIs(found) {
+  if (found.kind === "token" || found.kind === "logit") return "";
+  return `L${found.layer}${found.position >= 0 ? ` @${graph.tokens[found.position]}` : ""}, `;
+}
+
 // Of a large graph the server sends the strongest part: what else there is can be found and looked at by itself.
 function partOfWhole() {
   const [allNodes, allEdges] = served.whole;
@@ -141,7 +146,7 @@ function partOfWhole() {
     const answer = await fetch(`${here}/nodes?find=${encodeURIComponent(box.value)}`).catch(() => null);
     const found = answer?.ok ? await answer.json() : [];
     if (turn !== latest) return;
-    list.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: `${here}?around=${each.node}` }, `${each.label} L${each.layer}`), spaced(`${each.kind}, ${percent(each.influence)}`))));
+    list.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: `${here}?around=${each.node}` }, each.label), spaced(`${whereIs(each)}${each.kind}, ${percent(each.influence)}`))));
   });
   return make("div", { id: "part", class: "quiet" },
     make("p", {}, `On this page: ${said}, ${count.toLocaleString("en")} of ${allNodes.toLocaleString("en")} nodes and ${edges.source.length.toLocaleString("en")} of ${allEdges.toLocaleString("en")} edges. `, make("a", { href: here }, "the strongest"), " ", make("a", { href: "/" }, "all graphs")),
@@ -156,4 +161,6 @@ if (!served.notebook) {
     showPanel();
   }).catch(() => {});
 }
+// What is around a node is shown for its sake.
+if (state.node === null && rowHere.has(served.around)) pin(rowHere.get(served.around));
 showPanel();

@@ -591,7 +591,10 @@ function showFacts() {
   if (logits.length > 5) answers.push(make("span", { class: "quiet" }, `and ${logits.length - 5} more`));
   const ends = [["tokens", scores.replacement], ["errors", scores.error], ["untraced", scores.unselected], ["pruned", scores.pruned]];
   const called = { tokens: "tokens", errors: "errors of the features", untraced: "features not traced", pruned: "what was pruned away" };
-  const size = kept.nodes_before === undefined
+  const [allNodes, allEdges] = graph.served?.whole ?? [];
+  const size = Number.isInteger(graph.served?.around)
+    ? `next to one node: ${whole(count)} of ${whole(allNodes)} nodes, ${whole(edges.source.length)} of ${whole(allEdges)} edges`
+    : kept.nodes_before === undefined
     ? `whole graph: ${whole(count)} nodes, ${whole(edges.source.length)} edges`
     : `kept ${whole(count)} of ${whole(kept.nodes_before)} nodes and ${whole(edges.source.length)} of ${whole(kept.edges_before)} edges, carrying ${percent(kept.influence, 0)} of the influence`;
   const aside = [];
