@@ -293,13 +293,13 @@ def test_graphs_of_a_peer_with_our_edges_agree_and_others_do_not(model, records,
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_installed(component_jobs.PEER), reason=component_jobs.INSTALL)
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
-def test_eap_ig_agrees_on_a_task(family, tmp_path):
+@pytest.mark.parametrize(("family", "methods"), [("llama", [*EDGE_PEERS]), ("gpt_neox", ["peer:eap"])])
+def test_eap_ig_agrees_on_a_task(family, methods, tmp_path):
     model, numbers = model_of(family), np.random.default_rng(0)
     drawn = numbers.integers(0, model.vocabulary, size=(6, 2, 5)).tolist()
     lines = [{"clean": clean, "corrupted": other, "right": 3, "wrong": 4} for clean, other in drawn]
     (tmp_path / "tiny.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    asked = plan([str(tmp_path / "tiny.jsonl")], ["tiny"], methods=[*EDGE_PEERS])
+    asked = plan([str(tmp_path / "tiny.jsonl")], ["tiny"], methods=methods)
 
     found = run_plan(replace(asked, preset=SMALL), tmp_path / "run", lambda name: model)
 
@@ -307,7 +307,7 @@ def test_eap_ig_agrees_on_a_task(family, tmp_path):
         rows = rows_by_metric([row for row in result.rows if row.level == BESIDE])
         assert rows, result.rows[0].says
         assert rows["scores apart"][0].value < 1e-6, cell  # it keeps scores in float32
-        assert max(row.value for row in rows["metric apart"]) < 1e-9, cell
+        assert max(row.value for row in rows["metric apart"]) < 1e-6, cell  # norms are in float32
 
 
 @pytest.mark.slow
