@@ -143,6 +143,14 @@ def test_what_is_refused_is_said_at_its_node_and_a_server_that_is_gone_is_named(
     page.evaluate("pin(range(count).find((row) => nodes.kind[row] === 'logit'))")
     page.click("#heads")
     page.wait_for_selector(".refused")
+    page.unroute("**/*")
+    page.route("**/heads*", lambda route: route.fulfill(json=[]))
+    page.evaluate(
+        "document.getElementById('heads').click(); window.meanwhile = document.getElementById('heads').innerText"
+    )
+    assert page.evaluate("meanwhile") == "asking…"
+    page.wait_for_selector("text=none of its inputs owes")
+    assert page.inner_text("#heads") == "through which heads"
     assert not page.faults
 
 

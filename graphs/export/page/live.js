@@ -8,7 +8,7 @@ const rowHere = new Map(range(count).map((row) => [wholeRow(row), row]));
 const CHANGEABLE = new Set(["token", "feature", "attention", "neuron", "error"]);
 const trials = [];
 const OFF = "the server did not answer: is circuits serve still running?";
-let asking = null; // the row whose question is being answered
+let asking = ""; // what is being answered: "trial", "heads"
 let refused = { row: null, words: "" };
 const chosen = { row: null, amount: "", attention: "live" }; // what is asked next: a panel is made anew after each answer
 
@@ -33,9 +33,9 @@ function inNotebook(question) {
 }
 
 async function ask(row, change) {
-  if (asking !== null) return;
+  if (asking) return;
   const button = document.activeElement?.id;
-  asking = row;
+  asking = "trial";
   refused = { row, words: "" };
   showPanel();
   const members = (change.rows ?? [row]).map((each) => ({ node: wholeRow(each), ...change.set }));
@@ -44,7 +44,7 @@ async function ask(row, change) {
   } catch (reason) {
     refused = { row, words: reason.message };
   }
-  asking = null;
+  asking = "";
   showPanel();
   if (state.node !== row) return;
   if (button && document.activeElement === document.body) document.getElementById(button)?.focus({ preventScroll: true });
@@ -89,7 +89,7 @@ function laboratory(row) {
   const parts = [];
   if (row !== null && served.silent) parts.push(make("h3", {}, "In the real model"), make("p", { class: "quiet" }, `Not to be asked: ${served.silent}`));
   else if (row !== null && CHANGEABLE.has(nodes.kind[row])) {
-    const busy = asking !== null;
+    const busy = asking !== "";
     const settable = nodes.kind[row] !== "token" && nodes.kind[row] !== "error";
     if (chosen.row !== row) Object.assign(chosen, { row, amount: String(Number((nodes.activation[row] ?? 1).toPrecision(4))) });
     const keep = (name) => (event) => (chosen[name] = event.target.value);
@@ -100,7 +100,7 @@ function laboratory(row) {
     parts.push(
       make("h3", {}, "In the real model"),
       make("p", { class: "ask" },
-        make("button", { type: "button", id: "ablate", disabled: busy, click: () => put({ factor: 0 }) }, busy ? "asking…" : "ablate"),
+        make("button", { type: "button", id: "ablate", disabled: busy, click: () => put({ factor: 0 }) }, asking === "trial" ? "asking…" : "ablate"),
         group ? make("button", { type: "button", disabled: busy, click: () => put({ factor: 0 }, group.rows) }, `ablate “${group.name}”`) : null,
         make("button", { type: "button", disabled: busy, click: () => put({ factor: 2 }) }, "× 2"),
         settable ? amount : null,
@@ -114,18 +114,24 @@ function laboratory(row) {
   if (row !== null && row === refused.row && refused.words) parts.push(make("p", { class: "failed refused", role: "alert" }, refused.words));
   if (row !== null && served.rows) parts.push(make("p", {}, make("a", { href: `${here}?around=${wholeRow(row)}` }, "all that is next to this node")));
   if (row !== null && inputs[row].length && !served.notebook && !served.silent) {
-    parts.push(make("p", {}, make("button", { type: "button", id: "heads", disabled: asking !== null, click: () => askHeads(row) }, "through which heads")));
+    parts.push(make("p", {}, make("button", { type: "button", id: "heads", disabled: asking !== "", click: () => askHeads(row) }, asking === "heads" ? "asking…" : "through which heads")));
   }
   return parts;
 }
 
 async function askHeads(row) {
+  if (asking) return;
+  asking = "heads";
+  refused = { row, words: "" };
+  showPanel();
   const answer = await fetch(`${here}/heads?node=${wholeRow(row)}`).catch(() => null);
   refused = { row, words: answer?.ok ? "" : answer ? (await answer.text()).trim() : OFF };
-  for (const each of answer?.ok ? await answer.json() : []) {
+  for (const each of answer?.ok ? await answer.json().catch(() => []) : []) {
     const source = rowHere.get(each.source);
     if (source !== undefined) graph.heads[`${source}-${row}`] = each.heads;
   }
+  if (answer?.ok && !inputs[row].some((e) => through(e).length)) refused.words = "none of its inputs owes 5% or more to a head";
+  asking = "";
   showPanel();
 }
 
