@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.bench.documents import Block, Heading, Table, Words
+from benchmarks.bench.methods import GRAPH_METHODS, METHODS, RANDOM
 from benchmarks.bench.rows import UNTESTED, Row
 from benchmarks.bench.side_by_side import BESIDE, EDGE_PEERS, GRAPH_PEERS, PEERS, PREFIX, PROGRAMS, REPEATS
 from circuits.sizes import size_in_words
@@ -27,6 +28,12 @@ OF_GRAPHS = (
     "and completeness. Kept by one side: nodes and edges that only one keeps, each pruning its own graph. All are the "
     "largest over the prompts on which both found the same features."
 )
+# Why no peer stands beside a method of ours; of all others, since neither program has it.
+ABSENT = {
+    "exact": "EAP-IG has it, at one run of a whole circuit for each edge: too slow to take turns with",
+    **dict.fromkeys(("exact-nodes", "atp", "conductance"), "EAP-IG's own scores of nodes are not driven"),
+}
+NEITHER = "neither program has it"
 COSTS = ("peer's seconds", "ours", "times as fast", "peer's memory", "ours", "share of memory")
 
 
@@ -45,6 +52,11 @@ def tell_peers(rows: Sequence[Row]) -> Iterator[Block]:
         if here:
             yield Words(reading)
             yield _table(here, columns, figures)
+    alone = dict.fromkeys(row.method for row in rows if row.method in (*METHODS, *GRAPH_METHODS))
+    missing = [each for each in alone if f"{PREFIX}{each}" not in PEERS and each not in RANDOM.values()]
+    if missing:
+        yield Words("Of these methods no peer stands beside ours:")
+        yield Table(("method", "why not"), [[each, ABSENT.get(each, NEITHER)] for each in missing])
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str], figures: Callable[[Sequence[Row]], list[str]]) -> Table:

@@ -24,6 +24,7 @@ NAMES = {  # ours: the peer's
     "eap-ig": "EAP-IG-inputs",
     "eap-ig-activations": "EAP-IG-activations",
     "clean-corrupted": "clean-corrupted",
+    "information-flow": "information-flow-routes",
 }
 
 

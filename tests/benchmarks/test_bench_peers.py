@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.bench.cells import Cell
+from benchmarks.bench.cells import Cell, row_of
 from benchmarks.bench.comparing import compare
 from benchmarks.bench.curves import Course, run_circuits
 from benchmarks.bench.documents import to_markdown
@@ -224,6 +224,17 @@ def test_what_peers_have_is_run_beside_the_methods_asked_for(model, task, instal
     assert whole.methods == ("eap", "exact", "direct", "random", "peer:eap", "peer:direct")
     assert plan([task], methods=["peer:eap-ig"]).methods == ("peer:eap-ig",)
     assert not set(plan([task], methods=["eap"]).methods) & {*EDGE_PEERS}
+
+
+def test_methods_without_a_peer_are_named_with_the_reason():
+    asked = replace(row_of(CELL, "edges"), says="not installed")
+    ours = [replace(asked, method=name, level="edges") for name in ("eap", "exact", "relp", "random")]
+
+    told = to_markdown(write_report([asked, *ours], MADE)).split("no peer stands beside")[1].split("##")[0]
+
+    assert "| exact | EAP-IG has it, at one run of a whole circuit for each edge" in told
+    assert "| relp | neither program has it |" in told
+    assert "| eap |" not in told and "random" not in told
 
 
 def test_a_peer_is_run_under_the_ablation_alone_that_it_is_driven_with(model, situation, install):
