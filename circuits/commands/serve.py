@@ -7,6 +7,7 @@ import ipaddress
 import os
 import secrets
 import sys
+from types import FrameType
 
 from circuits import flags
 
@@ -73,8 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         if token:
             print("others can connect: whoever has this address can read the store and ask the model", file=sys.stderr)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
-    # What is written is there whole or not at all, and nothing stops a thread that loads a model.
-    server.handle_exit = lambda *_: os._exit(0)
+    server.handle_exit = end
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:
@@ -82,6 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         listening.close()
     return 0
+
+
+def end(sig: int, frame: FrameType | None) -> None:
+    """End at once: what is written is there whole or not at all, and nothing else stops a thread that loads a model."""
+    os._exit(0)
 
 
 def is_local(host: str) -> bool:
