@@ -123,8 +123,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from circuits.keeping import check_output, check_writable
+    from graphs.store import Store
 
-    check_writable(Path(arguments.store))
+    store = Store(arguments.store)
+    # At an address nothing unfinished is kept: a search writes it often.
+    unfinished = store.folder / UNFINISHED if isinstance(store.folder, Path) else None
+    if isinstance(store.folder, Path):
+        check_writable(store.folder)
     if arguments.output:
         check_output(arguments.output)
 
@@ -139,10 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
     from circuits.progress import Bars
     from circuits.transcoders.loading import load_transcoders
     from graphs.export import export
-    from graphs.store import Store
 
-    store = Store(arguments.store)
-    unfinished = Path(arguments.store) / UNFINISHED
     with _saying_what_is_kept(unfinished), Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
@@ -245,12 +247,12 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _saying_what_is_kept(unfinished: Path) -> Iterator[None]:
+def _saying_what_is_kept(unfinished: Path | None) -> Iterator[None]:
     """On Ctrl-C, whether the same command has something to go on from."""
     try:
         yield
     except KeyboardInterrupt:
-        if unfinished.is_dir() and any(unfinished.iterdir()):
+        if unfinished is not None and unfinished.is_dir() and any(unfinished.iterdir()):
             print("circuits: what is finished is kept; the same command goes on with the rest", file=sys.stderr)
         raise
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuits import flags
 
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from circuits.errors import BadOption
+    from circuits.errors import BadOption, CircuitError
+    from graphs.errors import GraphError
     from graphs.importing import import_graph
     from graphs.importing.neuronpedia import read_groups_saved_there
     from graphs.records import to_json
@@ -49,12 +51,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.subgraph and len(arguments.file) > 1:
         raise BadOption(f"--subgraph is of one graph, found {len(arguments.file)} files: import that one by itself.")
     store = Store(arguments.store)
-    told = []
+    told: list[dict[str, Any]] = []
+    wrong: list[str] = []
     for file in arguments.file:
-        graph = import_graph(file)
-        if arguments.model:
-            graph = in_words(graph, arguments.model)
-        groups = read_groups_saved_there(arguments.subgraph, graph) if arguments.subgraph else None
+        try:
+            graph = import_graph(file)
+            if arguments.model:
+                graph = in_words(graph, arguments.model)
+            groups = read_groups_saved_there(arguments.subgraph, graph) if arguments.subgraph else None
+        except (GraphError, CircuitError) as reason:
+            if len(arguments.file) == 1:
+                raise
+            wrong.append(str(reason))  # of several, the others are imported all the same
+            continue
         id = store.save(graph)
         if groups is not None:
             store.attach(id, GROUPS, to_json(groups))
@@ -64,7 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
                 print(line)
     if arguments.json:
         print(json.dumps(told, indent=1))
-    return 0
+    for words in wrong:
+        print(f"circuits: not imported: {words}", file=sys.stderr)
+    return 2 if wrong else 0
 
 
 def in_words(graph: AttributionGraph, name: str) -> AttributionGraph:

@@ -242,7 +242,11 @@ def _patch_paths(
         )
         found = patch_paths(transformer, pairs, own, others, **settings)
         rows, columns = ([each[0] if len(each) == 1 else "together" for each in sets] for sets in (own, others))
-        places = [[f"{row} to {column}" for column in columns] for row in rows]
+        called = [
+            [{"together": f"all {kind} together"}.get(name, name) for name in names]
+            for kind, names in (("senders", rows), ("receivers", columns))
+        ]
+        places = [[f"{row} to {column}" for column in called[1]] for row in called[0]]
         at = np.arange(found.effect.size).reshape(found.effect.shape)[: len(arguments.senders), : len(to)]
         paths = (arguments.senders, to, at)
         return Shown(rows, columns, places, "receivers", found.effect, found.share, found.clean, found.corrupted, paths)

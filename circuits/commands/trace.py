@@ -230,6 +230,7 @@ def _check_early(arguments: argparse.Namespace) -> None:
     """What can be known to fail before seconds go into loading a model."""
     from circuits.errors import BadOption
     from circuits.keeping import check_output, check_writable
+    from graphs.addresses import place_of
     from graphs.errors import UnknownPicture
     from graphs.export import EXPORTERS
 
@@ -245,7 +246,8 @@ def _check_early(arguments: argparse.Namespace) -> None:
         raise BadOption("--seed is the assay's: leave it out, or --no-assay.")
     if arguments.no_assay and arguments.paraphrase is not None:
         raise BadOption("--paraphrase is the assay's: leave it out, or --no-assay.")
-    check_writable(Path(arguments.store))
+    if isinstance(place := place_of(arguments.store), Path):
+        check_writable(place)
     if arguments.output:
         ending = Path(arguments.output).suffix.lower()
         if ending not in EXPORTERS:

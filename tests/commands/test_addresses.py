@@ -46,3 +46,14 @@ def test_what_is_not_there_is_said(id, capsys):
     assert f"no graph in memory://commands/store begins with 'austin'. There are: {id}" in capsys.readouterr().err
     assert main(["list", "--store", "memory://nothing/here"]) == 0
     assert "there is no store memory://nothing/here yet" in capsys.readouterr().out
+
+
+def test_circuits_of_components_are_found_into_it_and_nothing_is_left_here(id, tmp_path_factory):
+    pairs = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    clean, corrupted = ("the capital of the state containing " + city + " is" for city in ("dallas", "oakland"))
+    line = {"clean": clean, "corrupted": corrupted, "right": "austin", "wrong": "sacramento"}
+    pairs.write_text(json.dumps(line))
+
+    assert main(["find", str(pairs), "--method", "eap", "--edges", "9", "--quiet", *STORE]) == 0
+
+    assert [entry.id for entry in Store(STORE[1]).list() if entry.id.startswith("pairs-")]

@@ -44,6 +44,17 @@ def test_a_file_becomes_a_graph_of_the_store(folder, capsys):
     assert told["id"] in [entry.id for entry in Store("circuits-store").list()]
 
 
+def test_of_several_files_the_good_ones_are_imported_and_the_others_named(folder, capsys):
+    (folder / "no.json").write_text("{}")
+    export(graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit"), folder / "y.pt")
+
+    assert main(["import", "no.json", "x.json", "gone.json", "y.pt"]) == 2
+
+    told = capsys.readouterr()
+    assert len(Store("circuits-store").list()) == 2
+    assert told.err.count("not imported") == 2 and "no.json" in told.err and "gone.json" in told.err
+
+
 def test_saved_groups_are_kept_beside_the_graph(folder, capsys):
     written(folder / "saved.json", {"pinnedIds": [], "supernodes": [["seven", "1_7_1"]]})
     assert main(["import", "x.json", "--subgraph", "saved.json"]) == 0

@@ -121,7 +121,7 @@ def test_paths_are_patched_by_sender_and_receiver(options, tmp_path, capsys):
     shares = record["share"]
     if options:
         assert (record["rows"], record["places"]) == (["m0", "a0.h2", "together"], ["m1", "logits", "together"])
-        assert "together to together" in said and all(None not in row for row in shares)
+        assert "all senders together to all receivers together" in said and all(None not in row for row in shares)
         assert set(curves) == {"e0-2", "e0-3", "e1-2", "e1-3"}
     else:
         assert len(shares) == 4 and record["places"] == ["h0", "h1", "h2", "h3", "mlp"]
