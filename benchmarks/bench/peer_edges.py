@@ -33,6 +33,7 @@ from circuits.model import Model
 
 ABLATION = "resample"  # what it is driven with
 BEGINS = {"eap-ig": "corrupted", "eap-ig-activations": "clean"}  # where its program begins its steps
+FROZEN = ("eap-ig",)  # what can do without gradients of the parameters, which saves it time
 NAN = float("nan")
 
 
@@ -52,7 +53,7 @@ def measure_edge_peer(cell: Cell, model: Model, situation: Situation, preset: Pr
     ours = partial(METHODS[name].score, job, situation.train)
     folder = write_job(folder_of(model), situation.train, model.dtype)
     with Peer(folder) as peer:
-        theirs = partial(peer.score, name, **_steps(name), batch=BATCH, frozen=name != "eap")
+        theirs = partial(peer.score, name, **_steps(name), batch=BATCH, frozen=name in FROZEN)
         theirs(save=folder / "scores.npz")
         scores = np.load(folder / "scores.npz")["found"].astype(np.float64)
         runs = {size: _run_its(peer, level, size, folder) for size in SIZES if int(size * level.total)}

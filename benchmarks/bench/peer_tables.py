@@ -21,7 +21,9 @@ OF_EDGES = (
     "Scores apart: the largest difference of an edge's score, over the largest score. Rank: Spearman correlation of "
     "their sizes. Circuits alike: at how many of the sizes both sides' scores choose the same edges, and the least "
     "Jaccard index. Metric apart: the largest difference of any pair's metric as each side runs the peer's circuits, "
-    "over the mean difference between clean and ablated. In float32, edges with nearly equal scores change places."
+    "over the mean difference between clean and ablated. In float32, edges with nearly equal scores change places. "
+    "EAP-IG's integration over activations (795f560) puts embeddings in place that ask for no gradient, so that, where "
+    "no learned positions are added to them, edges into the first layer's heads lose a part of their scores."
 )
 OF_GRAPHS = (
     "Edges apart: the largest difference of an edge, over the largest that its target receives. Scores: replacement "

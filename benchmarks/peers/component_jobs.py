@@ -98,7 +98,8 @@ class Peer(Process):
         """Every edge, by the method that we call so; see its `run.py`.
 
         later: how many steps nearer to the clean prompt the points of integrated gradients lie than it has them.
-        frozen: parameters take no gradients, which saves it time; its EAP cannot do without.
+        frozen: parameters take no gradients, which saves it time; of gradients, its EAP-IG over inputs alone can do
+            without.
         """
         how = {"method": NAMES[method], "metric": metric, "steps": steps, "later": later}
         return self.do("score", **how, batch=batch, frozen=frozen, save=save)

@@ -45,6 +45,8 @@ SMALL = replace(
 )
 MADE = {"command": "circuits bench", "preset": "quick", "versions": {}}
 CELL = Cell("tiny", "tiny", "peer:eap", "resample", 0)
+# Its integration over activations loses gradients where no learned positions are added: see `peer_tables`.
+CASES = [("llama", [each for each in EDGE_PEERS if "activations" not in each]), ("gpt_neox", ["peer:eap"])]
 FAKE = """
 import json, sys
 from pathlib import Path
@@ -304,7 +306,7 @@ def test_graphs_of_a_peer_with_our_edges_agree_and_others_do_not(model, records,
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_installed(component_jobs.PEER), reason=component_jobs.INSTALL)
-@pytest.mark.parametrize(("family", "methods"), [("llama", [*EDGE_PEERS]), ("gpt_neox", ["peer:eap"])])
+@pytest.mark.parametrize(("family", "methods"), CASES)
 def test_eap_ig_agrees_on_a_task(family, methods, tmp_path):
     model, numbers = model_of(family), np.random.default_rng(0)
     drawn = numbers.integers(0, model.vocabulary, size=(6, 2, 5)).tolist()
