@@ -16,7 +16,7 @@ from benchmarks.cheating.signs import Sums, auroc, graphs_of, share_of_edges, sh
 from circuits.model import Model, load_model
 from graphs import influence
 
-SUMS = Sums(2, seed=0)
+SUMS = Sums(1, seed=0)
 
 
 @pytest.fixture(scope="module")
