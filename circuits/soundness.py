@@ -46,6 +46,12 @@ def check_sound(model: Model) -> None:
 def _examine(model: Model) -> None:
     numbers = torch.Generator().manual_seed(0)
     prompt = torch.randint(model.vocabulary, (min(LENGTH, model.context),), generator=numbers).tolist()
+    logits, _ = model.run(torch.tensor([prompt], device=model.device))
+    if not bool(torch.isfinite(logits).all()):
+        raise UnfaithfulModel(
+            f"{model.name} says no numbers: its logits on a random prompt are infinite or NaN. Its weights hold such "
+            "values, or leave the range of what they are computed in. Try dtype float64, or another copy of the model."
+        )
     dictionary = _random_dictionary(model, numbers)
     try:
         attribute(model, dictionary, prompt)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 from circuits import load_model, soundness
 from circuits.errors import UnfaithfulModel
@@ -60,3 +61,12 @@ def test_where_nothing_can_be_remembered_it_is_asked_each_time(tmp_path: Path, m
     for _ in range(2):
         load_model(folder_of("llama"), device="cpu")
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_whose_weights_are_no_numbers_is_told_so(value: float):
+    given = AutoModelForCausalLM.from_pretrained(folder_of("llama"))
+    given.model.layers[1].mlp.down_proj.weight.data[0, 0] = value
+
+    with pytest.raises(UnfaithfulModel, match="says no numbers"):
+        load_model(given, device="cpu")
