@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,10 +21,8 @@ from circuits.commands.serve import run
 from circuits.errors import BadOption
 from circuits.serving.app import make_app
 from graphs import Store
+from tests.browser import CHROMIUM, new_page
 from tests.circuits.test_serving import load, traced
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
 
 FIRST_FEATURE = "pin(range(count).find((row) => nodes.kind[row] === 'feature'))"
 
@@ -51,19 +48,10 @@ def page(tmp_path: Path) -> Iterator[Any]:
     """A page in Chromium, and what went wrong on it: `page.faults`."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: the served page was not driven")
-    driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: the page was not driven")
-    with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "user"),
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-background-networking"],
-            viewport={"width": 1400, "height": 900},
-        )
-        page = browser.new_page()
+    with new_page(tmp_path) as page:
         page.faults = []
         page.on("pageerror", lambda fault: page.faults.append(str(fault)))
         yield page
-        browser.close()
 
 
 def test_a_node_is_ablated_by_a_click_and_the_models_answer_stands_on_the_page(address: str, page: Any):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pytest
 
 from graphs.errors import BadOption, MissingProgram
 from graphs.widget import SCRIPT, make_widget, reply
+from tests.browser import CHROMIUM, new_page
 from tests.graphs.export.test_page_driven import fact
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 ANSWER = {
     "changes": [{"factor": 0.0, "value": None}],
     "nodes": [2],
@@ -68,21 +67,13 @@ def test_without_anywidget_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the widget was not driven")
 def test_a_click_in_the_frame_reaches_python_and_the_answer_comes_back(tmp_path: Path):
-    driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: it was not driven")
     pytest.importorskip("anywidget", reason="anywidget is not installed: no widget was made")
     widget = make_widget(fact(), answer=lambda _: ANSWER)
     parts = {"page": {"page": widget.page, "high": "700px"}, "answer": ANSWER, "script": SCRIPT}
     said = {name: json.dumps(part).replace("<", "\\u003c") for name, part in parts.items()}
     notebook = tmp_path / "notebook.html"
     notebook.write_text(NOTEBOOK % said, encoding="utf-8")
-    with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "user"),
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-background-networking"],
-            viewport={"width": 1400, "height": 900},
-        )
-        page = browser.new_page()
+    with new_page(tmp_path) as page:
         faults: list[str] = []
         page.on("pageerror", lambda fault: faults.append(str(fault)))
         page.goto(notebook.as_uri())
@@ -92,7 +83,6 @@ def test_a_click_in_the_frame_reaches_python_and_the_answer_comes_back(tmp_path:
         frame.locator("table.trial").wait_for()
         told = frame.locator("#panel").inner_text()
         asked = page.evaluate("window.asked")
-        browser.close()
 
     assert not faults
     assert asked["question"] == {"changes": [{"node": 2, "factor": 0}], "attention": "live"}
