@@ -13,13 +13,20 @@ import numpy as np
 from graphs.assays import Assay
 from graphs.errors import BadOption
 from graphs.export.lettering import readable
-from graphs.export.page.parts import as_script, fill, in_every_theme, part, plain, policy_for
+from graphs.export.page.parts import as_script, fill, in_every_theme, joined, part, plain, policy_for
 from graphs.export.picture import to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plot
 from graphs.export.scene import THEMES, check_options, compose, first_token, prompt_of
 from graphs.graph import AttributionGraph
 
 PATHS = 5
+# One job each. They run as one script, in this order: what is worked out at once needs what stands above it.
+SCRIPTS = (
+    "fault.js elements.js graph.js address.js words.js picture.js replacement.js sifting.js lighting.js search.js "
+    "cells.js tables.js panel.js node.js card.js lists.js measured.js facts.js groups.js hulls.js dragging.js "
+    "diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
+).split()
+SERVED = "live.js"  # after them
 TOLD = "registration ablations statistics verdicts seconds skipped".split()  # of an assay, besides its plots
 MOST_SUGGESTED = 400  # units of a graph for which groups are suggested
 
@@ -66,7 +73,7 @@ def to_html(
         *({theme: compose_plot(PLOTS[name], found, theme) for theme in THEMES} for name, found in charts.items()),
     ]
     (scene, *plots), palette = in_every_theme(drawn)
-    script = part("page.js") + (part("live.js") if served else "")
+    script = joined(*SCRIPTS, *([SERVED] if served else []))
     prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
     beside = {"bos": options.get("bos", "grey"), "served": plain(served), "heads": _by_edge(heads)}
     parts = {

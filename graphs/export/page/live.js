@@ -1,5 +1,4 @@
-
-// --- served: the real model answers ---
+// Served: the real model answers.
 
 const served = graph.served;
 const here = `/graphs/${encodeURIComponent(served.id)}`;

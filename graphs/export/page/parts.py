@@ -27,6 +27,11 @@ def part(name: str) -> str:
     return (files("graphs.export.page") / name).read_text(encoding="utf-8")
 
 
+def joined(*names: str) -> str:
+    """Files that stand beside this one as one script, in this order."""
+    return "\n".join(map(part, names))
+
+
 def fill(template: str, parts: Mapping[str, str]) -> str:
     """The template with each {{name}} replaced by that part."""
     # In one pass, so that what is filled in is never itself searched for places to fill.

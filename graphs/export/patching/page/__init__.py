@@ -10,7 +10,7 @@ import numpy as np
 
 from graphs.export.heatmap import HeatMap, compose_heatmap
 from graphs.export.lettering import readable
-from graphs.export.page.parts import as_script, fill, in_every_theme, part, plain, policy_for
+from graphs.export.page.parts import as_script, fill, in_every_theme, joined, part, plain, policy_for
 from graphs.export.patching.paths import compose_paths
 from graphs.export.picture import to_svg
 from graphs.export.scene import THEMES
@@ -28,7 +28,8 @@ def to_html(found: Patching) -> str:
     views = ["map", *(["paths"] if found.paths is not None else [])]
     drawn = [(view, each) for each in found.maps for view in views]
     scenes, palette = in_every_theme([_in_themes(found, view, each) for view, each in drawn])
-    script = (files("graphs.export.patching.page") / "page.js").read_text(encoding="utf-8")
+    own = (files("graphs.export.patching.page") / "page.js").read_text(encoding="utf-8")
+    script = joined("fault.js", "elements.js", "cells.js") + own
     figures = [
         f'<figure data-direction="{escape(each.direction)}" data-view="{view}" style="--wide:{scene.width:.0f}px">'
         f"{to_svg(scene)}</figure>"

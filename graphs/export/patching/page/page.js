@@ -1,11 +1,4 @@
-"use strict";
-// The pictures of a sweep, made to answer questions. Every text goes in as a text node, never as markup.
-
-window.addEventListener("error", (event) => {
-  const fault = document.getElementById("fault");
-  fault.hidden = false;
-  fault.textContent = `A fault of this page, not of the sweep: ${event.message} (line ${event.lineno} of its script).`;
-});
+// The pictures of a sweep, made to answer questions.
 
 const { maps, paths } = JSON.parse(document.getElementById("patching").textContent);
 const figures = [...document.querySelectorAll("#picture figure")];
@@ -20,16 +13,6 @@ let all = false;
 
 const percent = (x) => (x === null ? "" : `${x < 0 ? "−" : ""}${(100 * Math.abs(x)).toFixed(1)}%`);
 const signed = (x) => (x === null ? "" : `${x < 0 ? "−" : "+"}${String(Number(Math.abs(x).toPrecision(4)))}`);
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") element.addEventListener(name, value);
-    else if (value !== null) element.setAttribute(name, value);
-  }
-  element.append(...children); // a string becomes a text node
-  return element;
-}
 
 const current = () => maps.find((map) => map.direction === state.direction);
 const order = new Map(
@@ -98,25 +81,21 @@ function table() {
   const largest = Math.abs(map.effect[rows[0]] ?? 0) || 1;
   const body = make("tbody");
   for (const at of rows.slice(0, all ? MANY : FEW)) {
-    const wide = `${(100 * Math.abs(map.effect[at])) / largest}%`;
     const up = shares ? map.share[at] > 0 : map.effect[at] > 0;
-    const bar = make("span", { class: up ? "up" : "down" });
-    bar.style.width = wide;
+    const size = Math.abs(map.effect[at]);
     body.append(
       make(
         "tr",
         { class: `go${at === state.at ? " chosen" : ""}`, "data-row": at, click: () => choose(at) },
         make("td", {}, make("button", { type: "button" }, map.places[at])),
-        make("td", { class: "bar" }, bar),
-        make("td", { class: "figure" }, shares ? percent(map.share[at]) : ""),
-        make("td", { class: "figure" }, signed(map.effect[at])),
+        bar(up ? size : -size, largest),
+        figure(shares ? percent(map.share[at]) : ""),
+        figure(signed(map.effect[at])),
       ),
     );
   }
-  const head = make("tr", {});
-  for (const [words, kind] of [["place", ""], ["", ""], [shares ? "share" : "", "figure"], [map.unit, "figure"]])
-    head.append(make("th", { class: kind }, words));
-  return make("table", {}, make("thead", {}, head), body);
+  const top = head(["place"], [""], [shares ? "share" : "", "figure"], [map.unit, "figure"]);
+  return make("table", {}, make("thead", {}, top), body);
 }
 
 function show() {
@@ -136,7 +115,7 @@ function choose(at) {
 
 // --- what is on view ---
 
-function draw() {
+function redraw() {
   for (const figure of figures)
     figure.hidden = figure.dataset.direction !== state.direction || figure.dataset.view !== state.view;
   for (const button of document.querySelectorAll("#tools button"))
@@ -145,7 +124,7 @@ function draw() {
   const rows = order.get(map.direction);
   const parts = [make("p", { id: "about" }), make("h3", {}, `The strongest of ${rows.length.toLocaleString("en")} ${figures.some((each) => each.dataset.view === "paths") ? "paths" : "places"}`), table()];
   if (!all && rows.length > FEW)
-    parts.push(make("p", { class: "more" }, make("button", { type: "button", id: "all", click: () => { all = true; draw(); } }, rows.length > MANY ? `${MANY.toLocaleString("en")} of them` : "all of them")));
+    parts.push(make("p", { class: "more" }, make("button", { type: "button", id: "all", click: () => { all = true; redraw(); } }, rows.length > MANY ? `${MANY.toLocaleString("en")} of them` : "all of them")));
   panel.replaceChildren(...parts);
   show();
 }
@@ -169,15 +148,15 @@ function offer(id, name, values, words) {
   document.getElementById("tools").hidden = false;
   for (const value of there)
     document.getElementById(id).append(
-      make("button", { type: "button", value, click: () => { state[name] = value; draw(); remember(); } }, words[value] ?? value),
+      make("button", { type: "button", value, click: () => { state[name] = value; redraw(); remember(); } }, words[value] ?? value),
     );
 }
 
 offer("directions", "direction", maps.map((map) => map.direction), {});
 offer("views", "view", figures.map((figure) => figure.dataset.view), { map: "heat map", paths: "paths" });
 recall();
-draw();
+redraw();
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && state.at !== null) choose(state.at);
 });
-window.addEventListener("hashchange", () => { recall(); draw(); });
+window.addEventListener("hashchange", () => { recall(); redraw(); });

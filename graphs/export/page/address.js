@@ -1,0 +1,31 @@
+// What is asked of the page, and stands in its address after "#": node, least (influence), share (of input), dense, find,
+// path, zoom, groups.
+
+const state = { node: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, groups: [] };
+
+function readAddress() {
+  const said = new URLSearchParams(location.hash.slice(1));
+  const value = (name) => (Number.isFinite(Number(said.get(name))) ? Number(said.get(name)) : 0);
+  const node = said.has("node") ? value("node") : null;
+  state.node = Number.isInteger(node) && node >= 0 && node < count ? node : null;
+  state.least = Math.max(0, value("least"));
+  state.share = Math.max(0, value("share"));
+  state.dense = Math.max(0, value("dense"));
+  state.groups = readGroups(said.get("groups"));
+  state.find = said.get("find") ?? "";
+  state.path = said.has("path") && graph.paths[value("path") - 1] ? value("path") - 1 : null;
+  state.zoom = said.has("zoom") && value("zoom") > 0 ? value("zoom") : null;
+  document.getElementById("find").value = state.find;
+}
+
+function writeAddress() {
+  const said = new URLSearchParams();
+  if (state.node !== null) said.set("node", state.node);
+  if (state.path !== null) said.set("path", state.path + 1);
+  for (const name of [...SLIDERS, "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
+  if (state.find) said.set("find", state.find);
+  if (state.groups.length) said.set("groups", JSON.stringify(state.groups.map((each) => [each.name, ...each.rows])));
+  const words = said.toString();
+  if (location.protocol === "about:") return; // in a frame that has no address of its own
+  if (words !== location.hash.slice(1)) history.replaceState(null, "", words ? `#${words}` : location.pathname + location.search);
+}

@@ -1,0 +1,69 @@
+// Another graph of the same model, compared with this one.
+
+// What a node is in any prompt of the same model: its place counted from the end.
+const nameless = (other, row) => {
+  const at = other.nodes.position[row] < 0 ? "" : other.tokens.length - other.nodes.position[row];
+  const kind = other.nodes.kind[row];
+  const what = ["error", "bias", "unselected"].includes(kind) ? other.nodes.label[row] : other.nodes.feature[row];
+  return JSON.stringify([kind, other.nodes.layer[row], what, at]);
+};
+
+function readOther(text) {
+  const page = /^\s*</.test(text) ? new DOMParser().parseFromString(text, "text/html").getElementById("graph")?.textContent : text;
+  const other = JSON.parse(page);
+  const long = other.nodes.kind.length;
+  for (const name of ["layer", "position", "feature", "influence", "label"]) if (other.nodes[name].length !== long) throw new Error(`its nodes have ${long} kinds and ${other.nodes[name].length} of ${name}`);
+  if (!Array.isArray(other.tokens) || other.edges.source.length !== other.edges.target.length) throw new Error("tokens or edges are missing");
+  // In what was saved, edges speak of rows of the whole graph.
+  const rows = other.nodes.row ?? other.nodes.kind.map((_, row) => row);
+  other.at = new Map(rows.map((row, i) => [row, i]));
+  return other;
+}
+
+function compare(other) {
+  const there = new Map(other.nodes.kind.map((_, row) => [nameless(other, row), row]));
+  const here = new Map(range(count).map((row) => [nameless(graph, row), row]));
+  const both = [...here].filter(([name]) => there.has(name)).map(([name, row]) => ({ row, other: there.get(name) }));
+  const edgeNames = (one, at) => new Set(one.edges.source.map((s, e) => [s, one.edges.target[e]].map((row) => at.get(row)).map((row) => nameless(one, row)).join()));
+  const [ours, theirs] = [edgeNames(graph, new Map(range(count).map((row) => [row, row]))), edgeNames(other, other.at)];
+  // Weighted Jaccard of influence: what both say of a node, over what either says.
+  const of = (value) => Math.max(value ?? 0, 0);
+  const less = both.reduce((total, { row, other: twin }) => total + Math.min(of(nodes.influence[row]), of(other.nodes.influence[twin])), 0);
+  const all = [...nodes.influence, ...other.nodes.influence].reduce((total, value) => total + of(value), 0);
+  return {
+    both,
+    here: [...here].filter(([name]) => !there.has(name)).map(([, row]) => row),
+    there: [...there].filter(([name]) => !here.has(name)).map(([, row]) => row).sort((a, b) => of(other.nodes.influence[b]) - of(other.nodes.influence[a])),
+    edges: { both: [...ours].filter((name) => theirs.has(name)).length, here: ours.size, there: theirs.size },
+    overlap: all > less ? less / (all - less) : null,
+  };
+}
+
+function showBeside(text, name) {
+  const section = document.getElementById("beside");
+  section.hidden = false;
+  const close = make("button", { type: "button", class: "close", click: () => { section.hidden = true; spot = null; document.getElementById("other").value = ""; highlight(); } }, "×");
+  let other;
+  let found;
+  try {
+    other = readOther(text);
+    found = compare(other);
+  } catch (fault) {
+    section.replaceChildren(close, make("p", { class: "failed", role: "alert" }, `${name} could not be compared: wanted is a graph's page, or JSON saved from one (${fault.message}).`));
+    return;
+  }
+  const light = (rows, words) => make("button", { type: "button", click: () => { spot = rows; highlight(); svg.scrollIntoView({ block: "nearest" }); } }, words);
+  const change = (pair) => (other.nodes.influence[pair.other] ?? 0) - (nodes.influence[pair.row] ?? 0);
+  const moved = [...found.both].sort((a, b) => Math.abs(change(b)) - Math.abs(change(a))).slice(0, FEW);
+  const at = (row) => (other.nodes.position[row] >= 0 ? ` @${String(other.tokens[other.nodes.position[row]]).trim()}` : "");
+  section.replaceChildren(
+    close,
+    make("h2", {}, "Beside ", `“${other.prompt}”`),
+    make("p", {}, light(found.both.map((pair) => pair.row), `${found.both.length} nodes in both`), " ", light(found.here, `${found.here.length} only here`), ` ${found.there.length} only there; edges: ${found.edges.both} in both, ${found.edges.here - found.edges.both} only here, ${found.edges.there - found.edges.both} only there; overlap of influence ${found.overlap === null ? "undefined" : found.overlap.toFixed(2)}`),
+    make("p", { class: "quiet" }, "A node is the same in both when kind, layer, unit and place counted from the end are. Overlap: the lesser of both influences over the greater, summed over all nodes. How much two prompts of one kind differ anyway, this does not say."),
+    make("div", { class: "sides" },
+      make("div", {}, make("h3", {}, "Influence moves most, here → there"), make("table", {}, ...moved.map((pair) => line(pair.row, [make("td", {}, goTo(pair.row)), figure(`${percent(nodes.influence[pair.row])} → ${percent(other.nodes.influence[pair.other])}`)])))),
+      make("div", {}, make("h3", {}, "Only there"), make("table", {}, ...found.there.slice(0, FEW).map((row) => make("tr", {}, make("td", {}, `${other.nodes.label[row] || other.nodes.kind[row]} L${other.nodes.layer[row]}${at(row)}`), figure(percent(other.nodes.influence[row])))))),
+    ),
+  );
+}

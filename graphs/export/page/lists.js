@@ -1,0 +1,53 @@
+// What came into a node, with the heads that carried it, and where it goes.
+
+// Which heads carried an edge, where that is known: the part of its weight that passed each.
+function through(e) {
+  const heads = graph.heads[`${edges.source[e]}-${edges.target[e]}`] ?? [];
+  const said = heads.filter(([, , load]) => Math.abs(load) >= 0.05 * Math.abs(edges.weight[e]));
+  return said.length ? [make("div", { class: "quiet heads" }, said.map(([layer, which, load]) => `a${layer}.h${which} ${percent(load / edges.weight[e], 0)}`).join("  "))] : [];
+}
+
+// Everything that came in, whatever became of it: what is listed and what was pruned sum to the value.
+function ledger(row) {
+  const rows = [...inputs[row]].sort((a, b) => isBias(a) - isBias(b) || Math.abs(edges.weight[b]) - Math.abs(edges.weight[a]));
+  const most = Math.max(...rows.map((e) => Math.abs(edges.share[e])), 0);
+  const entry = (e) => {
+    const s = edges.source[e];
+    const words = isBias(e) ? "constant" : signedPercent(edges.share[e]);
+    return line(s, [bar(edges.share[e], most), make("td", {}, goTo(s), ...through(e)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(words)]);
+  };
+  const listed = rows.reduce((total, e) => total + edges.weight[e], 0);
+  const share = rows.reduce((total, e) => total + (isBias(e) ? 0 : Math.abs(edges.share[e])), 0);
+  const closing = [];
+  const value = nodes.value[row];
+  if (value !== null && nodes.gross[row] > 0) {
+    const rest = value - listed;
+    const gone = Math.max(0, 1 - share);
+    if (gone > 1e-5 || Math.abs(rest) > 1e-5 * nodes.gross[row])
+      closing.push(make("tr", { class: "rest" }, make("td"), make("td", { class: "quiet" }, `pruned away, ${percent(gone)} of the sizes`), figure(exactly(rest)), figure("")));
+    closing.push(make("tr", { class: "sum" }, make("td"), make("td", {}, "value"), figure(exactly(value)), figure("")));
+  }
+  // Of a long list the weakest are summed up, so that the figures on view add up too.
+  const tail = rows.slice(FEW);
+  const summed = make("tr", {}, make("td"), make("td", { class: "quiet" }, `${tail.length} more`), figure(exactly(tail.reduce((total, e) => total + edges.weight[e], 0))), figure(""));
+  return [
+    make("h3", {}, `Inputs (${rows.length})`),
+    table(head([""], ["from"], ["weight", "figure"], ["share", "figure"]), rows.map((e) => () => entry(e)), closing, summed),
+    make("p", { class: "quiet" }, "Share: of the sizes of everything that came in, in the whole trace, constants left out."),
+  ];
+}
+
+function flowsOn(row) {
+  const through = (e) => Math.abs(edges.share[e]) * ((nodes.influence[edges.target[e]] ?? 0) + (goal[edges.target[e]] ?? 0));
+  const rows = [...outputs[row]].sort((a, b) => through(b) - through(a));
+  if (!rows.length) return [make("h3", {}, "Outputs"), make("p", { class: "quiet" }, "None are left in the graph.")];
+  const most = Math.max(...rows.map((e) => Math.abs(edges.share[e])));
+  const entry = (e) => {
+    const t = edges.target[e];
+    return line(t, [bar(edges.share[e], most), make("td", {}, goTo(t)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(isBias(e) ? "constant" : signedPercent(edges.share[e]))]);
+  };
+  return [
+    make("h3", {}, `Outputs (${rows.length})`),
+    table(head([""], ["to"], ["weight", "figure"], ["of its input", "figure"]), rows.map((e) => () => entry(e)), []),
+  ];
+}

@@ -1,0 +1,62 @@
+// The sliders: what they leave on view, and how much that is.
+
+const largest = Math.max(1e-9, ...range(count).filter((row) => !ALWAYS.has(nodes.kind[row])).map((row) => nodes.influence[row] ?? 0));
+const density = range(count).map((row) => graph.notes[unitOf(row)]?.density ?? null);
+const densities = density.filter((each, row) => each > 0 && isUnit(row));
+// From all to few: for densities the other way round.
+const SCALES = { least: [largest / 1000, largest], share: [0.001, 0.5], dense: densities.length ? [Math.max(...densities), Math.min(...densities)] : [1, 1] };
+const SLIDERS = Object.keys(SCALES);
+const tooDense = (row) => state.dense > 0 && density[row] > state.dense && isUnit(row);
+const toValue = (name, at) => (at <= 0 ? 0 : rounded(SCALES[name][0] * (SCALES[name][1] / SCALES[name][0]) ** (at / 100)));
+const toPlace = (name, value) => {
+  const [low, high] = SCALES[name];
+  if (low === high && value > 0) return 100;
+  return value <= 0 ? 0 : Math.max(1, Math.min(100, (100 * Math.log(value / low)) / Math.log(high / low)));
+};
+let nodeShown = [];
+let edgeShown = [];
+let sifted = ""; // by which thresholds
+
+function sift() {
+  const now = `${state.least} ${state.share} ${state.dense}`;
+  if (now === sifted) return;
+  sifted = now;
+  nodeShown = nodes.kind.map(
+    (kind, row) => ALWAYS.has(kind) || kind === "bias" || ((nodes.influence[row] ?? 0) >= state.least && !tooDense(row)),
+  );
+  edgeShown = edges.source.map(
+    (s, e) => nodeShown[s] && nodeShown[edges.target[e]] && (isBias(e) || Math.abs(edges.share[e]) >= state.share),
+  );
+  nodeMark.forEach((mark, row) => mark && mark.classList.toggle("gone", !nodeShown[row]));
+  nodeLabel.forEach((label, row) => label && label.classList.toggle("gone", !nodeShown[row]));
+  svg.querySelectorAll(".hit").forEach((hit) => hit.classList.toggle("gone", !nodeShown[hit.dataset.row]));
+  edgeMark.forEach((mark, e) => mark && mark.classList.toggle("gone", !edgeShown[e]));
+
+  for (const name of SLIDERS) {
+    const words = name === "dense" && !state.dense ? "all" : percent(state[name], 2);
+    document.getElementById(`${name}-said`).textContent = words;
+    const slider = document.getElementById(name);
+    if (document.activeElement !== slider) slider.value = toPlace(name, state[name]);
+    slider.setAttribute("aria-valuetext", words);
+  }
+  sayCounts();
+}
+
+function sayCounts() {
+  const inPicture = (row) => nodeMark[row] !== null;
+  const seen = nodeShown.filter((shown, row) => shown && inPicture(row)).length;
+  const flows = edges.source.filter((_, e) => !isBias(e)).length;
+  const left = edges.source.filter((_, e) => !isBias(e) && edgeShown[e]).length;
+  const sum = (rows) => rows.reduce((total, row) => total + (nodes.influence[row] ?? 0), 0);
+  const all = range(count);
+  const carries = sum(all.filter((row) => nodeShown[row])) / Math.max(sum(all), 1e-12);
+  const parts = [`${seen} of ${onPicture} nodes, ${percent(carries, 0)} of what they carry`, `${left} of ${flows} edges`];
+  if (drawnEdges < flows) parts.push(`the ${drawnEdges} strongest drawn, others when you ask for a node`);
+  const after = replacement(edgeShown);
+  parts.push(
+    left < flows || seen < onPicture
+      ? `replacement ${unsifted.toFixed(2)} → ${after.toFixed(2)}, what is hidden counted as pruned`
+      : `replacement ${unsifted.toFixed(2)}`,
+  );
+  document.getElementById("counts").textContent = parts.join(" · ");
+}

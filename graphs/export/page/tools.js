@@ -1,0 +1,46 @@
+// The tools above the picture are listened to.
+
+function listenToTools() {
+  const find = document.getElementById("find");
+  find.addEventListener("input", () => {
+    state.find = find.value;
+    state.node = null;
+    refresh();
+    panel.scrollTop = 0;
+  });
+  find.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !matches()?.length) return;
+    find.blur(); // so that the arrow keys walk on from here
+    pin(matches().find((row) => nodeMark[row]) ?? matches()[0]);
+  });
+  for (const name of SLIDERS) {
+    document.getElementById(name).addEventListener("input", (event) => slide(name, Number(event.target.value)));
+    document.getElementById(name).addEventListener("change", writeAddress);
+  }
+  const zoom = (factor) => () => {
+    state.zoom = Math.min(6, Math.max(0.2, scale() * factor));
+    refresh();
+  };
+  document.getElementById("smaller").addEventListener("click", zoom(1 / 1.25));
+  document.getElementById("larger").addEventListener("click", zoom(1.25));
+  document.getElementById("fit").addEventListener("click", () => {
+    state.zoom = rounded(svg.parentElement.clientWidth / natural);
+    refresh();
+  });
+  window.addEventListener("hashchange", () => {
+    readAddress();
+    refresh();
+  });
+  document.getElementById("dense-tool").hidden = !densities.length;
+  document.getElementById("save-svg").addEventListener("click", () => save(new Blob([shownSvg()], { type: "image/svg+xml" }), "svg"));
+  document.getElementById("save-png").addEventListener("click", savePng);
+  document.getElementById("save-json").addEventListener("click", () => save(new Blob([JSON.stringify(shownGraph())], { type: "application/json" }), "json"));
+  document.getElementById("other").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    if (file) showBeside(await file.text(), file.name);
+  });
+  new ResizeObserver(() => {
+    const high = document.getElementById("tools").offsetHeight;
+    document.documentElement.style.setProperty("--under", `${high}px`);
+  }).observe(document.getElementById("tools"));
+}
