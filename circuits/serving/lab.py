@@ -34,7 +34,8 @@ from graphs.flow import flow
 from graphs.graph import AttributionGraph
 from graphs.store import Store
 
-TRIALS = "trials.json"  # beside the graph: what was asked of its page, and what the model answered
+TRIALS = "trials"  # beside the graph: what was asked of its page, and what the model answered, a file each
+TRIALS_ONCE = "trials.json"  # all of them in one file, as the program kept them at first
 SHOWN = 5  # next tokens
 MOST_CHANGES = 500
 MOST_TRIALS = 1000  # kept with a graph, the latest
@@ -67,7 +68,7 @@ class Lab:
         self.store = store
         self._load = load
         self._models: dict[tuple[str, str, str], tuple[Model, Dictionary]] = {}
-        self._opened: OrderedDict[str, Opened] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._lock = Lock()
 
     def ask(self, id: str, asked: Any) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class Lab:
         """
         with self._lock:
             trial = try_out(self._open(id), asked)
-            self._keep(id, trial)
+        self.store.add(id, TRIALS, json.dumps(trial).encode(), most=MOST_TRIALS)
         return trial
 
     def heads(self, id: str, row: int) -> list[dict[str, Any]]:
@@ -116,28 +117,34 @@ class Lab:
 
     def trials(self, id: str) -> list[dict[str, Any]]:
         """What was asked of a graph so far, first to last; what cannot be read is as if it were not there."""
-        try:
-            found = json.loads((self.store.find(id) / TRIALS).read_bytes(), parse_constant=lambda _: None)
-        except (FileNotFoundError, ValueError, RecursionError):
-            return []
-        return [each for each in found if _is_trial(each)] if isinstance(found, list) else []
-
-    def _keep(self, id: str, trial: Mapping[str, Any]) -> None:
-        told = [*self.trials(id), trial][-MOST_TRIALS:]
-        self.store.attach(id, TRIALS, json.dumps(told).encode())
+        kept = self.store.added(id, TRIALS)
+        with suppress(FileNotFoundError):
+            kept = [(self.store.find(id) / TRIALS_ONCE).read_bytes(), *kept]
+        found = [each for content in kept for each in _read_trials(content)]
+        return found[-MOST_TRIALS:]
 
     def _open(self, id: str) -> Opened:
-        if id in self._opened:
-            self._opened.move_to_end(id)
-            return self._opened[id]
+        key = (id, str(self.store.stamp(id)))  # the same id may be another graph by now
+        if key in self._opened:
+            self._opened.move_to_end(key)
+            return self._opened[key]
         graph = self.store.load(id)
-        key = names_in(graph)
-        if key not in self._models:
-            self._models[key] = self._load(*key)
-        self._opened[id] = open_graph(graph, *self._models[key])
+        names = names_in(graph)
+        if names not in self._models:
+            self._models[names] = self._load(*names)
+        self._opened[key] = open_graph(graph, *self._models[names])
         while len(self._opened) > GRAPHS:
             self._opened.popitem(last=False)
-        return self._opened[id]
+        return self._opened[key]
+
+
+def _read_trials(content: bytes) -> list[dict[str, Any]]:
+    """The trials in a file: one, or a list of them."""
+    try:
+        found = json.loads(content, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return []
+    return [each for each in (found if isinstance(found, list) else [found]) if _is_trial(each)]
 
 
 def _is_trial(found: Any) -> bool:
@@ -148,12 +155,13 @@ def names_in(graph: AttributionGraph) -> tuple[str, str, str]:
     """Model, transcoders and dtype that a traced graph was made with.
 
     Raises:
-        WrongGraph: it does not say, does not say of which weights, or is of heads and MLPs.
+        WrongGraph: it does not say, does not say of which weights, or is a circuit over pairs of prompts.
     """
     made = graph.provenance
     if "circuit" in made:
         raise WrongGraph(
-            "this graph is of heads and MLPs over pairs of prompts: features of a traced prompt can be asked about."
+            "this graph is a circuit that `circuits find` found over pairs of prompts: the model can be asked about one "
+            "prompt, in a graph that `circuits trace` made."
         )
     model, transcoders = (str(made.get(what) or "") for what in ("model", "transcoders"))
     if not (model and transcoders):

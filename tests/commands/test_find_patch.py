@@ -56,8 +56,9 @@ def test_a_circuit_is_found_stored_drawn_and_told(pairs, tmp_path, capsys):
     for command in ("show", "draw"):
         assert main([command, entry.id, "--store", str(store)]) == 0
     assert "transcoders:" not in capsys.readouterr().out  # there are none
-    assert main(["check", entry.id, "--store", str(store)]) == 2
-    assert "heads and MLPs" in capsys.readouterr().err
+    for command in ("check", "heads"):
+        assert main([command, entry.id, "--store", str(store)]) == 2
+        assert "a circuit that `circuits find` found over pairs" in capsys.readouterr().err
 
 
 def test_all_edges_keep_all_of_the_difference(pairs, tmp_path, capsys):
