@@ -45,9 +45,8 @@ def bench(
     """
     found = run_plan(plan, folder, load, tell=tell)
     rows = [row for _, result in found for row in result.rows] + compare_cells(found)
-    untested = [row for row in rows if row.metric == UNTESTED]
-    if len({row.place[:6] for row in untested}) == len({row.place[:6] for row in rows if row.method != WHOLE}):
-        why = untested[0].says if untested else "the plan has no cells"
+    if all(row.metric == UNTESTED or row.method == WHOLE for row in rows):
+        why = next((row.says for row in rows if row.metric == UNTESTED), "the plan has no cells.")
         raise BadOption(f"nothing could be measured: {why} Name other tasks, models or methods.")
     made = {"command": command, "preset": preset, "versions": versions() | {"threads": str(torch.get_num_threads())}}
     write_rows(rows, folder / ROWS)

@@ -20,11 +20,10 @@ from benchmarks.bench.peer_edges import measure_edge_peer
 from benchmarks.bench.peer_graphs import measure_graph_peer
 from benchmarks.bench.plans import Plan, name_of, open_truth
 from benchmarks.bench.rows import Row
-from benchmarks.bench.side_by_side import EDGE_PEERS, GRAPH_PEERS, PEERS
+from benchmarks.bench.side_by_side import EDGE_PEERS, GRAPH_PEERS
 from benchmarks.bench.situations import MEASURED, Situation, prepare
 from benchmarks.bench.traces import measure_graphs
 from benchmarks.bench.truths import COMPILED, measure_truth
-from benchmarks.peers.processes import is_installed
 from benchmarks.tasks.making import Made, make_task
 from benchmarks.truth import Truth
 from circuits.attributing import versions
@@ -44,9 +43,9 @@ Found = list[tuple[Cell, Result]]
 def run_plan(
     plan: Plan, folder: Path, load: Loader, *, tell: Callable[[str], None] = lambda words: None
 ) -> list[tuple[Cell, Result]]:
-    """Every cell of the plan. load: from a name to a model. tell: called with each cell that was done, in words.
+    """Every cell of the plan. load: from a name to a model. tell: called with each cell that was tried, in words.
 
-    What cannot be done is a row that says why.
+    What cannot be done is a row that says why; it is not kept, so that the next run tries it again.
 
     Raises:
         UnknownModel, NotFetched: there is no such model. BadPairs: a file of pairs is none.
@@ -68,7 +67,7 @@ def run_plan(
 
 
 class _Keeper:
-    """What was done is read from the folder, the rest is done and kept there."""
+    """What was done is read from the folder; the rest is done, and kept there unless it failed."""
 
     def __init__(self, folder: Path, plan: Plan, tell: Callable[[str], None]) -> None:
         self._folder, self._total, self._tell = folder, plan.cells, tell
@@ -84,16 +83,16 @@ class _Keeper:
         self._done += 1
         if found is None:
             try:
-                found = work()
+                found, failed = work(), ""
+                keep(path, found)
             except CircuitError as reason:
-                found = Result([row_of(cell, level, says=str(reason))])
-            keep(path, found)
+                found, failed = Result([row_of(cell, level, says=str(reason))]), ", not measured"
             self._computed += 1
             self._seconds += time.monotonic() - began
             left = (self._total - self._done) * self._seconds / self._computed
             what = f"{cell.task}, {cell.model}, {cell.method}, {cell.ablation or 'its own ablations'}, seed {cell.seed}"
             end = f", about {_clock(left)} left" if self._done < self._total else ""
-            self._tell(f"{self._done} of {self._total}: {what}: {time.monotonic() - began:.1f} s{end}")
+            self._tell(f"{self._done} of {self._total}: {what}: {time.monotonic() - began:.1f} s{failed}{end}")
         return found
 
 
@@ -129,7 +128,7 @@ def _run_task(
         raise  # a file of the user's that nothing can read
     except CircuitError as reason:
         why = str(reason)
-    question = {"hash": model.content_hash, "dtype": str(model.dtype), "why": why, "pairs": _digest(made)}
+    question = {"hash": model.content_hash, "dtype": str(model.dtype), "pairs": _digest(made)}
 
     transcoders = plan.transcoders or (blank.model if blank.model in shipped_transcoders() else NEURONS)
 
@@ -163,7 +162,7 @@ def _run_task(
         for method in (each for each in plan.methods if each in EDGE_PEERS):
             cell = replace(blank, method=method, ablation=ablation)
             work = partial(lambda cell, once: measure_edge_peer(cell, model, once("edges"), plan.preset), cell, once)
-            found.append((cell, keeper(cell, "edges", question | _installed(method), work)))
+            found.append((cell, keeper(cell, "edges", question, work)))
     for method in (each for each in plan.methods if each in GRAPH_METHODS or each in GRAPH_PEERS):
         cell = replace(blank, method=method)
 
@@ -174,14 +173,8 @@ def _run_task(
             measure = measure_graph_peer if cell.method in GRAPH_PEERS else measure_graphs
             return measure(cell, model, opened(), pairs, plan.preset)
 
-        of = {"transcoders": transcoders} | _installed(method)
-        found.append((cell, keeper(cell, "graphs", question | of, trace)))
+        found.append((cell, keeper(cell, "graphs", question | {"transcoders": transcoders}, trace)))
     return found
-
-
-def _installed(method: str) -> dict[str, bool]:
-    """Once a peer is installed, what it could not do without is asked again."""
-    return {"installed": is_installed(PEERS[method])} if method in PEERS else {}
 
 
 class _Unfit(CircuitError, ValueError):

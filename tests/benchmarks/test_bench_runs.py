@@ -12,6 +12,7 @@ from benchmarks.bench import running
 from benchmarks.bench.across import compare_cells
 from benchmarks.bench.cells import Cell, recall_cell
 from benchmarks.bench.curves import Course, run_circuits, run_ends
+from benchmarks.bench.folders import bench
 from benchmarks.bench.levels import LEVELS
 from benchmarks.bench.measures import SIZES
 from benchmarks.bench.methods import BATCH, GRAPH_METHODS, METHODS
@@ -164,6 +165,25 @@ def test_a_killed_run_goes_on_where_it_was(model, task, tmp_path):
     assert repr(measured[0]) == repr(measured[1])
 
 
+def test_what_failed_is_a_row_and_is_tried_again_by_the_next_run(model, task, tmp_path, monkeypatch):
+    run, said = planned(task, "eap"), []
+
+    def fail(*given):
+        raise BadOption("the disk was full.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(running, "measure_cell", fail)
+        rows = rows_of(run, tmp_path, model, tell=said.append)
+    assert {row.method: row.says for row in rows if row.metric == UNTESTED} == dict.fromkeys(
+        ("eap", "random"), "the disk was full."
+    )
+    assert [", not measured" in each for each in said] == [False, True, True]
+
+    rows = rows_of(run, tmp_path, model, tell=said.append)
+    assert not [row for row in rows if row.metric == UNTESTED]
+    assert len(said) == 5 and all("the model" not in each for each in said[3:])  # which had not failed
+
+
 def test_the_same_cells_give_the_same_file_byte_by_byte_and_damaged_ones_are_computed_again(model, task, tmp_path):
     run = planned(task, "eap")
     files = []
@@ -298,6 +318,18 @@ def test_a_model_that_is_not_known_here_is_a_row_too(task, tmp_path):
     found = run_plan(planned(task, "eap"), tmp_path, refuse)
 
     assert [row.says for _, result in found for row in result.rows] == ["its parts are not known"]
+
+
+@pytest.mark.parametrize("methods", [["eap"], ["eap", "atp"]])
+def test_a_run_without_a_number_of_any_circuit_is_refused_and_one_with_some_is_not(methods, model, task, tmp_path):
+    def run(*tasks):
+        asked = replace(plan(tasks, ["tiny"], methods=methods), preset=SMALL)
+        return bench(asked, tmp_path, lambda name: model, command="", preset="quick")
+
+    with pytest.raises(BadOption, match="nothing could be measured: .*ioi.*Name other tasks"):
+        run("ioi")
+    rows = run("ioi", "induction", task)  # of the first two, three cells each fail, of methods; four of the third do not
+    assert {row.task for row in rows if row.metric != UNTESTED} == {"tiny"}
 
 
 def test_random_circuits_stand_beside_whatever_is_asked_for():
