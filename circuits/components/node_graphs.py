@@ -55,7 +55,7 @@ def graph_of_nodes(
     readers = readers_of(nodes)
     weights = np.zeros((len(nodes) + 1, len(nodes) + 1))
     weights[:-1] = edges @ np.eye(len(weights))[[reader.node for reader in readers]]
-    can = _edges(transformer, nodes, int(pairs.position[0]))
+    can = _edges(transformer, nodes, pairs.position.tolist())
     if parts.apart:
         can &= _fed(parts, kept, nodes)
     ends = np.array([node.column[0] == "errors" for node in nodes] + [False])
@@ -110,8 +110,10 @@ def _strongest(
     return {f"{nodes[u].name}->{readers[v].name}": float(edges[u, v]) for u, v in places if sizes[u, v] > 0}
 
 
-def _edges(transformer: Transformer, nodes: Sequence[Node], answer: int) -> Bool[np.ndarray, "source target"]:
-    """Who can write to whom; the logits come last."""
+def _edges(
+    transformer: Transformer, nodes: Sequence[Node], answers: Sequence[int]
+) -> Bool[np.ndarray, "source target"]:
+    """Who can write to whom; the logits come last. answers: where those of the pairs are read."""
     count = len(nodes)
     name, layer = (np.array([node.column[at] for node in nodes]) for at in range(2))
     position = np.array([node.position for node in nodes])
@@ -126,7 +128,7 @@ def _edges(transformer: Transformer, nodes: Sequence[Node], answer: int) -> Bool
         causal = np.array([each.causal for each in transformer.layers])[layer]
         seen = ((back >= 0) & (back < window)) | ~causal
         found[:count, :count] &= np.where(of_mlp, back == 0, seen)
-        found[:count, count] = position == answer
+        found[:count, count] = np.isin(position, answers)
     return found
 
 

@@ -68,6 +68,15 @@ def test_a_circuit_of_nodes_is_a_graph_of_them_and_what_each_reads_of_another(me
     assert graph.goal.sum() == 1 and len(graph.source)
 
 
+def test_nodes_at_every_answer_lead_to_the_logits():
+    answers = set(PAIRS.position.tolist())
+
+    graph = find_nodes(model_of("llama"), [PAIRS], nodes=10**6, positions=True).graph
+
+    last = len(graph.nodes) - 1
+    assert set(graph.nodes.position[graph.source[graph.target == last]].tolist()) == answers and len(answers) == 2
+
+
 def test_all_nodes_keep_all_of_the_difference_and_none_keeps_nothing():
     model = model_of("gemma2")
 
