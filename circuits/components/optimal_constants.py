@@ -30,6 +30,7 @@ Place = tuple[str, int]  # a column of `Run` and its layer; ("input", 0) is the 
 Constants = dict[Place, Tensor]  # by component, [component 1 d]
 
 
+@torch.enable_grad()
 def fit_constants(
     transformer: Transformer,
     pairs: Sequence[Pairs],

@@ -142,3 +142,15 @@ def test_constants_do_not_depend_on_how_many_components_run_at_once(monkeypatch)
 
     for name in HELD:
         torch.testing.assert_close(getattr(few, name)[1], getattr(whole, name)[1])
+
+
+def test_constants_are_fitted_where_gradients_are_switched_off_too(monkeypatch):
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 2)
+    transformer = transformer_of(model_of("gpt2"))
+    expected = ABLATIONS["optimal"](transformer, [PAIRS], silent)(transformer, PAIRS)
+
+    with torch.no_grad():
+        found = ABLATIONS["optimal"](transformer, [PAIRS], silent)(transformer, PAIRS)
+
+    torch.testing.assert_close(found.after, expected.after)
+    assert not found.after.requires_grad
