@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     made = graph.provenance
     if "circuit" in made:
         raise WrongGraph(
-            "this graph is a circuit that `circuits find` found over pairs of prompts: what it keeps was measured then, "
-            "see metric in graph.json. Check a graph that `circuits trace` made."
+            "this graph is a circuit that `circuits find` found over pairs of prompts: what it keeps was measured "
+            "then, see metric in graph.json. Check a graph that `circuits trace` made."
         )
     names = [_made_with(made, what, getattr(arguments, what)) for what in ("model", "transcoders")]
     with _saying_what_is_kept(unfinished), Bars(quiet=arguments.quiet) as bars:

@@ -160,8 +160,8 @@ def names_in(graph: AttributionGraph) -> tuple[str, str, str]:
     made = graph.provenance
     if "circuit" in made:
         raise WrongGraph(
-            "this graph is a circuit that `circuits find` found over pairs of prompts: the model can be asked about one "
-            "prompt, in a graph that `circuits trace` made."
+            "this graph is a circuit that `circuits find` found over pairs of prompts: the model can be asked about "
+            "one prompt, in a graph that `circuits trace` made."
         )
     model, transcoders = (str(made.get(what) or "") for what in ("model", "transcoders"))
     if not (model and transcoders):
