@@ -61,7 +61,7 @@ def read_pairs(path: str | Path, model: Model) -> list[Pairs]:
         BadPairs: the file cannot be read, is empty, or a line is no pair; the message names the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # JSON may hold the other ends of lines
     except OSError as reason:
         raise BadPairs(f"{path} cannot be read: {reason.strerror}. A file of prompt pairs is wanted.") from reason
     except UnicodeDecodeError as reason:

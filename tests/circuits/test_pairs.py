@@ -33,6 +33,17 @@ def test_pairs_are_read_and_those_of_equal_length_stand_together(tmp_path):
     assert torch.equal(next(iter(short.split(1))).clean, short.clean[:1])
 
 
+def test_a_file_of_another_editor_is_read_alike(tmp_path):
+    model = model_of("llama")
+    path = tmp_path / "pairs.jsonl"
+    lines = [PAIR, {**PAIR, "clean": "a red\u2028dog"}]
+    path.write_bytes("\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode("utf-8-sig"))
+
+    (found,) = read_pairs(path, model)
+
+    assert found.clean.tolist() == [[1, 2, 3, 5], [1, 2, 3, 6]]
+
+
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
