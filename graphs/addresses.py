@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from graphs.errors import UnknownStore
+from graphs.errors import UnknownStore, UnreachableStore
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 HERE = ("file://", "local://")
+AT_ONCE = 16  # requests under way to an address
 MARKS = ("ino", "ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -39,6 +44,8 @@ class Address:
             return
         from fsspec.core import url_to_fs
 
+        if self.url.endswith(":"):
+            raise UnknownStore(f"{url} names no folder: s3://bucket/circuits would.")
         try:
             self.disk, path = url_to_fs(self.url, use_listings_cache=False)  # others write there too
             self.path = str(path)
@@ -75,55 +82,83 @@ class Address:
         return self
 
     def exists(self) -> bool:
-        return self.disk.exists(self.path)
+        return self.state() is not None
 
     def is_file(self) -> bool:
-        return self.disk.isfile(self.path)
+        with suppress(FileNotFoundError), asking(self):
+            return self.disk.info(self.path)["type"] == "file"
+        return False
 
     def iterdir(self) -> Iterator[Address]:
-        return (self / name for name in self.sizes() if "/" not in name)
+        return (self / name for name in sorted({name.partition("/")[0] for name in self.sizes()}))
 
     def open(self, mode: str = "rb") -> Any:
-        return self.disk.open(self.path, mode)
+        with asking(self):
+            return self.disk.open(self.path, mode)
 
     def read_bytes(self) -> bytes:
-        content = self.disk.cat_file(self.path)
+        with asking(self):
+            content = self.disk.cat_file(self.path)
         assert isinstance(content, bytes)
         return content
 
     def write_bytes(self, content: bytes) -> None:
-        self.disk.pipe_file(self.path, content)
+        with asking(self):
+            self.disk.pipe_file(self.path, content)
 
     def put(self, file: Path) -> None:
         """Write what a local file holds."""
-        self.disk.put_file(str(file), self.path)
+        with asking(self):
+            self.disk.put_file(str(file), self.path)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            self.disk.rm_file(self.path)
+            with asking(self):
+                self.disk.rm_file(self.path)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def sizes(self) -> dict[str, list[int | str]]:
-        """Everything in this folder and in those in it: `name` or `folder/name` -> its size, and what else changes
-        with it."""
+        """Every file in this folder and below: `name` or `folder/name` -> its size, and what else changes with it."""
         try:
-            found: Any = self.disk.find(self.path, maxdepth=2, detail=True)
+            with asking(self):
+                # No maxdepth: object stores tell all that lies below in one go, but of folders one by one.
+                found: Any = self.disk.find(self.path, detail=True)
         except FileNotFoundError:
             return {}
         start = len(self.path.rstrip("/")) + 1
         return {path[start:]: _state(info) for path, info in found.items()}
 
     def stat(self) -> Stat:
-        return Stat(int(self.disk.size(self.path) or 0))
+        with asking(self):
+            return Stat(int(self.disk.size(self.path) or 0))
 
     def state(self) -> list[int | str] | None:
         """The size of a file, and what else changes with it; None where there is none."""
         try:
-            return _state(self.disk.info(self.path))
+            with asking(self):
+                return _state(self.disk.info(self.path))
         except FileNotFoundError:
             return None
+
+
+@contextmanager
+def asking(address: Address) -> Iterator[None]:
+    """Say that an address was not reached, whatever its package raises then. What the disk there says goes on as it is.
+
+    Raises:
+        UnreachableStore: no connection, no credentials, no answer in time.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+            raise
+        raise UnreachableStore(
+            f"{address} cannot be reached: {str(error).rstrip('.') or type(error).__name__}. Addresses, keys and "
+            "servers are read where fsspec's package for them looks: see docs/store.md."
+        ) from error
 
 
 def _state(info: dict[str, Any]) -> list[int | str]:
@@ -140,3 +175,12 @@ def place_of(folder: str | Place) -> Place:
     for start in HERE:
         folder = folder.removeprefix(start)
     return Address(folder) if "://" in folder else Path(folder)
+
+
+def each_of(place: Place, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """What `work` makes of each, in order; at an address of several at once, for each answer takes a while."""
+    if not isinstance(place, Address):
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(work, items)

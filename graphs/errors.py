@@ -29,6 +29,10 @@ class UnknownStore(GraphError, NotADirectoryError):
     """The store's path leads to a file, or to a folder that may not be read."""
 
 
+class UnreachableStore(GraphError, RuntimeError):
+    """The store's address does not answer, or does not know who asks."""
+
+
 class BadQuery(GraphError, ValueError):
     """A question in SQL that cannot be answered: it does not fit the tables, would change them, or takes too much."""
 

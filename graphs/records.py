@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
@@ -156,10 +157,10 @@ def read_sheet(folder: Place) -> Sheet:
     except ForeignFolder as error:
         raise ForeignFolder(f"{path} is damaged: {error} {ADVICE}") from error
     advice = ADVICE
-    if (folder / ASSAY).exists():
+    with suppress(FileNotFoundError):
+        plain["assay"] = _json_in(folder / ASSAY)
         path, advice = folder / ASSAY, "Remove it and check the graph again, or restore it from a copy."
-        plain["assay"] = read_json(path)
-    elif plain["assay"] is None:
+    if path.name == RECORD and plain["assay"] is None:
         return Sheet(plain, record, None)
     try:
         return Sheet(plain, record, _read_assay(plain["assay"], record))
@@ -232,9 +233,16 @@ def read_json(path: Place) -> Any:
         ForeignFolder: it is missing, or no JSON.
     """
     try:
-        return json.loads(path.read_bytes(), parse_constant=_refuse)
+        return _json_in(path)
     except FileNotFoundError as error:
         raise ForeignFolder(f"{path} is missing: {path.parent} is no graph's folder, or a damaged one.") from error
+
+
+def _json_in(path: Place) -> Any:
+    try:
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise
     except RecursionError as error:
         raise ForeignFolder(f"{path} cannot be read: it is nested too deep. {ADVICE}") from error
     except (OSError, ValueError) as error:

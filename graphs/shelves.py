@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from graphs.addresses import Address, Place
+from graphs.addresses import Address, Place, each_of
 from graphs.catalog import Stamp, stamp
 from graphs.errors import UnknownStore
 from graphs.records import ASSAY, RECORD, TABLES, File
@@ -41,7 +41,7 @@ def stamps_in(folder: Place) -> dict[str, Stamp]:
             sizes = folder.sizes()
         except OSError as error:
             raise _no_store(folder, error) from error
-        ids = {name.partition("/")[0] for name in sizes if name.endswith(f"/{RECORD}")}
+        ids = {name.partition("/")[0] for name in sizes if name.count("/") == 1 and name.endswith(f"/{RECORD}")}
         stamps = {id: [sizes.get(f"{id}/{file}") for file in FILES] for id in ids}
     else:
         for names in looks(folder):
@@ -81,7 +81,10 @@ def holds(folder: Place, name: str) -> bool:
 
 def stamp_of(folder: Place) -> Stamp:
     """What tells a graph's folder from another that takes its place."""
-    return [(folder / file).state() for file in FILES] if isinstance(folder, Address) else stamp(folder, FILES)
+    if isinstance(folder, Address):
+        sizes = folder.sizes()
+        return [sizes.get(file) for file in FILES]
+    return stamp(folder, FILES)
 
 
 @contextmanager
@@ -112,12 +115,36 @@ def land_graph(new: Path, final: Place) -> None:
     _sync_folder(final.parent)
 
 
-def land_file(unfinished: Path, final: Place) -> None:
-    """Put a file in place of the one of that name."""
+def land_file(unfinished: Path, final: Place, within: Place | None = None) -> None:
+    """Put a file in place of the one of that name.
+
+    within: a folder that is there; one in it is made for the file where it has none.
+    """
     if isinstance(final, Address):
         final.put(unfinished)
-    else:
-        os.replace(unfinished, final)
+        return
+    if within is not None and final.parent != within:
+        final.parent.mkdir(exist_ok=True)
+    os.replace(unfinished, final)
+
+
+def names_in(folder: Place) -> list[str]:
+    """The names of the files in a folder, in order; none where it is not there."""
+    try:
+        return sorted(each.name for each in folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def read_all(folder: Place, names: Sequence[str]) -> list[bytes]:
+    """What these files of a folder hold, but for those that are gone by now."""
+
+    def content(name: str) -> bytes | None:
+        with suppress(FileNotFoundError):
+            return (folder / name).read_bytes()
+        return None
+
+    return [found for found in each_of(folder, content, names) if found is not None]
 
 
 def kept_tables(final: Place, content: str) -> dict[str, File] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphs import catalog
-from graphs.addresses import Place, place_of
+from graphs.addresses import Address, Place, each_of, place_of
 from graphs.assays import Assay
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
 from graphs.folders import LINE, content_of, line_of, prompt_of, read_graph, read_line, targets_of
@@ -26,6 +27,8 @@ from graphs.shelves import (
     land_file,
     land_graph,
     looks,
+    names_in,
+    read_all,
     stamp_of,
     stamps_in,
     write_bytes,
@@ -230,27 +233,32 @@ class Store:
         Raises as `list` does.
         """
         known, since = catalog.recall(self.folder, LINE)
-        lines, problems, anew = {}, {}, 0
         marks = stamps_in(self.folder)
-        for id, mark in marks.items():
-            remembered, said = known.get(id, (None, []))
-            if remembered == mark:
-                lines[id] = dict(zip(LINE, said, strict=True))
-                continue
-            anew += 1
-            folder = self.folder / id
-            try:
-                lines[id] = self._read(folder, read_line)
-            except UnknownGraph:
-                if not any(holds(self.folder, id) for _ in looks(self.folder)):
-                    continue  # removed meanwhile
-                problems[id] = f"{folder / RECORD} is missing. {ADVICE}"
-            except ForeignFolder as error:
-                problems[id] = str(error)
-        if anew >= MANY or since >= LONG:
+        changed = [id for id, mark in marks.items() if known.get(id, (None,))[0] != mark]
+        anew = dict(zip(changed, each_of(self.folder, self._line, changed), strict=True))
+        lines, problems = {}, {}
+        for id in marks:
+            found = anew[id] if id in anew else dict(zip(LINE, known[id][1], strict=True))
+            if isinstance(found, str):
+                problems[id] = found
+            elif found is not None:
+                lines[id] = found
+        # From an address the record of even one graph takes a while.
+        if len(lines.keys() & anew.keys()) >= (1 if isinstance(self.folder, Address) else MANY) or since >= LONG:
             rows = {id: (marks[id], list(line.values())) for id, line in lines.items()}
             catalog.remember(self.folder, LINE, rows, since)
         return lines, problems
+
+    def _line(self, id: str) -> dict[str, Any] | str | None:
+        """What LINE names, or what is wrong with the graph; None where it is gone by now."""
+        try:
+            return self._read(self.folder / id, read_line)
+        except UnknownGraph:
+            if not any(holds(self.folder, id) for _ in looks(self.folder)):
+                return None
+            return f"{self.folder / id / RECORD} is missing. {ADVICE}"
+        except ForeignFolder as error:
+            return str(error)
 
     def query(self, sql: str, *, memory: float = 2e9) -> pyarrow.Table:
         """What SQL says of all graphs at once, with DuckDB: see `graphs.query` for the tables there are.
@@ -284,9 +292,39 @@ class Store:
             UnknownGraph: see `find`.
             CannotWrite: the name is not plain, or the disk refuses.
         """
-        folder = self.find(graph)
         if not name or Path(name).name != name or name.startswith(".") or name in (RECORD, *TABLES) or "\\" in name:
             raise CannotWrite(f"a file beside a graph needs a plain name of its own, found {name!r}.")
+        return self._put(self.find(graph), name, content)
+
+    def add(self, graph: str | Place, kind: str, content: bytes, *, most: int) -> Place:
+        """Put one more of a kind beside a graph, as a file of its own in the folder `kind`, named by the time.
+
+        So of several who do it at once none takes the place of what another puts there.
+
+        kind: a plain name. most: so many are kept, the latest. Raises as `attach`.
+        """
+        folder = self.find(graph)
+        place = self._put(folder, f"{kind}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:6]}.json", content)
+        with suppress(OSError):
+            for name in names_in(folder / kind)[:-most]:
+                (folder / kind / name).unlink(missing_ok=True)
+        return place
+
+    def added(self, graph: str | Place, kind: str) -> list[bytes]:
+        """What `add` put beside a graph, first to last.
+
+        Raises:
+            UnknownGraph: see `find`.
+        """
+        folder = self.find(graph) / kind
+        return read_all(folder, names_in(folder))
+
+    def stamp(self, graph: str | Place) -> catalog.Stamp:
+        """What is another as soon as the graph, or its assay, is another. Raises as `find`."""
+        return stamp_of(self.find(graph))
+
+    def _put(self, folder: Place, name: str, content: bytes | Callable[[Path], Any]) -> Place:
+        """Write a file and land it beside a graph, or in a folder there."""
         home = folder
         if isinstance(folder, Path):
             # Beside the graph's folder, not in it: another process may put a new one in its place while we write.
@@ -296,13 +334,13 @@ class Store:
             if isinstance(folder, Path):
                 recover(folder)
             with desk(home, ATTACHING) as place:
-                unfinished = place / name
+                unfinished = place / Path(name).name
                 if callable(content):
                     content(unfinished)
                     sync(unfinished)
                 else:
                     write_bytes(unfinished, content)
-                self._read(folder, lambda folder: land_file(unfinished, folder / name))
+                self._read(folder, lambda folder: land_file(unfinished, folder / name, within=folder))
         except CannotWrite:
             raise
         except OSError as error:

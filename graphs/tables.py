@@ -57,14 +57,17 @@ def read_table(path: Place, stated: File) -> pyarrow.Table:
     Raises:
         ForeignFolder: the file is missing, damaged or another.
     """
-    from pyarrow import ArrowException
+    from pyarrow import ArrowException, BufferReader
 
-    check_size(path, stated)
     try:
-        if checksum(path) != stated["sha256"]:
-            raise ForeignFolder(f"{path} is damaged: its checksum is not the one in {RECORD}. {ADVICE}")
-        with path.open("rb") as file:
-            return read_parquet(file, stated["bytes"])
+        content = path.read_bytes()  # once, so that what is held to the checksum is what is read
+    except OSError as error:
+        raise _unread(path, error) from error
+    _check_bytes(path, len(content), stated)
+    if hashlib.sha256(content).hexdigest() != stated["sha256"]:
+        raise ForeignFolder(f"{path} is damaged: its checksum is not the one in {RECORD}. {ADVICE}")
+    try:
+        return read_parquet(BufferReader(content), stated["bytes"])
     except (OSError, ArrowException) as error:
         raise ForeignFolder(f"{path} cannot be read: {error}. {ADVICE}") from error
 
@@ -152,13 +155,21 @@ def check_size(path: Place, stated: File) -> None:
         ForeignFolder: it is not.
     """
     try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise ForeignFolder(f"{path} is missing. {ADVICE}") from error
+        _check_bytes(path, path.stat().st_size, stated)
     except OSError as error:
-        raise ForeignFolder(f"{path} cannot be read: {error.strerror}. {ADVICE}") from error
+        raise _unread(path, error) from error
+
+
+def _check_bytes(path: Place, size: int, stated: File) -> None:
     if size != stated["bytes"]:
         raise ForeignFolder(f"{path} is damaged: it has {size:,} bytes, {RECORD} says {stated['bytes']:,}. {ADVICE}")
+
+
+def _unread(path: Place, error: OSError) -> ForeignFolder:
+    missing = isinstance(error, FileNotFoundError)
+    return ForeignFolder(
+        f"{path} {'is missing' if missing else f'cannot be read: {error.strerror or error}'}. {ADVICE}"
+    )
 
 
 def checksum(path: Place) -> str:

@@ -33,7 +33,7 @@ class Pages:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._kept: OrderedDict[tuple[Any, ...], str] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int | None, str], str] = OrderedDict()
         self._lock = Lock()
 
     def page(self, id: str, around: int | None = None) -> str:
@@ -42,18 +42,16 @@ class Pages:
         Raises as `Store.load` does; IndexError: there is no such node.
         """
         with self._lock:
-            saved = self.store.record(id).get("saved")
-            assay = self.store.assay(id)
-            key = (id, saved, around, None if assay is None else assay.registration.get("hash"))
+            key = (id, around, str(self.store.stamp(id)))
             if key not in self._kept:
-                self._kept[key] = self._make(id, assay, around)
+                self._kept[key] = self._make(id, around)
                 while len(self._kept) > PAGES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def _make(self, id: str, assay: Assay | None, around: int | None) -> str:
-        graph = self.store.load(id)
+    def _make(self, id: str, around: int | None) -> str:
+        graph, assay = self.store.load(id), self.store.assay(id)
         small = part_around(graph, around) if around is not None else strongest_part(graph)
         served: dict[str, Any] = {"id": id, "rows": None, "whole": [len(graph.nodes), len(graph.source)]}
         try:

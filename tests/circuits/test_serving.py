@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from circuits.commands.serve import is_local
 from circuits.errors import BadIntervention, WrongGraph
 from circuits.interventions import Intervention
 from circuits.model import Model
+from circuits.serving import lab as serving_lab
 from circuits.serving import pages as serving
 from circuits.serving.app import make_app
 from circuits.serving.guard import MOST
-from circuits.serving.lab import TRIALS, Lab
+from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab
 from circuits.serving.pages import part_around, rows_in, strongest_part
 from circuits.transcoders.base import Dictionary
-from graphs import Store, prune, scores
+from graphs import Assay, Store, Verdict, prune, scores
 from graphs.graph import AttributionGraph
 from tests.circuits.worlds import dictionary_of, model_of
 from tests.worlds import layered
@@ -78,7 +80,8 @@ def test_the_model_answers_as_an_intervention_does_and_the_answer_is_kept(store:
     red = model.token("red")
     assert answer["changed"] == pytest.approx(float(after[red] - after.mean()))
     assert client.get(f"/graphs/{id}/trials").json() == [answer]
-    assert json.loads((store.folder / id / TRIALS).read_text()) == [answer]  # kept with the graph
+    (kept,) = (store.folder / id / TRIALS).iterdir()
+    assert json.loads(kept.read_text()) == answer  # with the graph
 
 
 def test_a_value_many_nodes_and_a_token_are_changed_too_and_what_cannot_be_predicted_is_not(store: Store):
@@ -137,13 +140,58 @@ def test_an_answer_that_is_no_number_is_told_and_not_kept(store: Store, client: 
 def test_trials_that_cannot_be_read_are_as_if_they_were_not_there(store: Store, client: TestClient, kept: str):
     graph = traced()
     id = store.save(graph)
-    (store.folder / id / TRIALS).write_text(kept)
+    (store.folder / id / TRIALS_ONCE).write_text(kept)
+    store.add(id, TRIALS, kept.encode(), most=9)
     assert client.get(f"/graphs/{id}/trials").json() == []
 
     asked = {"changes": [{"node": strongest(graph)}]}
     answer = client.post(f"/graphs/{id}/trials", json=asked, headers=ASKING).json()
 
     assert client.get(f"/graphs/{id}/trials").json() == [answer]
+
+
+def test_trials_are_kept_one_by_one_and_those_of_the_one_file_of_before_stand_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    graph = traced()
+    id = store.save(graph)
+    asked = {"changes": [{"node": strongest(graph)}]}
+    one, other = Lab(store, load), Lab(store, load)
+
+    def ask(lab: Lab) -> dict[str, Any]:
+        return json.loads(json.dumps(lab.ask(id, asked)))
+
+    first = ask(one)
+    (kept,) = (store.folder / id / TRIALS).iterdir()
+    kept.rename(store.folder / id / "aside")
+    (store.folder / id / TRIALS_ONCE).write_text(json.dumps([{**first, "seconds": 7}]))
+
+    told = [ask(one), ask(other), ask(one)]
+
+    assert one.trials(id) == other.trials(id) == [{**first, "seconds": 7}, *told]
+    assert json.loads((store.folder / id / TRIALS_ONCE).read_text()) == [{**first, "seconds": 7}]
+    monkeypatch.setattr(serving_lab, "MOST_TRIALS", 2)
+    last = ask(other)
+    assert one.trials(id) == [told[-1], last] and len(list((store.folder / id / TRIALS).iterdir())) == 2
+
+
+def test_pages_and_answers_follow_what_is_in_the_store(store: Store, client: TestClient):
+    def assay(number: float) -> Assay:
+        return Assay({"hash": "one"}, 1e-7, [], {}, [], [Verdict("it holds", "supported", number, "above 0", "none")])
+
+    graph = traced()
+    id = store.save(graph, assay(0.125))
+    asked = {"changes": [{"node": strongest(graph)}]}
+    assert "0.125" in client.get(f"/graphs/{id}").text
+    assert client.post(f"/graphs/{id}/trials", json=asked, headers=ASKING).status_code == 200
+
+    store.keep_assay(id, assay(0.375))  # checked again, as it was registered
+    page = client.get(f"/graphs/{id}").text
+    assert "0.375" in page and "0.125" not in page
+
+    assert store.save(replace(graph, provenance={**graph.provenance, "model_hash": "another"})) == id
+    said = client.post(f"/graphs/{id}/trials", json=asked, headers=ASKING)
+    assert said.status_code == 422 and "another model" in said.text
 
 
 def test_who_only_looks_starts_no_download_and_a_graph_of_another_program_is_told_apart(store: Store):

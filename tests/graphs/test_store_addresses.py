@@ -93,6 +93,20 @@ def test_what_is_attached_goes_when_the_graph_is_saved_again(store):
     assert store.assay(id).verdicts == assay(3).verdicts
 
 
+def test_what_is_added_one_by_one_comes_back_in_order_and_is_no_graph(store):
+    id = store.save(small())
+
+    for number in range(4):
+        place = store.add(id, "trials", b"%d" % number, most=3)
+
+    assert place.read_bytes() == b"3" and place.suffix == ".json"
+    assert store.added(id, "trials") == [b"1", b"2", b"3"] and store.added(id, "others") == []
+    (entry,) = store.list()
+    assert entry.id == id and "trials" in {each.name for each in entry.folder.iterdir()}
+    store.save(small(), assay(1))
+    assert store.added(id, "trials") == []
+
+
 @pytest.mark.parametrize("file", [*TABLES, RECORD])
 def test_damage_is_named_wherever_the_store_lies(store, file):
     folder = store.find(store.save(small()))

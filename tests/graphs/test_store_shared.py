@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,42 @@ def test_a_file_lands_beside_a_graph_that_is_replaced_meanwhile(tmp_path):
         path.write_bytes(b"<svg/>")
 
     assert store.attach(id, "graph.svg", draw).read_bytes() == b"<svg/>"
+    assert store.assay(id).verdicts == assay(1).verdicts
+
+
+def test_of_what_several_add_at_once_nothing_is_lost_and_each_finds_its_own_in_order(tmp_path):
+    id = Store(tmp_path).save(small())
+
+    def add(writer):
+        for number in range(8):
+            Store(tmp_path).add(id, "trials", f"{writer} {number}".encode(), most=100)
+
+    assert at_once(*(partial(add, writer) for writer in range(4))) == []
+
+    found = [tuple(map(int, each.split())) for each in Store(tmp_path).added(id, "trials")]
+    assert sorted(found) == [(writer, number) for writer in range(4) for number in range(8)]
+    for writer in range(4):
+        assert [each for each in found if each[0] == writer] == [(writer, number) for number in range(8)]
+    Store(tmp_path).add(id, "trials", b"last", most=3)
+    assert len(Store(tmp_path).added(id, "trials")) == 3 and Store(tmp_path).added(id, "trials")[-1] == b"last"
+    assert Store(tmp_path).added(id, "others") == []
+
+
+def test_what_is_added_lands_beside_a_graph_that_is_replaced_meanwhile(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    id = store.save(small())
+    store.add(id, "trials", b"first", most=9)
+    really, turns = os.replace, []
+
+    def replace(one, other):
+        if "trials" in str(other) and not turns:
+            turns.append(store.save(small(), assay(1)))  # which has none yet: their folder is gone
+        really(one, other)
+
+    monkeypatch.setattr(os, "replace", replace)
+    store.add(id, "trials", b"second", most=9)
+
+    assert turns == [id] and store.added(id, "trials") == [b"second"]
     assert store.assay(id).verdicts == assay(1).verdicts
 
 
