@@ -109,7 +109,7 @@ function laboratory(row) {
   } else if (mine.length) parts.push(make("h3", {}, "Asked of the real model"));
   const latest = mine.slice(-5).reverse();
   parts.push(...latest.flatMap(told));
-  if (mine.length > latest.length) parts.push(make("p", { class: "quiet" }, `and ${mine.length - latest.length} earlier, kept in trials.json beside the graph`));
+  if (mine.length > latest.length) parts.push(make("p", { class: "quiet" }, `and ${mine.length - latest.length} earlier, kept in the folder trials beside the graph`));
   if (row !== null && row === refused.row && refused.words) parts.push(make("p", { class: "failed refused", role: "alert" }, refused.words));
   if (row !== null && served.rows) parts.push(make("p", {}, make("a", { href: `${here}?around=${wholeRow(row)}` }, "all that is next to this node")));
   if (row !== null && inputs[row].length && !served.notebook && !served.silent) {
