@@ -34,6 +34,7 @@ TYPES = {
     "direction": "logit",
 }
 OTHER = "unknown"
+WITHOUT_NUMBER = ("mlp reconstruction error", "bias")
 UNITS = ("feature", "neuron", "attention")
 ASIDE = ("bias",)  # its scores take every row but the last few for what can be an input: biases would be logits
 
@@ -105,7 +106,7 @@ def to_neuronpedia(
         "kept": strict(graph.kept),
     }
     return {
-        "metadata": _metadata(graph, origin, slug, scan, source_set),
+        "metadata": _metadata(graph, origin, _threshold(graph, shares), slug, scan, source_set),
         "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": "", **asked},
         "nodes": [node for node, kind in zip(nodes, kinds, strict=True) if kind not in ASIDE],
         "links": [link for link, away in zip(links, from_aside, strict=True) if not away],
@@ -129,6 +130,8 @@ def subgraph_of(
 ) -> dict[str, Any]:
     """What is posted to save groups of a graph that is there: pinned ids, supernodes, and what nodes are called.
 
+    The page looks a label up not by id but by `layer_feature_position`, with the number that `feature` is in the file.
+
     groups: name -> nodes, as `graphs.group` takes them. scan, slug: the graph's, there.
     name: of the subgraph. overwrite: the id of one to be replaced.
 
@@ -139,14 +142,14 @@ def subgraph_of(
     """
     ids = identify(graph.nodes)
     pins = _pins(graph, ids, groups)
-    labels = {ids[row]: _clerp(graph, row) for row in graph.nodes.where(*UNITS).tolist()}
+    labels = {ids[row]: [_called(graph, row), _clerp(graph, row)] for row in graph.nodes.where(*UNITS).tolist()}
     return {
         "modelId": scan,
         "slug": slug,
         **({"displayName": name} if name else {}),
         "pinnedIds": pins["pinnedIds"],
         "supernodes": pins["supernodes"],
-        "clerps": [[id, labels[id]] for id in pins["pinnedIds"] if labels.get(id)],
+        "clerps": [labels[id] for id in pins["pinnedIds"] if id in labels and labels[id][1]],
         "pruningThreshold": graph.kept.get("nodes"),
         "densityThreshold": None,
         **({"overwriteId": overwrite} if overwrite else {}),
@@ -181,8 +184,21 @@ def _origin(graph: AttributionGraph) -> Mapping[str, Any]:
     return said if isinstance(said, Mapping) and said.get("format") == "neuronpedia" else {}
 
 
+def _threshold(graph: AttributionGraph, shares: Sequence[float]) -> float | None:
+    """Up to which share the page shows nodes at first: what was asked of pruning, and the node that went across it."""
+    if "nodes" not in graph.kept:
+        return None
+    hidden = np.array(shares)[~np.isin(graph.nodes.kind, ("token", "logit", "direction", *ASIDE))]
+    return max([float(graph.kept["nodes"]), *hidden[hidden == hidden].tolist()])
+
+
 def _metadata(
-    graph: AttributionGraph, origin: Mapping[str, Any], slug: str | None, scan: str | None, source_set: str | None
+    graph: AttributionGraph,
+    origin: Mapping[str, Any],
+    threshold: float | None,
+    slug: str | None,
+    scan: str | None,
+    source_set: str | None,
 ) -> dict[str, Any]:
     made = graph.provenance
     found: dict[str, Any] = {
@@ -194,7 +210,9 @@ def _metadata(
         "schema_version": 1,
     }
     if origin:
-        found |= origin.get("metadata") or {}
+        # What is null there would not pass the schema; and the numbers of units are Cantor's, whatever they were.
+        known = {name: each for name, each in (origin.get("metadata") or {}).items() if each is not None}
+        found |= {**known, "schema_version": 1}
     else:
         versions = made.get("versions")
         ours = versions.get("circuit-assay") if isinstance(versions, Mapping) else None
@@ -205,9 +223,10 @@ def _metadata(
         }
     if "nodes" in graph.kept:
         pruned = {"node_threshold": graph.kept["nodes"], "edge_threshold": graph.kept["edges"]}
-        found |= {"node_threshold": graph.kept["nodes"], "pruning_settings": pruned}
-    if source_set:
+        found |= {"node_threshold": threshold, "pruning_settings": pruned}
+    if source_set:  # once for the page, once for the server's list of graphs
         found["feature_details"] = {"neuronpedia_source_set": source_set}
+        found["info"] = {**(found.get("info") or {}), "neuronpedia_source_set": source_set}
     found |= {name: each for name, each in (("slug", slug), ("scan", scan)) if each}
     return strict(found)
 
@@ -233,23 +252,15 @@ def _node(graph: AttributionGraph, row: int, id: str, share: float, foremost: bo
         getattr(nodes, name)[row].item() for name in ("kind", "layer", "feature", "position")
     )
     is_unit, is_logit = kind in UNITS, TYPES.get(kind) == "logit"
-    seen = max(position, 0)  # what stands nowhere is shown at the first token
-    shown = "E" if layer < 0 else str(layer + is_logit)
-    if kind == "token":
-        code, script = position, f"E_{unit}-{position}"
-    elif is_logit:
-        code, script = unit, f"L_{unit}-{position}"
-    elif is_unit:
-        code, script = pair(layer, unit), f"{layer}_{unit}-0"
-    else:
-        code, script = -1, f"{layer}_{position}-0" if kind == "error" else id
+    scripts = {"token": f"E_{unit}-{position}", "error": f"{layer}_{position}-0"}
+    script = f"L_{unit}-{position}" if is_logit else f"{layer}_{unit}-0" if is_unit else scripts.get(kind, id)
     attention_error = kind == "error" and unit == OF_ATTENTION
     return strict(
         {
             "node_id": id,
-            "feature": code,
-            "layer": shown,
-            "ctx_idx": seen,
+            "feature": _number(graph, row),
+            "layer": "E" if layer < 0 else str(layer + is_logit),
+            "ctx_idx": max(position, 0),  # what stands nowhere is shown at the first token
             "feature_type": "lorsa error" if attention_error else TYPES.get(kind, OTHER),
             "token_prob": float(graph.goal[row]) if is_logit else 0.0,
             "is_target_logit": is_logit and foremost,
@@ -276,11 +287,26 @@ def _node(graph: AttributionGraph, row: int, id: str, share: float, foremost: bo
     )
 
 
+def _number(graph: AttributionGraph, row: int) -> int:
+    """`feature`: with layer and position, what the page tells nodes apart by where it labels and lights them."""
+    kind, layer, unit = graph.nodes.kind[row], int(graph.nodes.layer[row]), int(graph.nodes.feature[row])
+    if kind == "token":
+        return int(graph.nodes.position[row])
+    if TYPES.get(kind) == "logit":
+        return unit if unit >= 0 else -1 - row  # several targets that are no tokens
+    return pair(layer, unit) if TYPES.get(kind, OTHER) not in WITHOUT_NUMBER and min(layer, unit) >= 0 else -1
+
+
+def _called(graph: AttributionGraph, row: int) -> str:
+    """What the page calls a unit where labels are kept."""
+    return f"{graph.nodes.layer[row]}_{_number(graph, row)}_{max(int(graph.nodes.position[row]), 0)}"
+
+
 def _clerp(graph: AttributionGraph, row: int) -> str:
     """What the page shows a node as. Of a logit it reads the probability, and stops at a quotation mark."""
     label, kind = str(graph.nodes.label[row]), graph.nodes.kind[row]
     if TYPES.get(kind) == "logit":
-        quoted = label.replace('"', "\u201d")
+        quoted = label.replace('"', "\u201d").replace("(p=", "(p\u2009=")  # it reads what follows the first of them
         return f'Output "{quoted}" (p={graph.nodes.activation[row]:.3f})'
     if kind in ("token", "error") or (kind in UNITS and label == f"L{graph.nodes.unit(row)}"):
         return ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphs.errors import BadGraph, ForeignFile
 from graphs.graph import AttributionGraph
-from graphs.nodes import KINDS, OF_ATTENTION, Nodes
+from graphs.nodes import KINDS, OF_ATTENTION, TERMINAL, Nodes
 
 # Where a kind stands within its layer: what replaces attention before what replaces the MLP.
 _FIRST, _FRONT, _LAST = ("token",), ("bias",), ("logit", "direction")
@@ -38,7 +38,8 @@ def assemble(
     parts: token_ids, tokens, provenance, kept.
 
     Raises:
-        ForeignFile: there is no node, a number is out of range, a link runs backward or is there twice.
+        ForeignFile: there is no node, a number is out of range, a link runs backward, is there twice, leads into what
+            is a source only, or out of a logit.
     """
     if not len(names):
         raise ForeignFile(f"{path} holds no graph: it has no nodes.")
@@ -49,7 +50,8 @@ def assemble(
     # Of whole traces there are tens of millions of links: no wider than they must be.
     source, target = (place[np.asarray(each, dtype=np.int32)] for each in links[:2])
     weight = np.asarray(links[2], dtype=np.float64)
-    counts = (np.array(columns["kind"])[rows] != "bias")[source]
+    kinds = np.array(columns["kind"])[rows]
+    counts = (kinds != "bias")[source]
     gross = np.bincount(target, np.abs(weight) * counts, minlength=len(names)).astype(np.float64)
     try:
         nodes = table_of(columns).take(rows)
@@ -64,6 +66,7 @@ def assemble(
     except (BadGraph, OverflowError) as error:
         _check_links(path, [names[row] for row in rows], source, target, weight)
         raise ForeignFile(f"{path} holds no graph that can be: {error}") from error
+    _check_ends(path, [names[row] for row in rows], kinds, source, target)
     if "influence" in columns:
         return graph
     from graphs.paths import influence  # half a second of numba, only where it is needed
@@ -101,6 +104,16 @@ def _reading_order(columns: Mapping[str, Sequence[Any]]) -> list[int]:
         return 2, layer, not of_attention, columns["position"][row], kind == "error"
 
     return sorted(range(len(columns["kind"])), key=key)
+
+
+def _check_ends(path: Path, names: Sequence[Any], kinds: np.ndarray, source: np.ndarray, target: np.ndarray) -> None:
+    """Errors, tokens and biases are explained by nothing, and logits explain nothing: no score could count them."""
+    wrong = np.flatnonzero(np.isin(kinds, TERMINAL)[target] | (kinds == "logit")[source])
+    if len(wrong):
+        ends = [f"{kinds[each[wrong[0]]]} {names[int(each[wrong[0]])]!r:.60}" for each in (source, target)]
+        raise ForeignFile(
+            f"{path}: a link runs from {' to '.join(ends)}: tokens, errors and biases are sources only, logits targets."
+        )
 
 
 def _check_links(path: Path, names: Sequence[Any], source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,6 +21,7 @@ from graphs.records import OF_A_METHOD, Kept, Provenance, seal, strict
 
 MOST_BYTES = 100 * 2**20  # what Neuronpedia takes
 DENSEST = 12  # bytes that a value takes at least: a link takes forty, and an object in memory sixty-four
+LONGEST_ADDRESS = 2**21  # characters: what Chromium takes
 DEEPEST = 40  # levels of what a file says of itself
 OWN = "circuit_assay"
 KINDS = {
@@ -31,7 +33,9 @@ KINDS = {
     "lorsa error": "error",
     "bias": "bias",
     "logit": "logit",
+    "unknown": "unselected",  # a source that nobody explains; or a kind that only we have, and then its id says which
 }
+_OF_OURS = re.compile(r"(?:-1|[0-9]{1,9})_(head|mlp|supernode)_(-1|[0-9]{1,18})_(-1|[0-9]{1,9})(?:-[0-9]+)?")
 _DIGITS = 5  # of a feature's number in graphs from before there was a schema_version, after those of its layer
 
 
@@ -114,11 +118,16 @@ class _Graph(_File, total=False):
     circuit_assay: _Own
 
 
-class _Subgraph(TypedDict):
+class _Grouped(TypedDict):
+    """What says which nodes were grouped."""
+
+    supernodes: list[list[str]]
+
+
+class _Subgraph(_Grouped, total=False):
     """What is posted to save groups of a graph."""
 
     pinnedIds: list[str]
-    supernodes: list[list[str]]
 
 
 def read_neuronpedia(path: Path) -> AttributionGraph:
@@ -136,13 +145,13 @@ def read_neuronpedia(path: Path) -> AttributionGraph:
     record = _load(path)
     try:
         found: _Graph = read(record, _Graph)
-        meta, own = found["metadata"], found.get(OWN)
-        _check_plain({"metadata": meta, "qParams": found.get("qParams"), OWN: own and own["provenance"]})
+        meta, own, asked = found["metadata"], found.get(OWN), _as_lists(found.get("qParams") or {})
+        _check_plain({"metadata": meta, "qParams": asked, OWN: own and own["provenance"]})
         nodes = [*found["nodes"], *(own["nodes"] if own else ())]
         links = _links(nodes, [*found["links"], *(own["links"] if own else ())])
         if own is not None and all(OWN in node for node in nodes):
             return _restore(path, record[OWN], own, nodes, links)
-        return _adopt(path, meta, found.get("qParams") or {}, nodes, links)
+        return _adopt(path, meta, asked, nodes, links)
     except ForeignFolder as error:
         raise ForeignFile(f"{path} is no graph of Neuronpedia's: {error}") from error
 
@@ -161,7 +170,7 @@ def read_groups_saved_there(path: str | Path, graph: AttributionGraph) -> dict[s
     if isinstance(record, Mapping) and isinstance(record.get("qParams"), Mapping):
         record = record["qParams"]
     try:
-        saved: _Subgraph = read(record, _Subgraph)
+        saved: _Subgraph = read(_as_lists(record), _Subgraph)
     except ForeignFolder as error:
         raise ForeignFile(f"{path} holds no saved subgraph: {error}") from error
     place = {id: row for row, id in enumerate(identify(graph.nodes))}
@@ -183,6 +192,19 @@ def read_groups_saved_there(path: str | Path, graph: AttributionGraph) -> dict[s
             number += 1
             taken = f"{name} ({number})"
         found[taken] = [name_of(graph, place[id]) for id in ids]
+    return found
+
+
+def _as_lists(asked: Any) -> Any:
+    """The same with lists of pins and groups where they are texts: as circuit-tracer's page saves its address."""
+    if not isinstance(asked, Mapping):
+        return asked
+    found = dict(asked)
+    if isinstance(found.get("pinnedIds"), str):
+        found["pinnedIds"] = [id for id in found["pinnedIds"].split(",") if id]
+    if isinstance(found.get("supernodes"), str) and len(found["supernodes"]) <= LONGEST_ADDRESS:
+        with suppress(ValueError, RecursionError):
+            found["supernodes"] = json.loads(found["supernodes"])
     return found
 
 
@@ -326,14 +348,15 @@ def _adopt(
             )
         layer = {"token": -1, "logit": layers}.get(kind)
         layer = _layer(number, node) if layer is None else layer
-        unit = _unit(number, node, kind, layer, meta.get("schema_version"))
+        told = _told_by_id(node)
+        unit = int(told[2]) if told else _unit(number, node, kind, layer, meta.get("schema_version"))
         chance = _chance(node) if kind == "logit" else 0.0
         if kind == "token":
             ids[position] = unit
         of_unit = node.get("activation") if kind in ("feature", "attention") else None
         columns["kind"].append(kind)
         columns["layer"].append(layer)
-        columns["position"].append(position)
+        columns["position"].append(-1 if told and told[3] == "-1" else position)
         columns["feature"].append(unit)
         columns["activation"].append(chance if kind == "logit" else 1.0 if of_unit is None else of_unit)
         columns["label"].append(_label(node, kind, layer, unit, tokens[position]))
@@ -367,7 +390,13 @@ def _kind(number: int, node: _Node) -> str:
         raise ForeignFolder(
             f"nodes[{number}].feature_type should be one of {', '.join(KINDS)}, found {node['feature_type']!r:.60}."
         )
-    return kind
+    told = _told_by_id(node)
+    return told[1] if told else kind
+
+
+def _told_by_id(node: _Node) -> re.Match[str] | None:
+    """Kind, unit and position of a node of ours that the page knows no type for."""
+    return _OF_OURS.fullmatch(node["node_id"]) if node["feature_type"] == "unknown" else None
 
 
 def _layer(number: int, node: _Node) -> int:
@@ -383,13 +412,13 @@ def _layer(number: int, node: _Node) -> int:
 
 def _unit(number: int, node: _Node, kind: str, layer: int, version: int | None) -> int:
     """Which unit of the model a node is: as its id says, for `feature` may have gone through a program of floats."""
-    if kind in ("error", "bias"):
+    if kind in ("error", "bias", "unselected"):
         return OF_ATTENTION if node["feature_type"] == "lorsa error" else -1
     said, coded = re.split(r"_(?:lor_|cro_)?", node["node_id"]), node.get("feature")
     if len(said) == 3 and all(re.fullmatch(r"[0-9]{1,18}", each) for each in said[1:]):
         if said[2] == str(node["ctx_idx"]) and (kind in ("token", "logit") or said[0] == str(layer)):
             return int(said[1])
-    if kind == "token":
+    if kind == "token" or (kind == "logit" and (coded is None or coded < 0)):  # a target may be no token
         return -1
     if coded is None or not 0 <= coded < 2**63:
         raise ForeignFolder(
@@ -397,7 +426,7 @@ def _unit(number: int, node: _Node, kind: str, layer: int, version: int | None) 
         )
     if kind == "logit":
         return coded
-    if version is None:
+    if not version:
         return coded % 10**_DIGITS
     if unpair(coded)[0] != layer:
         raise ForeignFolder(
@@ -424,7 +453,7 @@ def _label(node: _Node, kind: str, layer: int, unit: int, token: str) -> str:
     if kind == "error":
         return f"{'attention ' if unit == OF_ATTENTION else ''}error L{layer}"
     if kind == "logit":
-        quoted = re.fullmatch(r'Output "(.*)" \(p=.*\)', said, re.DOTALL)
+        quoted = re.fullmatch(r'(?:Output|Logit) "(.*)" \(p=.*\)', said, re.DOTALL)
         return quoted[1] if quoted else said or str(unit)
     return said or f"L{layer}/{'attn/' if kind == 'attention' else ''}{unit}"
 

@@ -18,6 +18,7 @@ from graphs.importing import import_graph
 from graphs.nodes import KINDS, OF_ATTENTION
 from graphs.records import strict
 from graphs.store import content_of
+from tests.graphs.foreign import page_graph, written
 from tests.worlds import graph_of, graphs
 
 SCHEMA = Path(__file__).parents[4] / "shared" / "graphs" / "graph_schema.json"
@@ -189,7 +190,7 @@ def test_groups_are_supernodes_with_their_members_pinned(tmp_path):
         "displayName": "mine",
         "pinnedIds": ["1_1_0", "2_-1_0"],
         "supernodes": [["texas", "1_1_0"], ["both", "1_1_0", "2_-1_0"]],
-        "clerps": [["1_1_0", "feature 1"]],
+        "clerps": [["1_4_0", "feature 1"]],  # as the page looks them up: layer, the number in `feature`, position
         "pruningThreshold": None,
         "densityThreshold": None,
         "overwriteId": "id",
@@ -205,6 +206,78 @@ def test_a_quotation_mark_in_a_token_does_not_end_it():
     assert to_neuronpedia(quoting)["nodes"][-1]["clerp"] == 'Output "say ”x”" (p=1.000)'
 
 
+def test_what_a_token_says_is_not_taken_for_its_probability():
+    labels = np.array(["a", "b", "c", "d", "x (p=7) y"], dtype=object)
+    clerp = to_neuronpedia(replace(GRAPH, nodes=GRAPH.nodes.with_columns(label=labels)))["nodes"][-1]["clerp"]
+
+    assert clerp.split("(p=")[1].split(")")[0] == "1.000"  # as the page reads it
+
+
+def test_the_page_tells_every_node_but_errors_apart_by_layer_number_and_position():
+    # It labels and lights nodes by that; heads and MLPs of a layer, and targets that are no tokens, were one to it.
+    record = to_neuronpedia(every_kind())
+    named = [
+        (node["layer"], node["feature"], node["ctx_idx"])
+        for node in record["nodes"]
+        if "error" not in node["feature_type"]
+    ]
+
+    assert len(set(named)) == len(named)
+    codes = {node["node_id"]: node["feature"] for node in record["nodes"]}
+    assert codes["3_head_7_0"] == pair(3, 7)
+
+
+def test_every_node_that_pruning_kept_is_shown_at_first():
+    # Pruning keeps the node that goes across the share that is asked for; the page shows what is at most the share.
+    #   token 0 --3--> feature 1 --3--> logit 5 <--2-- feature 2, <--1-- feature 3, <--0.1-- error 4
+    edges = [(0, 1, 3), (0, 2, 1), (0, 3, 1), (1, 5, 3), (2, 5, 2), (3, 5, 1), (4, 5, 0.1)]
+    small = prune(graph_of(edges, "token feature feature feature error logit"), nodes=0.85, edges=1)
+    record = to_neuronpedia(small)
+    shares = [node["influence"] for node in record["nodes"] if node["feature_type"] == "cross layer transcoder"]
+
+    assert max(shares) > 0.85
+    assert record["metadata"]["node_threshold"] == max(shares)
+    assert record["metadata"]["pruning_settings"]["node_threshold"] == 0.85
+
+
+def test_what_others_left_null_or_numbered_otherwise_is_written_as_the_schema_wants(tmp_path):
+    theirs = page_graph()
+    theirs["metadata"] |= {"node_threshold": None, "schema_version": 0, "title_prefix": None}
+    theirs["nodes"][1]["feature"] = 100_007  # of before: digits of the layer, then five of the unit
+    theirs["nodes"][1]["node_id"] = "somebody"
+    for link in theirs["links"]:
+        link.update({end: "somebody" for end in ("source", "target") if link[end] == "1_7_1"})
+    meta = to_neuronpedia(import_graph(written(tmp_path / "x.json", theirs)))["metadata"]
+
+    assert meta["schema_version"] == 1  # what is written are Cantor's numbers
+    assert "node_threshold" not in meta and "title_prefix" not in meta
+
+
+def test_what_a_server_gives_back_without_our_words_is_read_by_its_ids(tmp_path):
+    record = json.loads(json.dumps(to_neuronpedia(every_kind())))
+    del record["circuit_assay"]
+    record["links"] = [link for link in record["links"] if link["source"] != "3_direction_10_0"]  # is a logit to it
+    for node in record["nodes"]:
+        del node["circuit_assay"]
+    found = import_graph(written(tmp_path / "x.json", record))
+
+    assert {"3_head_7_0", "3_mlp_8_0", "3_supernode_9_0", "3_head_13_0"} <= set(identify(found.nodes))
+    assert found.nodes.feature[found.nodes.where("logit")].tolist() == [10, -1, -1]
+    assert len(found.nodes) == len(record["nodes"])
+
+
+def test_what_nobody_knows_is_a_source_that_explains_nothing(tmp_path):
+    theirs = page_graph()
+    theirs["nodes"][2] |= {"feature_type": "unknown", "feature": None, "node_id": "1_unknown_blocks_1_x_0"}
+    theirs["links"] = [link for link in theirs["links"] if "1_90_0" not in link.values()]
+    theirs["links"].append({"source": "1_unknown_blocks_1_x_0", "target": "3_11_1", "weight": 1.0})
+    theirs["nodes"][6]["clerp"] = 'Logit " x" (p=0.600)'  # as another program of that server writes it
+    found = import_graph(written(tmp_path / "x.json", theirs))
+
+    assert len(found.nodes.where("unselected")) == 1
+    assert " x" in found.nodes.label
+
+
 def test_where_files_lie_is_told_to_nobody():
     record = to_neuronpedia(GRAPH)
     del record["circuit_assay"]
@@ -216,6 +289,7 @@ def test_where_files_lie_is_told_to_nobody():
     named = to_neuronpedia(GRAPH, slug="s", scan="gemma-2-2b", source_set="set")["metadata"]
     assert (named["slug"], named["scan"]) == ("s", "gemma-2-2b")
     assert named["feature_details"] == {"neuronpedia_source_set": "set"}
+    assert named["info"]["neuronpedia_source_set"] == "set" and named["info"]["generator"]["name"] == "circuit-assay"
 
 
 def test_the_page_opens_no_graph_of_one_layer():

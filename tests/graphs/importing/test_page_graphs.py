@@ -84,7 +84,7 @@ def test_groups_saved_there_are_groups_here(graph, tmp_path):
     assert read_groups_saved_there(written(tmp_path / "x.json", page_graph()), graph)["seven"] == ["L1/7@1"]
     saved_again = subgraph_of(graph, found, scan="toy-2l", slug="a-b")
     assert saved_again["supernodes"] == [["two", "0_1_1"], ["two (2)", "1_90_0", "1_7_1"], ["e", "1_-1_0"]]
-    assert saved_again["clerps"] == [["1_7_1", "sevens"]]
+    assert saved_again["clerps"] == [["1_43_1", "sevens"]]  # as the page looks them up: by the number in `feature`
 
     with pytest.raises(ForeignFile, match="no node 'nobody'"):
         read_groups_saved_there(written(saved, {"pinnedIds": [], "supernodes": [["a", "nobody"]]}), graph)
@@ -92,6 +92,21 @@ def test_groups_saved_there_are_groups_here(graph, tmp_path):
         read_groups_saved_there(written(saved, {"pinnedIds": [], "supernodes": [[]]}), graph)
     with pytest.raises(ForeignFile, match="supernodes is missing"):
         read_groups_saved_there(written(saved, {"pinnedIds": []}), graph)
+
+
+def test_groups_are_read_as_circuit_tracers_page_saves_them(graph, tmp_path):
+    # What its address says is put into the graph's file: texts in place of lists.
+    told = {"pinnedIds": "1_7_1,0_1_0", "supernodes": '[["seven","1_7_1"],["e","0_1_0"]]', "clerps": "[]"}
+    path = written(tmp_path / "x.json", {**page_graph(), "qParams": told})
+
+    assert read_groups_saved_there(path, graph) == {"seven": ["L1/7@1"], "e": ["L1/-1@0"]}
+    found = json.loads(export(import_graph(path), tmp_path / "y.json").read_bytes())["qParams"]
+    assert found["pinnedIds"] == ["1_7_1", "1_-1_0"]
+    assert found["supernodes"] == [["seven", "1_7_1"], ["e", "1_-1_0"]]
+    for broken in ("[[", '{"a": 1}', "[" * 100_000):
+        written(path, {**page_graph(), "qParams": {"supernodes": broken}})
+        with pytest.raises(ForeignFile, match="supernodes should be a list"):
+            read_groups_saved_there(path, graph)
 
 
 def test_a_unit_is_read_from_its_number_where_its_name_says_nothing(tmp_path):
@@ -151,6 +166,8 @@ COLLIDING = {**page_graph()["nodes"][0], "node_id": "0_1_0", "feature": 2, "ctx_
         (changed("links", 0, to=link("1_7_1", "0_1_1")), "a layer that is not above: a cycle"),
         (changed("links", 0, to=link("0_1_1", "0_1_1")), "a layer that is not above: a cycle"),
         (changed("links", 0, to=link("3_11_1", "E_5_0")), "a layer that is not above: a cycle"),
+        (changed("links", 0, to=link("E_5_0", "0_1_0")), "from token 'E_5_0' to error '0_1_0': tokens, errors"),
+        (changed("links", 0, to=link("3_11_1", "3_12_1")), "from logit '3_11_1' to logit '3_12_1'"),
         ({**page_graph(), "nodes": [*page_graph()["nodes"], COLLIDING]}, "two nodes are called '0_1_0', an error"),
         (changed("metadata", "prompt_tokens", to="a b"), "prompt_tokens should be a list"),
         (changed("metadata", "prompt_tokens", to=["\ud800", "b"]), "prompt_tokens"),
