@@ -9,7 +9,7 @@ from html import escape
 
 from graphs.export.lettering import readable
 from graphs.export.picture import to_svg
-from graphs.export.scene import Scene
+from graphs.export.scene.marks import Scene
 
 FIGURES = "figures"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from benchmarks.bench.measures import SIZES
 from benchmarks.bench.summaries import Place, Summary
 from graphs.export.plots.charts import Axis, Chart, Dot, Trail, axis, figure, lay_out_charts, shares
-from graphs.export.scene import LETTER, MARGIN, THEMES, Scene, Text, lay_out_legend
+from graphs.export.scene.legend import lay_out_legend
+from graphs.export.scene.marks import LETTER, MARGIN, Scene, Text
+from graphs.export.scene.themes import THEMES
 
 SIZE = (170.0, 120.0)
 IN_A_ROW = 4

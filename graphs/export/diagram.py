@@ -11,26 +11,14 @@ import numpy as np
 from graphs.assays import Assay
 from graphs.errors import BadOption
 from graphs.export.lettering import readable, shorten, width_of, wrap
-from graphs.export.scene import (
-    LINE,
-    MARGIN,
-    THEMES,
-    Curve,
-    Scene,
-    Shape,
-    Text,
-    breadth,
-    check_look,
-    fan_in_words,
-    first_token,
-    head_length,
-    heading,
-    label_of,
-    lay_out_caption,
-    lay_out_legend,
-    mix,
-    moved_the_other_way,
-)
+from graphs.export.scene.captions import fan_in_words, heading, lay_out_caption
+from graphs.export.scene.edges import breadth, head_length
+from graphs.export.scene.legend import lay_out_legend
+from graphs.export.scene.marks import LINE, MARGIN, Curve, Scene, Shape, Text
+from graphs.export.scene.names import first_token, label_of
+from graphs.export.scene.options import check_look
+from graphs.export.scene.tested import moved_the_other_way
+from graphs.export.scene.themes import THEMES, mix
 from graphs.graph import AttributionGraph
 
 NAME = 11.0  # letters of a box's name

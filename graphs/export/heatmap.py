@@ -10,7 +10,10 @@ from jaxtyping import Float, Int
 
 from graphs.errors import BadOption
 from graphs.export.lettering import readable, shorten, width_of, wrap
-from graphs.export.scene import MARGIN, THEMES, Scene, Shape, Text, check_look, mix
+from graphs.export.scene.captions import lay_out_notes, lay_out_title
+from graphs.export.scene.marks import MARGIN, Scene, Shape, Text
+from graphs.export.scene.options import check_look
+from graphs.export.scene.themes import THEMES, mix
 
 CELL = 26.0
 SMALL = 14.0  # of crowded maps, whose squares hold no numbers
@@ -19,7 +22,6 @@ MOST_ROWS, MOST_COLUMNS = 150, 300  # the strongest of more are drawn
 RANKS = 20  # of each row where squares go by their strength
 NUMBER = 7.0  # letters of the numbers in the squares
 OWN = 5.5  # letters of their own names, where they have room
-HEAD = 14.0
 LONG = 14  # letters of a column's name
 STEPS, STEP, BAR = 20, 4.0, 9.0  # of the colour bar on either side of nought: how many, how wide, how high
 FAINT = 0.02  # of the largest: numbers below it are grey, and crowded squares have no sign
@@ -100,7 +102,7 @@ def compose_heatmap(
     Raises:
         BadOption: there is no such theme or font, or the width is none that paper has.
     """
-    check_look(theme, font, width_cm, "grey", "grey")
+    check_look(theme, font, width_cm)
     colours, drawn, values = THEMES[theme], _choose(found), found.values
     crowded = max(drawn.at.shape) > CROWD
     cell = SMALL if crowded else CELL
@@ -108,11 +110,7 @@ def compose_heatmap(
     turned = max(width_of(name, 8.5) for name in names) > cell - 2  # too wide to stand side by side
     left = MARGIN + max(width_of(row, 9.0) for row in drawn.rows) + 8
     width = max(left + cell * len(names) + MARGIN, 280.0, *((left + cell * len(names) + 60,) if turned else ()))
-    texts = [
-        Text(MARGIN, MARGIN + HEAD * at, line, colours["ink"], size=11.0, bold=True)
-        for at, line in enumerate(wrap(readable(title or found.title), width - 2 * MARGIN, 12.0))
-    ]
-    top = MARGIN + HEAD * len(texts) + 4
+    texts, top = lay_out_title(title or found.title, width, colours)
     largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
     shapes = []
     for row, name in enumerate(drawn.rows):
@@ -142,9 +140,8 @@ def compose_heatmap(
         bar, words, bottom = _lay_out_bar(found, largest, width, bottom, colours)
         shapes += bar
         texts += words
-    for line in wrap(readable("; ".join(filter(None, (found.note, drawn.left_out)))), width - 2 * MARGIN, 8.5):
-        texts.append(Text(MARGIN, bottom, line, colours["quiet"], size=8.5))
-        bottom += 12
+    notes, bottom = lay_out_notes((found.note, drawn.left_out), width, bottom, colours)
+    texts += notes
     return Scene(
         width=width,
         height=bottom + MARGIN * 0.5,

@@ -13,7 +13,9 @@ from graphs.errors import BadOption, MissingProgram
 from graphs.export.diagram import compose_diagram
 from graphs.export.lettering import readable
 from graphs.export.plots import PLOTS, compose_plots
-from graphs.export.scene import Curve, Line, Scene, Shape, Text, check_options, compose
+from graphs.export.scene import compose
+from graphs.export.scene.marks import Curve, Line, Scene, Shape, Text
+from graphs.export.scene.options import check_options
 from graphs.graph import AttributionGraph
 
 # The first that is there is taken. Words are measured as wide as Helvetica; serif letters are narrower.

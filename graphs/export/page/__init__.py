@@ -16,13 +16,16 @@ from graphs.export.lettering import readable
 from graphs.export.page.parts import as_script, fill, in_every_theme, joined, part, plain, policy_for
 from graphs.export.picture import to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plot
-from graphs.export.scene import THEMES, check_options, compose, first_token, prompt_of
+from graphs.export.scene import compose
+from graphs.export.scene.names import first_token, prompt_of
+from graphs.export.scene.options import check_options
+from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
 
 PATHS = 5
 # One job each. They run as one script, in this order: what is worked out at once needs what stands above it.
 SCRIPTS = (
-    "fault.js elements.js graph.js address.js words.js picture.js replacement.js sifting.js lighting.js search.js "
+    "fault.js elements.js graph.js address.js words.js picture.js replacement.js sifting.js moving.js lighting.js search.js "
     "cells.js tables.js panel.js node.js card.js lists.js measured.js facts.js groups.js hulls.js dragging.js "
     "diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
 ).split()

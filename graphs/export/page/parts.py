@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from graphs.export.scene import THEMES, Scene
+from graphs.export.scene.marks import Scene
+from graphs.export.scene.themes import THEMES
 
 DIGITS = 7  # of every number in a page
 POLICY = "default-src 'none'; img-src blob:; style-src 'unsafe-inline'; script-src 'sha256-{}'"

@@ -18,7 +18,9 @@ from graphs.errors import BadOption, CannotWrite, UnknownPicture
 from graphs.export.heatmap import HeatMap, compose_heatmap, stack
 from graphs.export.patching.paths import Paths, compose_paths
 from graphs.export.picture import SUFFIXES, render
-from graphs.export.scene import THEMES, Scene, Text, check_look
+from graphs.export.scene.marks import Scene, Text
+from graphs.export.scene.options import check_look
+from graphs.export.scene.themes import THEMES
 
 BLANK = Scene(1.0, 1.0, THEMES["light"], (), (), (), (Text(0.0, 0.0, "", "#000000"),))
 COLUMNS = ("direction", "row", "column", "place", "effect", "share")
@@ -79,7 +81,7 @@ def check_choices(path: Path, *, paths: bool, diagram: bool, **look: Any) -> Non
     if diagram and not paths:
         raise BadOption("a diagram is of paths: patch over paths, or leave it out.")
     if suffix in SUFFIXES:
-        defaults = {"theme": "light", "font": "sans", "width_cm": None, "bos": "grey", "errors": "grey"}
+        defaults = {"theme": "light", "font": "sans", "width_cm": None}
         check_look(**{name: default if look.get(name) is None else look[name] for name, default in defaults.items()})
         render(BLANK, suffix)  # a program that is missing is better told now than after an hour of patching
     asked = [name for name, value in {"diagram": diagram, **look}.items() if value not in (None, False)]

@@ -8,21 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from graphs.export.heatmap import HEAD, HeatMap
-from graphs.export.lettering import readable, width_of, wrap
-from graphs.export.scene import (
-    MARGIN,
-    THEMES,
-    Curve,
-    Scene,
-    Shape,
-    Text,
-    breadth,
-    check_look,
-    head_length,
-    lay_out_legend,
-    mix,
-)
+from graphs.export.heatmap import HeatMap
+from graphs.export.lettering import readable, width_of
+from graphs.export.scene.captions import lay_out_notes, lay_out_title
+from graphs.export.scene.edges import breadth, head_length
+from graphs.export.scene.legend import lay_out_legend
+from graphs.export.scene.marks import MARGIN, Curve, Scene, Shape, Text
+from graphs.export.scene.options import check_look
+from graphs.export.scene.themes import THEMES, mix
 
 MOST, LEAST = 24, 0.01  # paths that are drawn: so many, none below this share of the strongest
 NAME, FIGURE = 10.0, 8.5  # letters
@@ -56,7 +49,7 @@ def compose_paths(
     Raises:
         BadOption: there is no such theme or font, or the width is none that paper has.
     """
-    check_look(theme, font, width_cm, "grey", "grey")
+    check_look(theme, font, width_cm)
     colours = THEMES[theme]
     drawn, count = _strongest(paths, found)
     senders, receivers = (sorted({path[side] for path in drawn}, reverse=True) for side in (0, 1))
@@ -65,11 +58,8 @@ def compose_paths(
         for names, rows in ((paths.senders, senders), (paths.receivers, receivers))
     ]
     width = max(2 * MARGIN + wide[0] + BETWEEN + wide[1], 320.0)
-    texts = [
-        Text(MARGIN, MARGIN + HEAD * at, line, colours["ink"], size=11.0, bold=True)
-        for at, line in enumerate(wrap(readable(title or found.title), width - 2 * MARGIN, 12.0))
-    ]
-    top = MARGIN + HEAD * len(texts) + 6
+    texts, top = lay_out_title(title or found.title, width, colours)
+    top += 2
     heights = [
         [max(20.0, slot * sum(path[side] == row for path in drawn) + 4) for row in rows]
         for side, rows, slot in ((0, senders, SLOT), (1, receivers, LANDING))
@@ -98,10 +88,9 @@ def compose_paths(
     key, bottom = lay_out_legend(_samples(found) if legend and drawn else [], width, bottom, colours)
     bottom += 10 * bool(key["texts"])
     left_out = f"{len(drawn)} of {count} paths are drawn, the strongest" if len(drawn) < count else ""
-    said = "; ".join(filter(None, (found.note, left_out or ("" if drawn else "no path changes anything"))))
-    for line in wrap(readable(said), width - 2 * MARGIN, FIGURE):
-        texts.append(Text(MARGIN, bottom, line, colours["quiet"], size=FIGURE))
-        bottom += 12
+    left_out = left_out or ("" if drawn else "no path changes anything")
+    notes, bottom = lay_out_notes((found.note, left_out), width, bottom, colours)
+    texts += notes
     return Scene(
         width=max(width, *(text.box[2] + MARGIN for text in texts)),
         height=bottom + MARGIN * 0.5,

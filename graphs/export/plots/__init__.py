@@ -16,17 +16,11 @@ from graphs.export.plots.layers import KINDS, chart_layers
 from graphs.export.plots.pairs import chart_pairs
 from graphs.export.plots.predictions import chart_predictions
 from graphs.export.plots.stability import chart_stability
-from graphs.export.scene import (
-    LETTER,
-    MARGIN,
-    THEMES,
-    Scene,
-    Text,
-    check_look,
-    heading,
-    lay_out_caption,
-    lay_out_legend,
-)
+from graphs.export.scene.captions import heading, lay_out_caption
+from graphs.export.scene.legend import lay_out_legend
+from graphs.export.scene.marks import LETTER, MARGIN, Scene, Text
+from graphs.export.scene.options import check_look
+from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
 
 NARROWEST = 560.0
@@ -148,7 +142,7 @@ def compose_plots(
     Raises:
         BadOption: there is no assay, or it holds nothing of what is asked for; no such theme or font.
     """
-    check_look(theme, font, width_cm, "grey", "grey")
+    check_look(theme, font, width_cm)
     charts = chart_plots(graph, assay, which)
     if not charts:
         wanted = "plots of an assay are" if len(which) > 1 else f"“{PLOTS[which[0]].title}” is"

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from graphs.export.lettering import readable, shorten, width_of
-from graphs.export.scene import DASHED, LETTER, TRAILS, Line, Shape, Text
+from graphs.export.scene.legend import DASHED, TRAILS
+from graphs.export.scene.marks import LETTER, Line, Shape, Text
 
 SMALL = 9.0  # letters of ticks and notes
 ROW = 12.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from graphs.assays import Assay, Disturbance
 from graphs.export.plots.charts import Axis, Chart, Dot, Trail, axis, figure, span
-from graphs.export.scene import TRAILS
+from graphs.export.scene.legend import TRAILS
 from graphs.graph import AttributionGraph
 
 SIZE = (150.0, 110.0)

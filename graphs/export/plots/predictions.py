@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphs.assays import Ablation, Assay
 from graphs.export.plots.charts import Chart, Dot, Trail, axis, figure, span
-from graphs.export.scene import moved_the_other_way
+from graphs.export.scene.tested import moved_the_other_way
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from graphs.export.lettering import readable, shorten
 from graphs.export.plots.charts import Chart, Trail, axis, figure, lay_out_charts
-from graphs.export.scene import MARGIN, THEMES, Scene, Text, check_look
+from graphs.export.scene.marks import MARGIN, Scene, Text
+from graphs.export.scene.options import check_look
+from graphs.export.scene.themes import THEMES
 
 SIZE = (170.0, 96.0)
 IN_A_ROW = 2
@@ -29,7 +31,7 @@ def compose_training(
     Raises:
         BadOption: no such theme or font.
     """
-    check_look(theme, font, None, "grey", "grey")
+    check_look(theme, font, None)
     colours = THEMES[theme]
     charts = [_chart(lines, across, name, called) for name, called in names.items()]
     marks = lay_out_charts(charts, min(len(charts), IN_A_ROW), MARGIN, MARGIN + 18, colours)

@@ -11,7 +11,7 @@ from graphs.assays import Assay, Curve
 from graphs.errors import BadOption
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.plots import compose_plots
-from graphs.export.scene import THEMES
+from graphs.export.scene.themes import THEMES
 from tests.worlds import graph_of
 
 NAN = float("nan")

@@ -18,7 +18,7 @@ from graphs.assays import Ablation, Assay
 from graphs.errors import BadOption, MissingProgram
 from graphs.export.diagram import compose_diagram
 from graphs.export.picture import _arrange, to_dot, to_svg
-from graphs.export.scene import THEMES
+from graphs.export.scene.themes import THEMES
 from graphs.paths import influence
 from tests.worlds import graph_of, layered
 

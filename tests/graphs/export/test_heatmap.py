@@ -8,7 +8,7 @@ import pytest
 from graphs.errors import BadOption
 from graphs.export.heatmap import MOST_COLUMNS, RANKS, HeatMap, compose_heatmap, short, stack
 from graphs.export.picture import to_svg
-from graphs.export.scene import THEMES
+from graphs.export.scene.themes import THEMES
 
 VALUES = np.array([[1.0, -0.5, 0.0], [np.nan, 0.25, 0.001]])
 

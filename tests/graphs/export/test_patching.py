@@ -22,7 +22,8 @@ from graphs.export.patching import WRITERS, Patching, compose_all, write_patchin
 from graphs.export.patching.page import to_html
 from graphs.export.patching.paths import Paths, compose_paths
 from graphs.export.picture import to_svg
-from graphs.export.scene import THEMES, breadth
+from graphs.export.scene.edges import breadth
+from graphs.export.scene.themes import THEMES
 
 NASTY = '</script><script>alert("&amp;")</script>\u2028\x00 id="x" {{data}}'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

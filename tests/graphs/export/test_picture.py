@@ -18,7 +18,8 @@ from graphs.assays import Ablation, Assay, Verdict
 from graphs.errors import BadOption, MissingProgram
 from graphs.export import picture
 from graphs.export.picture import to_dot, to_svg
-from graphs.export.scene import THEMES, compose
+from graphs.export.scene import compose
+from graphs.export.scene.themes import THEMES
 from graphs.paths import edge_influence
 from graphs.pruning import prune
 from tests.worlds import graph_of, graphs, layered

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from graphs.assays import Ablation, Assay, Edges
 from graphs.errors import BadOption
 from graphs.export.picture import to_dot, to_svg
-from graphs.export.scene import THEMES, compose
+from graphs.export.scene import compose
+from graphs.export.scene.themes import THEMES
 from tests.worlds import graph_of, graphs
 
 

@@ -29,7 +29,7 @@ from graphs.errors import BadOption, ForeignFolder
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plots
 from graphs.export.plots.charts import axis
-from graphs.export.scene import THEMES
+from graphs.export.scene.themes import THEMES
 from tests.worlds import graph_of
 
 NAN = float("nan")

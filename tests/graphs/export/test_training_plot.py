@@ -2,7 +2,7 @@
 
 from graphs.export.picture import to_svg
 from graphs.export.plots.training import SIZE, compose_training
-from graphs.export.scene import TRAILS
+from graphs.export.scene.legend import TRAILS
 
 LINES = [
     {"step": 1.0, "a": 4.0, "b": float("nan")},

@@ -13,7 +13,7 @@ from graphs.export.lettering import readable
 from graphs.export.page.parts import as_script, fill, in_every_theme, joined, part, plain, policy_for
 from graphs.export.patching.paths import compose_paths
 from graphs.export.picture import to_svg
-from graphs.export.scene import THEMES
+from graphs.export.scene.themes import THEMES
 
 if TYPE_CHECKING:
     from graphs.export.patching import Patching

@@ -1,0 +1,106 @@
+"""What there is to be seen of a graph: marks at their places."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphs.assays import Assay
+from graphs.errors import BadOption
+from graphs.export.scene.axes import NAMES, layer_lines, layer_names, token_texts
+from graphs.export.scene.captions import caption_lines, heading, lay_out_caption
+from graphs.export.scene.edges import draw_edges
+from graphs.export.scene.labels import make_room, place_labels
+from graphs.export.scene.legend import lay_out_legend, samples_of
+from graphs.export.scene.marks import LINE, MARGIN, Scene
+from graphs.export.scene.names import label_of
+from graphs.export.scene.nodes import draw_nodes, radii_of
+from graphs.export.scene.options import check_look
+from graphs.export.scene.tested import as_tried, moved_the_other_way
+from graphs.export.scene.themes import THEMES
+from graphs.graph import AttributionGraph
+
+
+def compose(
+    graph: AttributionGraph,
+    *,
+    assay: Assay | None = None,
+    theme: str = "light",
+    most_edges: int = 700,
+    least_share: float = 0.0,
+    biases: bool = False,
+    bos: str = "grey",
+    errors: str = "grey",
+    labels: bool = True,
+    legend: bool = True,
+    title: str | None = None,
+    font: str = "sans",
+    width_cm: float | None = None,
+    bare: bool = False,
+) -> Scene:
+    """The picture of a graph, made of marks. What it leaves out, the caption says with its figures.
+
+    assay: what was measured; marks the nodes that were ablated, and adds the verdicts to the caption.
+    theme: "light", "dark" or "print".
+    most_edges: only so many edges are drawn, those that carry most; the caption says how many.
+    least_share: nor are those drawn that are a smaller share of their target's input.
+    biases: draw the constants too, which have no share of their targets' input: lines as wide as if they had.
+    bos: what comes from the mark that opens the prompt: "grey", "draw" it like anything else, or "hide" it.
+    errors: nodes for what the features miss: "grey", or "hide" them and what comes from them.
+    labels: say what nodes are, where there is room. Without, only logits are called by name.
+    legend: say below what the marks mean.
+    title: instead of the prompt.
+    font: "sans" or "serif".
+    width_cm: the width on paper, in centimetres; a PNG then has 300 dots to the inch.
+    bare: leave heading and caption to the page around the picture, which then must say the same.
+
+    Raises:
+        BadOption: there is no such theme, font or choice, or a number makes no sense.
+    """
+    check_look(theme, font, width_cm, bos, errors)
+    if most_edges < 0:
+        raise BadOption(f"most_edges must be 0 or more, not {most_edges}.")
+    if not 0 <= least_share <= 1:
+        raise BadOption(f"least_share must be a share, 0 to 1, not {least_share}.")
+    colours = THEMES[theme]
+    hidden = [kind for kind, away in (("bias", not biases), ("error", errors == "hide")) if away]
+    rows = np.flatnonzero(~np.isin(graph.nodes.kind, hidden))
+    shown = graph.select(rows)
+    names = [label_of(shown, row) if labels or shown.nodes.kind[row] == "logit" else "" for row in range(len(rows))]
+    reserved, layout = make_room(shown, names)
+    tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
+    wrong = np.isin(rows, [] if assay is None else moved_the_other_way(assay))
+
+    top_lines = [] if bare else heading(graph, title, max(110, int(layout.width / 9)), colours)
+    left, top = MARGIN + NAMES, MARGIN + (LINE * 2 + 12) * (not bare)
+    width = max(layout.width + left + MARGIN, 720.0, *(text.box[2] + MARGIN for text in top_lines))
+    left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
+    x, y = layout.x + left, layout.y + top
+
+    tokens, depth = token_texts(shown, layout, left, top, colours)
+    radius = radii_of(shown)
+    labelled = place_labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
+    curves, counts = draw_edges(graph, rows, x, y, radius, (most_edges, least_share), bos, colours)
+    curves = [as_tried(graph, curve, assay, colours) for curve in curves]
+    bottom = top + layout.height + depth
+    said = [] if bare else [*caption_lines(graph, counts), None]
+    caption, height = lay_out_caption(said, assay, width, bottom + 16, colours)
+    samples = samples_of(shown, assay, curves) if legend else []
+    key, height = lay_out_legend(samples, width, height + 4, colours)
+    return Scene(
+        width=width,
+        height=height + MARGIN * 0.6,
+        colours=colours,
+        lines=(*layer_lines(layout, left, top, width, colours), *key["lines"]),
+        curves=(*curves, *key["curves"]),
+        shapes=(*draw_nodes(shown, rows, x, y, radius, tested, wrong, colours), *key["shapes"]),
+        texts=(
+            *top_lines,
+            *layer_names(shown, layout, top, colours),
+            *labelled,
+            *tokens,
+            *caption,
+            *key["texts"],
+        ),
+        font=font,
+        width_cm=width_cm,
+    )

@@ -1,0 +1,76 @@
+"""What nodes and prompts are called on a picture."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from graphs.export.lettering import readable, shorten
+from graphs.graph import AttributionGraph
+from graphs.wording import held_against
+
+
+def label_of(graph: AttributionGraph, row: int) -> str:
+    """What stands beside a node: its label, a logit's probability or lead with it; `L2/544` for an unlabelled unit."""
+    nodes = graph.nodes
+    kind = str(nodes.kind[row])
+    words = readable(str(nodes.label[row])).strip()
+    if kind == "logit":
+        return f"{_logit_name(graph, row)} {_likely(graph, row)}"
+    if kind in ("token", "error", "unselected"):
+        return ""
+    return shorten(words, 30) or f"L{nodes.unit(row)}"
+
+
+def target_of(graph: AttributionGraph, row: int) -> str:
+    """A target in the heading: a logit as in `label_of`, anything else by its place."""
+    nodes = graph.nodes
+    if nodes.kind[row] == "logit":
+        return label_of(graph, row)
+    place = f"L{nodes.unit(row)}" if nodes.kind[row] in ("feature", "attention", "neuron") else str(nodes.kind[row])
+    at = f" @{readable(graph.tokens[nodes.position[row]]).strip()}" if nodes.position[row] >= 0 else ""
+    return f"{shorten(readable(str(nodes.label[row])), 24) or place}{at}"
+
+
+def _likely(graph: AttributionGraph, row: int) -> str:
+    """How likely a token is; of a contrast, by how many logits it leads."""
+    if row in held_against(graph):
+        return f"{graph.nodes.value[row]:+.1f} logits"
+    return _percent(float(graph.nodes.activation[row]))
+
+
+def _percent(probability: float) -> str:
+    return "<1%" if 0 < probability < 0.01 else f"{probability:.0%}"
+
+
+def has_name(graph: AttributionGraph, row: int) -> bool:
+    """Whether a node is called by more than its number."""
+    words = str(graph.nodes.label[row]).strip()
+    return str(graph.nodes.kind[row]) == "logit" or (bool(words) and not re.fullmatch(r"L\d+/(attn/)?\d+", words))
+
+
+def _logit_name(graph: AttributionGraph, row: int) -> str:
+    words = readable(str(graph.nodes.label[row])).strip()
+    if not words:
+        return f"token {graph.nodes.feature[row]}"
+    # A comma alone is no word, unless it is quoted.
+    return shorten(words, 24) if any(letter.isalnum() for letter in words) else f'"{words}"'
+
+
+def first_token(graph: AttributionGraph) -> int | None:
+    """The row of the mark that opens the prompt (`<bos>`, `<s>`, `[CLS]`, …), None if there is none."""
+    if not graph.tokens or not re.fullmatch(r"<[^ ]*>|\[[A-Z]+\]", graph.tokens[0].strip()):
+        return None
+    rows = np.flatnonzero((graph.nodes.kind == "token") & (graph.nodes.position == 0))
+    return int(rows[0]) if len(rows) else None
+
+
+def prompt_of(graph: AttributionGraph) -> str:
+    """What the model was asked, as it was typed if that is known, without the mark that opens it."""
+    opening = graph.tokens[0] if first_token(graph) is not None else ""
+    if graph.provenance.get("prompt"):
+        return readable(str(graph.provenance["prompt"])).removeprefix(opening).strip()
+    tokens = [readable(token) for token in graph.tokens[bool(opening) :]]
+    spaced = any(token.startswith(" ") for token in tokens)
+    return ("" if spaced else " ").join(tokens).strip()
