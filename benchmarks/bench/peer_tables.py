@@ -23,7 +23,9 @@ OF_EDGES = (
     "Jaccard index. Metric apart: the largest difference of any pair's metric as each side runs the peer's circuits, "
     "over the mean difference between clean and ablated. In float32, edges with nearly equal scores change places. "
     "EAP-IG's integration over activations (795f560) puts embeddings in place that ask for no gradient, so that, where "
-    "no learned positions are added to them, edges into the first layer's heads lose a part of their scores."
+    "no learned positions are added to them, edges from the tokens into the first layer lose a part of their scores; "
+    "with embeddings that ask for one both sides agree. Where a norm stands on what attention writes (Gemma 2), "
+    "a head's change passes it here, and in EAP-IG does not: edges from heads differ."
 )
 OF_GRAPHS = (
     "Edges apart: the largest difference of an edge, over the largest that its target receives. Scores: replacement "

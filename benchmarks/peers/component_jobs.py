@@ -93,6 +93,7 @@ class Peer(Process):
         later: int = 0,
         batch: int = 32,
         frozen: bool = False,
+        asking: bool = False,
         save: Path | None = None,
     ) -> Spent:
         """Every edge, by the method that we call so; see its `run.py`.
@@ -100,8 +101,9 @@ class Peer(Process):
         later: how many steps nearer to the clean prompt the points of integrated gradients lie than it has them.
         frozen: parameters take no gradients, which saves it time; of gradients, its EAP-IG over inputs alone can do
             without.
+        asking: embeddings that its integration over activations puts in place ask for gradients, which it forgets.
         """
-        how = {"method": NAMES[method], "metric": metric, "steps": steps, "later": later}
+        how = {"method": NAMES[method], "metric": metric, "steps": steps, "later": later, "asking": asking}
         return self.do("score", **how, batch=batch, frozen=frozen, save=save)
 
     def evaluate(self, edges: int, save: Path, *, metric: str = "logit-difference", batch: int = 32) -> None:

@@ -25,11 +25,15 @@ from benchmarks.bench.running import run_plan
 from benchmarks.bench.side_by_side import BESIDE, COSTS, EDGE_PEERS, REPEATS
 from benchmarks.bench.situations import MEASURED, prepare
 from benchmarks.peers import component_jobs, jobs, processes
-from benchmarks.peers.component_jobs import write_job
+from benchmarks.peers.cases import Case
+from benchmarks.peers.component_jobs import Peer, make_work, write_job
 from benchmarks.peers.hooked_models import NotTranslated, folder_of, write_hooked
 from benchmarks.peers.jobs import peer_order, write_attribution
 from benchmarks.peers.processes import PeerFailed, is_installed
 from circuits.attribution.direct import attribute_directly
+from circuits.attribution.eap_ig_activations import score_between_activations
+from circuits.components.edge_scores import components_of
+from circuits.components.metrics import logit_difference
 from circuits.components.pairs import gather
 from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
@@ -321,6 +325,26 @@ def test_eap_ig_agrees_on_a_task(family, methods, tmp_path):
         assert rows, result.rows[0].says
         assert rows["scores apart"][0].value < 1e-6, cell  # it keeps scores in float32
         assert max(row.value for row in rows["metric apart"]) < 1e-6, cell  # norms are in float32
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed(component_jobs.PEER), reason=component_jobs.INSTALL)
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_where_embeddings_ask_for_gradients_eap_ig_agrees_between_activations_too(family):
+    work = make_work(Case(family, layers=2, width=32, heads=4, tokens=6, units=8), 4, "float64")
+    components = components_of(work.transformer)
+    with Peer(work.folder) as peer:
+        found = {}
+        for asking in (False, True):
+            peer.score("eap-ig-activations", steps=3, asking=asking, save=work.folder / "found.npz")
+            found[asking] = np.load(work.folder / "found.npz")["found"] * len(work.pairs)
+    ours = score_between_activations(work.transformer, work.pairs, logit_difference, steps=3).numpy()
+
+    far = {asking: np.abs(ours - theirs) / np.abs(ours).max() for asking, theirs in found.items()}
+    assert far[True].max() < 1e-6  # it keeps scores in float32
+    lost = [components.readers[reader] for source, reader in np.argwhere(far[False] > 1e-6) if source == 0]
+    assert len(lost) == (far[False] > 1e-6).sum() and far[False].max() > 0.01
+    assert all(name.startswith("a0.") or (work.transformer.parallel and name == "m0") for name in lost), lost
 
 
 @pytest.mark.slow

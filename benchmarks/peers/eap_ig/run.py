@@ -106,7 +106,13 @@ class Job:
         return self.metrics[metric](read, rows)
 
     def score(self, order: dict[str, Any]) -> np.ndarray:
-        """`later`: the points of integrated gradients one step nearer to the clean prompt than it has them."""
+        """`later`: the points of integrated gradients one step nearer to the clean prompt than it has them.
+
+        `asking`: embeddings that it puts in place ask for gradients, which it forgets.
+        """
+        self.model.reset_hooks(including_permanent=True)
+        if order["asking"]:
+            self.model.get_submodule("blocks.0.hook_resid_pre").add_perma_hook(lambda x, hook: _ask(x))
         attribution.range = partial(_range, later=order["later"])
 
         def total(*given: Tensor) -> Tensor:
@@ -147,6 +153,10 @@ class Job:
             return -self.loss(order["metric"], logits, logits, rows, rows).mean()
 
         return get_act_patch_attn_head_out_all_pos(self.model, corrupted, cache, gain).numpy()
+
+
+def _ask(x: Tensor) -> Tensor:
+    return x if x.requires_grad or not torch.is_grad_enabled() else x.clone().requires_grad_()
 
 
 def _range(*ends: int, later: int) -> range:
