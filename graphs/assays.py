@@ -12,6 +12,17 @@ from graphs.reading import read
 VERSION = 1
 VERDICTS = ("supported", "not supported", "untested")
 
+# Of `Steps`: the models that a single ablation is followed through, and what each lets act that the one before did not.
+STEPS = {
+    "pruned": "the graph",
+    "whole": "all active units",
+    "gated": "gates",
+    "replaced": "silent units",
+    "norms_held": "real MLPs",
+    "attention_held": "norms",
+    "live": "attention",
+}
+
 # Lists of one axis: what they are records of -> the lists that are equally long.
 ALIKE = {
     "subsets": ("random_faithfulness", "random_complement"),
@@ -21,6 +32,7 @@ ALIKE = {
     "between": ("source target hops influence direct predicted measured measured_frozen").split(),
     "disturbances": ("distance", "count", "cosine", "error", "ratio", "stream"),
     "examples": ("prompt", "model", "circuit", "without"),
+    "steps": ("node", *STEPS),
 }
 
 
@@ -124,6 +136,26 @@ class Contributions:
     lost: Sequence[float]
     reference: Sequence[float]
     untested: str = ""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where a prediction is lost: the change of the target's value when a node is ablated alone, in seven models.
+
+    node: its row. pruned: what the graph says. whole: all active units, not only the graph's, each changing in
+    proportion to its value. gated: active units encoded anew, so that they saturate or fall silent. replaced: silent
+    ones too may wake. In these the dictionary stands for the MLPs; patterns, norms and errors are the clean run's.
+    norms_held: the real MLPs, patterns and norms held. attention_held: norms live. live: nothing held. [node]
+    """
+
+    node: Sequence[int]
+    pruned: Sequence[float]
+    whole: Sequence[float]
+    gated: Sequence[float]
+    replaced: Sequence[float]
+    norms_held: Sequence[float]
+    attention_held: Sequence[float]
+    live: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -283,7 +315,7 @@ class Assay:
     skipped: experiments that were registered and not run, and why.
     between: level 3, one record. disturbances: level 4, one record for each kind and way of attention.
     reseeded: as subsets, of two more seeds. prunings: one record. examples: one record.
-    rewordings: one record for each prompt, the unrelated ones last.
+    rewordings: one record for each prompt, the unrelated ones last. steps: one record.
     """
 
     registration: Mapping[str, Any]
@@ -305,6 +337,7 @@ class Assay:
     prunings: Sequence[Prunings] = ()
     rewordings: Sequence[Rewording] = ()
     examples: Sequence[Examples] = ()
+    steps: Sequence[Steps] = ()
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphs.assays import VERDICTS, Assay, Verdict
+from graphs.assays import STEPS, VERDICTS, Assay, Verdict
 from graphs.graph import AttributionGraph
 
 if TYPE_CHECKING:
@@ -177,6 +177,15 @@ def assay_in_words(assay: Assay) -> list[str]:
         known = each.number == each.number
         figures = f"{_as_its_bar(each)} (wanted: {each.threshold}); {each.control}" if known else each.control
         lines += [each.verdict.ljust(width) + each.claim, " " * width + figures.removeprefix("untested: ")]
+    kept = {words: assay.statistics.get(f"kept_by_{name}", float("nan")) for name, words in STEPS.items()}
+    known = {words: share for words, share in kept.items() if share == share}
+    if known:
+        most = min(known, key=lambda words: known[words])
+        lines.append(
+            "what a single ablation does, step by step from the graph to the model: "
+            + ", ".join(f"{words} × {share:.2f}" for words, share in known.items())
+            + (f"; most is lost at {most}" if known[most] < 0.9 else "")
+        )
     if "steady_features" in assay.statistics:
         steady, weight = (assay.statistics[name] for name in ("steady_features", "steady_weight"))
         settings = sum(len(each.settings) for each in assay.prunings)

@@ -70,7 +70,7 @@ def test_all_that_an_assay_registers_and_every_figure_of_it_is_in_the_document(m
     model = model_of("gpt2")
     neurons = dictionary_of(model, "neurons")
     graph = prune(attribute(model, neurons, "a red fox runs", ["red"]), nodes=0.9, edges=0.98)
-    wanted = ("ablations", "doses", "between", "prunings", "rewordings", "examples")
+    wanted = ("ablations", "doses", "steps", "between", "prunings", "rewordings", "examples")
     # The model answers one of them alike at least.
     words = ["a fox runs", "red fox runs", "red a fox runs", "fox runs a red"]
 

@@ -22,6 +22,7 @@ from circuits.assaying.registration import register
 from circuits.assaying.resuming import Unfinished
 from circuits.assaying.single import summarise, summarise_doses
 from circuits.assaying.stability import summarise_stability
+from circuits.assaying.steps import summarise_steps
 from circuits.assaying.verdicts import judge
 from circuits.errors import BadOption, BadPrompt, WrongGraph
 from circuits.model import Model
@@ -31,7 +32,7 @@ from graphs.assays import Assay
 from graphs.graph import AttributionGraph
 
 Progress = Callable[[str, int, int], None]
-UNREPLACED = ("between", "disturbances")  # experiments that follow a change through the model's own attention
+UNREPLACED = ("steps", "between", "disturbances")  # experiments that follow a change through the model's own attention
 
 
 class OutOfTime(Exception):
@@ -124,6 +125,8 @@ def assay(
         statistics |= summarise_doses(found.get("ablations", []), found["doses"], metric.clean)
     statistics |= summarise_stability(graph, found.get("prunings", []), found.get("rewordings", []))
     statistics |= summarise_examples(found.get("examples", []), seed)
+    if found.get("steps"):
+        statistics |= summarise_steps(found["steps"][0])
     if found.get("between"):
         statistics |= summarise_between(found["between"][0], seed)
     records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}

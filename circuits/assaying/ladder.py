@@ -17,6 +17,7 @@ from circuits.assaying.minimality import test_minimality
 from circuits.assaying.sets import test_seeds, test_sets
 from circuits.assaying.single import test_doses, test_singly
 from circuits.assaying.stability import test_prunings, test_rewordings
+from circuits.assaying.steps import test_steps
 from graphs.assays import (
     Ablation,
     Between,
@@ -28,6 +29,7 @@ from graphs.assays import (
     Examples,
     Prunings,
     Rewording,
+    Steps,
     Subset,
 )
 
@@ -49,6 +51,7 @@ EXPERIMENTS = {
     "subsets": Experiment("the whole graph against random sets", Subset, test_sets),
     "edges": Experiment("each edge by experiment", Edges, test_edges),
     "doses": Experiment("nodes halved and turned round", Ablation, test_doses),
+    "steps": Experiment("where predictions are lost", Steps, test_steps),
     "between": Experiment("nodes ablated, all others read", Between, test_between),
     "disturbances": Experiment("a small change in both models", Disturbance, test_disturbances),
     "contributions": Experiment("what each feature adds to the graph", Contributions, test_minimality),

@@ -16,6 +16,7 @@ from graphs.export.plots.layers import KINDS, chart_layers
 from graphs.export.plots.pairs import chart_pairs
 from graphs.export.plots.predictions import chart_predictions
 from graphs.export.plots.stability import chart_stability
+from graphs.export.plots.steps import chart_steps
 from graphs.export.scene.captions import heading, lay_out_caption
 from graphs.export.scene.legend import lay_out_legend
 from graphs.export.scene.marks import LETTER, MARGIN, Scene, Text
@@ -47,6 +48,15 @@ PLOTS = {
         chart_predictions,
         2,
         [("same", "as the graph predicts")],
+    ),
+    "steps": Plot(
+        "Where the prediction is lost",
+        "A line for each of the nodes of most effect, ablated alone: from left to right each model lets one thing more "
+        "act that the graph holds still. All active units answer, saturate and fall silent, others wake, the MLPs are "
+        "the model's own, norms and attention answer.",
+        chart_steps,
+        1,
+        [("kept", "change of the target")],
     ),
     "doses": Plot(
         "More and more of a node taken away",
@@ -116,7 +126,7 @@ def chart_plots(
 
 def _check_rows(graph: AttributionGraph, assay: Assay) -> None:
     rows = [each.node for each in (*assay.ablations, *assay.doses)]
-    rows += [row for each in assay.contributions for row in each.node]
+    rows += [row for each in (*assay.contributions, *assay.steps) for row in each.node]
     rows += [row for each in assay.between for row in (*each.source, *each.target)]
     strange = [row for row in rows if not 0 <= row < len(graph.nodes)]
     if strange:

@@ -23,6 +23,7 @@ from graphs.assays import (
     Disturbance,
     Prunings,
     Rewording,
+    Steps,
     Subset,
 )
 from graphs.errors import BadOption, ForeignFolder
@@ -57,6 +58,7 @@ def assayed(**parts):
             Disturbance("a random direction", way, [1, 2], [9, 4], [0.9, 0.7], [0.1, NAN], [1.0, 100.0], [1.0, 0.9])
             for way in ("live", "frozen")
         ],
+        "steps": [Steps([1, 2], [-2, -1], [-3, -1], [-3, -1], [-3, NAN], [-3, -1.0], [-0.5, -1], [-0.5, 0.25])],
         "prunings": [Prunings([[0.7, 0.9], [0.8, 0.9]], [1.0, 0.5, 0.5, 1.0, 0.0], [1.0] * 4)],
         "rewordings": [
             Rewording("in austin is", False, True, 1.0, 0.9, 0.8),
@@ -65,12 +67,12 @@ def assayed(**parts):
         ],
     }
     registration = {"hash": "c0ffee", "thresholds": {"sizeable": 0.05, "faithful": 0.8}}
+    statistics = {"clean": 10.0, "slope": 0.75, "beyond_slope": 0.5}
     return Assay(
         registration,
         1e-7,
-        statistics={"clean": 10.0, "slope": 0.75, "beyond_slope": 0.5},
         verdicts=[],
-        **{**records, **parts},
+        **{"statistics": statistics, **records, **parts},
     )
 
 
@@ -100,6 +102,16 @@ def test_what_came_as_predicted_lies_on_the_dashed_line_and_what_went_the_other_
     assert red == [say, texas_held] and {dot.fill for dot in red} == {COLOURS["paper"]}
     assert error.shape == "diamond" and texas.shape == "circle"
     assert "slope 0.75" in words(scene) and "predicted −2, measured −2 logits" in texas.tip
+
+
+def test_each_node_is_followed_from_the_graph_to_the_model():
+    (chart,) = chart_plots(GRAPH, assayed(statistics={"kept_by_whole": 1.5}))["steps"]
+
+    texas = sorted((dot.x, dot.y) for dot in chart.dots if dot.about == 1)
+    assert texas == list(enumerate([-2, -3, -3, -3, -3, -0.5, -0.5]))
+    assert [trail.points for trail in chart.trails][-1] == texas  # the largest lies above
+    assert sorted(dot.x for dot in chart.dots if dot.about == 2) == [0, 1, 2, 4, 5, 6]  # one gave no number
+    assert chart.notes[-1] == "all active units × 1.50"
 
 
 def test_doses_go_through_nothing_at_none_and_the_most_influential_nodes_come_first():
@@ -207,7 +219,7 @@ def test_what_was_not_measured_is_named_and_nothing_at_all_is_refused(tmp_path):
         draw(GRAPH, tmp_path / "x.svg", nothing, picture="doses")
     with pytest.raises(BadOption, match=r"`circuits check`; this graph was not tested"):
         draw(GRAPH, tmp_path / "x.svg", picture="assay")
-    with pytest.raises(BadOption, match="predictions, doses"):
+    with pytest.raises(BadOption, match="predictions, steps, doses"):
         draw(GRAPH, tmp_path / "x.svg", picture="nonsense")
 
 
