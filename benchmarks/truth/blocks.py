@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from circuits.components.transformer import Layer, LiveNorm, Projection, Transformer
+from circuits.components.transformer import Layer, LiveNorm, Projection, Transformer, bare_layer
 
 ONE = "one"
 TOKEN, POSITION = "token", "position"  # of every stream: a number for each token, and for each position
@@ -139,31 +139,15 @@ def _layer(sizes: Mapping[str, int], stage: Stage, heads: int, norm: LiveNorm | 
     W_O = torch.stack([_write(sizes, head.write, columns) for head in stage.heads])
     assert stage.mlp is not None
     W_in, b_in = _read(sizes, stage.mlp.read)
-    return Layer(
-        query=query,
-        key=key,
-        value=value,
-        query_norm=None,
-        key_norm=None,
-        W_O=pad(W_O, (0, 0, 0, 0, 0, heads - len(W_O))),
-        b_O=None,
-        scale=1.0,
-        cap=None,
-        window=None,
-        rotation=None,
-        causal=True,
+    return bare_layer(
+        query,
+        key,
+        value,
+        pad(W_O, (0, 0, 0, 0, 0, heads - len(W_O))),
+        W_in,
+        b_in,
+        _write(sizes, stage.mlp.write),
         norm=norm,
-        post_norm=None,
-        mlp_norm=norm,
-        mlp_post_norm=None,
-        W_gate=None,
-        W_in=W_in,
-        W_out=_write(sizes, stage.mlp.write),
-        b_gate=None,
-        b_in=b_in,
-        b_out=None,
-        function=torch.relu,
-        ratio=lambda x: (x > 0).to(x.dtype),
     )
 
 

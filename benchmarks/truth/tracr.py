@@ -27,7 +27,7 @@ from circuits.components.edge_scores import components_of
 from circuits.components.metrics import Metric, logit_difference
 from circuits.components.pairs import Pairs
 from circuits.components.parts import parts_of
-from circuits.components.transformer import Layer, Projection, Transformer
+from circuits.components.transformer import Layer, Projection, Transformer, bare_layer
 
 THEIR_NAMES = {"mean-by-position": "mean_positional"}
 
@@ -75,31 +75,18 @@ def load_transformer(folder: Path) -> Transformer:
             return weights[f"blocks.{at}.{name}"]
 
         query, key, value = (Projection(of(f"attn.W_{name}"), of(f"attn.b_{name}"), 1) for name in "QKV")
-        return Layer(
-            query=query,
-            key=key,
-            value=value,
-            query_norm=None,
-            key_norm=None,
-            W_O=of("attn.W_O"),
-            b_O=of("attn.b_O"),
+        return bare_layer(
+            query,
+            key,
+            value,
+            of("attn.W_O"),
+            of("mlp.W_in"),
+            of("mlp.b_in"),
+            of("mlp.W_out"),
             scale=1 / math.sqrt(config["d_head"]),
-            cap=None,
-            window=None,
-            rotation=None,
             causal=config["attention_dir"] == "causal",
-            norm=None,
-            post_norm=None,
-            mlp_norm=None,
-            mlp_post_norm=None,
-            W_gate=None,
-            W_in=of("mlp.W_in"),
-            W_out=of("mlp.W_out"),
-            b_gate=None,
-            b_in=of("mlp.b_in"),
+            b_O=of("attn.b_O"),
             b_out=of("mlp.b_out"),
-            function=torch.relu,
-            ratio=lambda x: (x > 0).to(x.dtype),
         )
 
     return Transformer(

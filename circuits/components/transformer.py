@@ -430,6 +430,46 @@ def normalise(norm: LiveNorm | SharedNorm | None, x: Tensor) -> Tensor:
     return x if norm is None else norm(x)
 
 
+def bare_layer(
+    query: Projection,
+    key: Projection,
+    value: Projection,
+    W_O: Float[Tensor, "head d_head d_model"],
+    W_in: Float[Tensor, "d_model neuron"],
+    b_in: Tensor,
+    W_out: Float[Tensor, "neuron d_model"],
+    *,
+    scale: float = 1.0,
+    causal: bool = True,
+    norm: LiveNorm | None = None,
+    b_O: Tensor | None = None,
+    b_out: Tensor | None = None,
+) -> Layer:
+    """A layer of plain attention and a rectified MLP, nothing normed but what both read. norm: before each of them."""
+    function, ratio = ACTIVATIONS["relu"]
+    nothing = dict.fromkeys(
+        ("query_norm", "key_norm", "cap", "window", "rotation", "post_norm", "mlp_post_norm", "W_gate", "b_gate")
+    )
+    return Layer(
+        query=query,
+        key=key,
+        value=value,
+        W_O=W_O,
+        b_O=b_O,
+        scale=scale,
+        causal=causal,
+        norm=norm,
+        mlp_norm=norm,
+        W_in=W_in,
+        W_out=W_out,
+        b_in=b_in,
+        b_out=b_out,
+        function=function,
+        ratio=ratio,
+        **nothing,
+    )
+
+
 def transformer_of(model: Model) -> Transformer:
     """A model's weights, laid open.
 
