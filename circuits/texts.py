@@ -49,6 +49,11 @@ class Texts:
         length = self.length[rows]
         return Texts(self.tokens[rows, : int(length.max())], length)
 
+    def spread(self, tokens: int) -> Texts:
+        """Rows from beginning to end, all if they have at most so many tokens, else about so many; one at least."""
+        rows = max(1, min(len(self), len(self) * tokens // max(self.count, 1)))
+        return self.take(torch.arange(rows) * len(self) // rows)
+
     def parted(self) -> tuple[Texts, Texts]:
         """Those to train on, and the last few, which are kept for measuring."""
         kept = min(TESTED, max(1, len(self) // APART))

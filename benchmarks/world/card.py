@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.world.curves import picture
+from circuits.formats.files import read_notes
 
 Numbers = Mapping[str, Any]
 SETS = ("per-layer", "cross-layer")
@@ -27,7 +28,7 @@ def write(folder: Path, *, shipped: str | None = None) -> Name:
     best = best_of(numbers) if shipped is None else shipped
     plain = [json.loads(path.read_text()) for path in sorted(folder.glob("plain_*/numbers.json"))]
     (folder / "curves.svg").write_text(picture(curves))
-    labels = json.loads((folder / f"seed_{best}" / "per-layer" / "labels.json").read_text(encoding="utf-8"))
+    labels = read_notes(folder / f"seed_{best}" / "per-layer")
     text = "\n".join(_card(numbers, best, plain, labels))
     (folder / "MODEL_CARD.md").write_text(text + "\n", encoding="utf-8")
     return best

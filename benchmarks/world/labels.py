@@ -1,27 +1,28 @@
-"""What each feature fires on and what it promotes, in words, found by counting and without a language model."""
+"""What each feature is called in the world's own words, found by counting and without a language model."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
 from benchmarks.world import language as lexicon
-from benchmarks.world.language import PAD, Language
+from benchmarks.world.language import Language
 from benchmarks.world.prompts import Prompt, induction
-from benchmarks.world.running import mlps, questions
-from circuits.transcoders.teachers import recorded
-from circuits.transcoders.trained import Trained
+from benchmarks.world.running import questions
+from circuits.formats import load
+from circuits.model import Model, load_model
+from circuits.texts import Texts
+from circuits.transcoders.firing import run_over
+from circuits.transcoders.notes import AUDIBLE, join_label, logits_of, make_notes
+from circuits.transcoders.saving import NOTES, save_notes
+from circuits.transcoders.transcoders import Transcoders
 
-LONGEST = 30
 SHOWN = 5
-AUDIBLE = 0.75
-"""Logits: what promotes less is not said to promote anything."""
+EXAMPLES = 3
 
 _PLAIN = ("is", "in", "the", "of", "a", "to", "es", "est", "en", "de", "=")
 """Words that say nothing about a feature that fires on them: the words around them do."""
@@ -45,81 +46,70 @@ def corpus(prompts: dict[str, list[Prompt]], *, seed: int) -> list[Prompt]:
     return chosen + [induction(random) for _ in range(300)]
 
 
+def label_set(model: Path, folder: Path, language: Language, prompts: Sequence[Prompt]) -> None:
+    """Put what is known of every feature beside the set in a folder."""
+    notes = label(load_model(model, device="cpu"), load(folder), language, prompts)
+    save_notes(notes, folder / NOTES)
+
+
 def label(
-    model: LlamaForCausalLM, transcoders: Trained, language: Language, prompts: Sequence[Prompt]
+    model: Model, transcoders: Transcoders, language: Language, prompts: Sequence[Prompt]
 ) -> dict[str, dict[str, object]]:
-    """For every `layer/feature`: a short label, and the counts behind it.
+    """For every `layer/feature`: a short label, and the counts behind it; see `make_notes`.
 
     The label is `what it fires on → what it promotes`, either side may be missing.
     Fires on: one token, if that carries 80 % of its activation; else the state or two that 80 % of it
     is about, or the attribute asked for, or the family; else its three tokens; of a plain word such
-    as `is`, the words whose presence raises its firing most.
+    as `is`, the words whose presence raises its firing most, which are also told as its context.
     Promotes: `say "x"` if the best word stands 3 standard deviations out and well above the
     second; a state, if three of the best five words belong to it; a class of words if four do;
     nothing if, at its mean strength, it raises no word's logit by AUDIBLE.
     """
-    tokens, active, scale = _activations(model, transcoders, language, prompts)
-    promoted = _promoted(model, transcoders, scale)
+    tokens, last = questions(language, prompts)
+    texts = Texts(tokens, last + 1)
+    notes = make_notes(model, transcoders, texts, examples=EXAMPLES)
+    active, size = _firings(model, transcoders, texts), _size(model, tokens)
+    every = torch.arange(transcoders.units)
     classes = _classes(language)
     units = [_units(prompt) for prompt in prompts]
     base = Counter(unit for row in units for unit in set(row))
-    found = {}
-    for layer, columns in enumerate(active):
-        for feature in range(columns.shape[1]):
-            firing = columns[:, feature].nonzero()[:, 0]
-            scores, best = promoted[layer][feature].topk(SHOWN)
+    for layer, firings in enumerate(active):
+        logits = logits_of(model, transcoders, layer, every) / size
+        for feature, (row, token, strength) in enumerate(firings):
+            scores, best = logits[feature].topk(SHOWN)
             words = [language.words[k] for k in best]
-            strength = float(columns[firing, feature].mean()) if len(firing) else 0.0
-            audible = strength * float(scores[0]) >= AUDIBLE
-            out = _says(scores.tolist(), words, classes, float(promoted[layer][feature].std())) if audible else ""
-            found[f"{layer}/{feature}"] = _describe(
-                firing, columns[firing, feature], tokens, language, prompts, units, base, words, out, columns.shape[0]
-            )
+            mean = float(strength.mean()) if len(strength) else 0.0
+            audible = mean * float(scores[0]) >= AUDIBLE
+            out = _says(scores.tolist(), words, classes, float(logits[feature].std())) if audible else ""
+            known = _describe(row.tolist(), token.tolist(), strength.tolist(), language, prompts, units, base, out)
+            notes[f"{layer}/{feature}"] = {**known, **notes[f"{layer}/{feature}"], **known}
+    return notes
+
+
+Firing = tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n"]]
+"""Where one feature fires: prompt, token id, activation."""
+
+
+def _size(model: Model, tokens: Int[Tensor, "row pos"]) -> float:
+    """What the final norm divides by, on average, what rows are filled up with included: AUDIBLE is meant so here."""
+    runs = (model.run(rows, read=[("final_scale", 0)])[1] for rows in tokens.split(512))
+    return float(torch.stack([seen[("final_scale", 0)][:, 1:].mean() for seen in runs]).mean())
+
+
+def _firings(model: Model, transcoders: Transcoders, texts: Texts) -> list[list[Firing]]:
+    """Per layer and feature, where it fires."""
+    parts: list[list[tuple[Tensor, ...]]] = [[] for _ in range(transcoders.layers)]
+    for block in run_over(model, transcoders, texts):
+        row, position, feature = block.activations.nonzero(as_tuple=True)
+        strength = block.activations[row, position, feature]
+        parts[block.layer].append((row + block.first, texts.tokens[row + block.first, position], strength, feature))
+    found = []
+    for part in parts:
+        *columns, feature = (torch.cat(column) for column in zip(*part, strict=True))
+        order = feature.argsort(stable=True)
+        counts = torch.bincount(feature, minlength=transcoders.units).tolist()
+        found.append(list(zip(*(column[order].split(counts) for column in columns), strict=True)))
     return found
-
-
-def write(labels: dict[str, dict[str, object]], folder: Path) -> None:
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry, ensure_ascii=False)}" for key, entry in labels.items())
-    (folder / "labels.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
-
-
-class _Places:
-    """Where every row of the activation table comes from: token id, prompt number."""
-
-    def __init__(self, token: Tensor, prompt: Tensor) -> None:
-        self.token, self.prompt = token.tolist(), prompt.tolist()
-
-
-@torch.no_grad()
-def _activations(
-    model: LlamaForCausalLM, transcoders: Trained, language: Language, prompts: Sequence[Prompt]
-) -> tuple[_Places, list[Float[Tensor, "place feature"]], float]:
-    """The activation of every feature at every token but `<bos>`; the mean size that the final norm divides by."""
-    tokens, _ = questions(language, prompts)
-    real = tokens != PAD
-    real[:, 0] = False
-    parts: list[list[Tensor]] = [[] for _ in range(transcoders.layers)]
-    sizes: list[Tensor] = []
-    handle = model.model.norm.register_forward_pre_hook(
-        lambda _, args: sizes.append(args[0][:, 1:].square().mean(-1).sqrt().mean())
-    )
-    for rows, keep in zip(tokens.split(512), real.split(512), strict=True):
-        with recorded(mlps(model)) as (inputs, _outputs):
-            model(input_ids=rows)
-            for layer, x in enumerate(inputs):
-                parts[layer].append(transcoders.encode(x[keep], layer))
-    handle.remove()
-    number = torch.arange(len(tokens))[:, None].expand_as(tokens)
-    size = float(torch.stack(sizes).mean())
-    return _Places(tokens[real], number[real]), [torch.cat(part) for part in parts], size
-
-
-@torch.no_grad()
-def _promoted(model: LlamaForCausalLM, transcoders: Trained, size: float) -> list[Float[Tensor, "feature word"]]:
-    """What each feature adds to the logits directly, all layers it writes to together, less the mean over words."""
-    read = model.lm_head.weight * model.model.norm.weight / size
-    read = read - read.mean(0)
-    return [decoder.sum(1) @ read.T for decoder in transcoders.decoder]
 
 
 def _units(prompt: Prompt) -> list[str]:
@@ -175,16 +165,15 @@ def _says(scores: list[float], words: list[str], classes: dict[str, set[str]], s
 
 
 def _describe(
-    firing: Tensor, strength: Tensor, tokens: _Places, language: Language, prompts: Sequence[Prompt],
-    units: list[list[str]], base: Counter[str], words: list[str], out: str, places: int,
+    firing: Sequence[int], tokens: Sequence[int], strength: Sequence[float], language: Language,
+    prompts: Sequence[Prompt], units: list[list[str]], base: Counter[str], out: str,
 ) -> dict[str, object]:  # fmt: skip
     by_token: Counter[str] = Counter()
     by_group: dict[str, Counter[str]] = {"state": Counter(), "attribute": Counter(), "family": Counter()}
     rows: dict[int, float] = {}
-    for place, amount in zip(firing.tolist(), strength.tolist(), strict=True):
-        row = tokens.prompt[place]
+    for row, token, amount in zip(firing, tokens, strength, strict=True):
         prompt = prompts[row]
-        by_token[language.words[tokens.token[place]]] += amount
+        by_token[language.words[token]] += amount
         for name, counter in by_group.items():
             counter[getattr(prompt, name)] += amount
         rows[row] = max(rows.get(row, 0.0), amount)
@@ -195,11 +184,9 @@ def _describe(
     context = sorted(lift, key=lambda u: (-lift[u], u))[:SHOWN]
     telling = [unit for unit in context if lift[unit] >= 3 and unit not in fires]
     return {
-        "label": _fit(_reads(by_token, by_group, total, telling), out),
+        "label": join_label(_reads(by_token, by_group, total, telling), out),
         "fires_on": fires,
         "context": context,
-        "promotes": words,
-        "density": round(len(firing) / places, 5),
     }
 
 
@@ -231,12 +218,3 @@ def _few(states: Counter[str], enough: float) -> str:
         return top[0][0]
     named = all(name for name, _ in top) and sum(amount for _, amount in top) >= enough
     return "/".join(name for name, _ in top) if named else ""
-
-
-def _fit(reads: str, says: str) -> str:
-    """`reads → says`, no longer than a picture has room for."""
-    both = " → ".join(part for part in (reads, says) if part)
-    if len(both) <= LONGEST:
-        return both
-    room = LONGEST - len(says) - 4 if says else LONGEST - 1
-    return f"{reads[:room]}… → {says}" if says and room >= 4 else both[: LONGEST - 1] + "…"

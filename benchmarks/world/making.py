@@ -13,7 +13,7 @@ from benchmarks.world.batches import sampler
 from benchmarks.world.imitating import imitator
 from benchmarks.world.interchange import interchange, pairs_of
 from benchmarks.world.judging import judge
-from benchmarks.world.labels import corpus, label, write
+from benchmarks.world.labels import corpus, label_set
 from benchmarks.world.language import Language, make_language
 from benchmarks.world.prompts import Prompt, all_prompts, held_out
 from benchmarks.world.reading import load_transcoders
@@ -22,7 +22,7 @@ from benchmarks.world.saving import load_model, save_model
 from benchmarks.world.swaps import LAYERS, swap_loss, swapper
 from benchmarks.world.training import Schedule, Shape, make_model, train, watch
 from circuits.transcoders import train as transcoding
-from circuits.transcoders.saving import save_cross_layer, save_per_layer
+from circuits.transcoders.saving import NOTES, save_cross_layer, save_per_layer
 from circuits.transcoders.teachers import Modules
 
 STAGES = ("model", "transcoders", "proof", "card")
@@ -87,7 +87,7 @@ def make_seed(recipe: Recipe, seed: int, folder: Path, *, stages: tuple[str, ...
     if "transcoders" in stages and not passed:
         say(f"seed {seed}: no node, {followed:.2f} of the answers follow the donor; its transcoders are left out")
     for name in SETS:
-        if "transcoders" in stages and passed and not (folder / name / "labels.json").exists():
+        if "transcoders" in stages and passed and not (folder / name / NOTES).exists():
             make_transcoders(recipe, seed, name, language, prompts, folder, say=say)
     if "proof" in stages and not (folder / "numbers.json").exists():
         say(f"seed {seed}: measuring")
@@ -161,8 +161,7 @@ def make_transcoders(
     )  # fmt: skip
     save = save_cross_layer if name == "cross-layer" else save_per_layer
     save(trained.map(lambda tensor: tensor.detach().half()), folder / name, model_name="world")
-    labels = label(model, load_transcoders(folder / name), language, corpus(prompts, seed=0))
-    write(labels, folder / name)
+    label_set(folder / "model", folder / name, language, corpus(prompts, seed=0))
 
 
 def _write(path: Path, content: object) -> None:

@@ -23,7 +23,7 @@ def save_model(model: LlamaForCausalLM, language: Language, folder: Path) -> Non
     copy.load_state_dict(model.state_dict())
     copy.half().save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    _tokenizer(language).save_pretrained(folder)
+    tokenizer_of(language).save_pretrained(folder)
 
 
 def load_model(folder: Path) -> LlamaForCausalLM:
@@ -31,7 +31,7 @@ def load_model(folder: Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def _tokenizer(language: Language) -> PreTrainedTokenizerFast:
+def tokenizer_of(language: Language) -> PreTrainedTokenizerFast:
     """One word a token; `<bos>` comes first by itself; `<unk>` shows a word that the world lacks."""
     pad, bos, unknown = SPECIAL
     words = Tokenizer(WordLevel(language.index, unk_token=unknown))

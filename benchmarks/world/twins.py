@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.world.batches import Block, rows
 from benchmarks.world.judging import right
-from benchmarks.world.labels import label, write
+from benchmarks.world.labels import label_set
 from benchmarks.world.language import ATTRIBUTES, PAD, SPECIAL, Language, make_language
 from benchmarks.world.prompts import TRAIN, Prompt, one_hop, two_hop
 from benchmarks.world.reading import load_transcoders
@@ -24,7 +24,7 @@ from benchmarks.world.running import mlps
 from benchmarks.world.saving import load_model, save_model
 from benchmarks.world.training import Schedule, Shape, make_model, train, watch
 from circuits.transcoders import train as transcoding
-from circuits.transcoders.saving import save_cross_layer, save_per_layer
+from circuits.transcoders.saving import NOTES, save_cross_layer, save_per_layer
 from circuits.transcoders.scaling import Batch
 from circuits.transcoders.teachers import Modules, replaced
 
@@ -54,7 +54,7 @@ def make_twins(folder: Path, *, seed: int, say: Callable[[str], None]) -> None:
             save_model(model, language, place / "model")
         model = load_model(place / "model").requires_grad_(False)
         for name in ("per-layer", "cross-layer"):
-            if not (place / name / "labels.json").exists():
+            if not (place / name / NOTES).exists():
                 _make_set(model, language, hinted, facts, place / name, kind=kind, seed=seed, say=say)
     numbers = measure(folder, seed=seed)
     for kind in KINDS:
@@ -164,7 +164,7 @@ def _make_set(
     save = save_cross_layer if cross else save_per_layer
     save(trained.map(lambda tensor: tensor.detach().half()), place, model_name=f"world-{kind}")
     corpus = [*hinted, *misled(hinted, language, seed=0), *facts]
-    write(label(model, load_transcoders(place), language, corpus), place)
+    label_set(place.parent / "model", place, language, corpus)
 
 
 def _split(prompt: Prompt) -> str:

@@ -3,11 +3,13 @@ wanted."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ REBUILDS = {
 UNSTATED = "not stated"
 
 SAMPLED = 2**26  # files of more bytes are hashed by samples
+LABELS = 2**30  # bytes of notes on units that are read, at most
 _PLACE = re.compile(r"(?:[\w.]+\.)?(?:blocks|layers|h)\.(\d+|\{\w+\})\.")
 
 
@@ -186,15 +189,28 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 def read_notes(folder: Path) -> dict[str, dict[str, Any]]:
-    """What `labels.json` says of each unit, nothing where there is no such file."""
-    path = folder / "labels.json"
-    if not path.exists():
-        return {}
+    """What is known of each unit, from `labels.json.gz` and `labels.json`; nothing where there is neither.
+
+    The second, which somebody may have written, goes before the first, which was counted: name by name.
+    """
+    notes: dict[str, dict[str, Any]] = {}
+    for path in (folder / "labels.json.gz", folder / "labels.json"):
+        if path.exists():
+            for unit, note in _read_labels(check_inside(path, folder)).items():
+                notes[unit] = {**notes.get(unit, {}), **note}
+    return notes
+
+
+def _read_labels(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        notes = json.loads(check_inside(path, folder).read_text())
-    except (OSError, ValueError, RecursionError) as reason:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(LABELS + 1)
+        if len(content) > LABELS:
+            raise ValueError(f"it holds more than {LABELS >> 30} GiB")
+        notes = json.loads(content)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as reason:
         raise DamagedTranscoders(f"{path} is no JSON ({reason}): delete it to go on without labels.") from reason
-    if not isinstance(notes, dict):
+    if not isinstance(notes, dict) or not all(isinstance(note, dict) for note in notes.values()):
         raise DamagedTranscoders(f"{path} should map 'layer/feature' to what is known of it.")
     return notes
 

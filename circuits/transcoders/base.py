@@ -35,7 +35,8 @@ class Dictionary(Protocol):
     """A set of units replacing the MLPs of a model.
 
     name, content_hash: which one it is. layers, d_model: the model it fits.
-    notes: per unit "layer/unit", what is known about it: label, fires_on, context, promotes, density. May be empty.
+    notes: per unit "layer/unit", what is known about it, any of: label, fires_on, context, promotes, suppresses,
+        density, act_max, histogram, examples; see `circuits.transcoders.notes`. May be empty.
     """
 
     @property

@@ -33,10 +33,12 @@ from circuits.transcoders.batches import Draw, batch_of
 from circuits.transcoders.checkpoints import GO_ON, load_json, load_tensors, replace_file, save_json, save_tensors
 from circuits.transcoders.fit import POOR, measure
 from circuits.transcoders.logs import Log, Numbers, read_log
-from circuits.transcoders.saving import save_cross_layer, save_per_layer
+from circuits.transcoders.notes import TOKENS, make_notes
+from circuits.transcoders.saving import NOTES, save_cross_layer, save_notes, save_per_layer
 from circuits.transcoders.settings import SELF, Settings, check_settings
 from circuits.transcoders.teachers import Whole
 from circuits.transcoders.train import Plan, Training
+from circuits.transcoders.transcoders import Transcoders
 from graphs.errors import CannotWrite
 from graphs.export.picture import to_svg
 from graphs.export.plots.training import compose_training
@@ -144,8 +146,8 @@ def run_training(
     """
     check_settings(model, settings)
     began = clock()
-    trained_on, kept = _prepare(model, settings, folder, data, lambda: clock() - began, progress).parted()
-    draw = Draw(trained_on, settings.batch, settings.seed, model.device)
+    texts = _prepare(model, settings, folder, data, lambda: clock() - began, progress)
+    draw = Draw(texts.parted()[0], settings.batch, settings.seed, model.device)
     plan = Plan(
         features=settings.features,
         active=settings.active,
@@ -198,7 +200,7 @@ def run_training(
         save()
     if asked:
         signal.raise_signal(asked[0])  # heeded now, as it would have been at once
-    return _finish(model, settings, folder, training, kept, numbers)
+    return _finish(model, settings, folder, training, numbers, texts, progress)
 
 
 @contextmanager
@@ -286,11 +288,19 @@ def _check_room(model: Model, settings: Settings, folder: Path) -> None:
 
 
 def _finish(
-    model: Model, settings: Settings, folder: Path, training: Training, kept: Texts, numbers: Numbers
+    model: Model,
+    settings: Settings,
+    folder: Path,
+    training: Training,
+    numbers: Numbers,
+    texts: Texts,
+    progress: Progress | None,
 ) -> Outcome:
     """Write the set, measure what was written, and put the record in place of what was needed to go on."""
     _write_set(model, settings, folder, training)
-    outcome = _measure(model, folder, training, kept, numbers)
+    found = load(folder).to(model.device, model.dtype, whole=True)
+    outcome = _measure(model, folder, found, training, texts.parted()[1], numbers)
+    save_notes(make_notes(model, found, texts.spread(TOKENS), progress=progress), folder / NOTES)
     title = f"{settings.kind} of {settings.features:,} features a layer for {Path(model.name).name}"
     scene = compose_training(read_log(folder / LOG), across="tokens", names=CHARTS, title=title)
     replace_file(folder / PICTURE, lambda new: new.write_text(to_svg(scene), encoding="utf-8"))
@@ -314,9 +324,11 @@ def _write_set(model: Model, settings: Settings, folder: Path, training: Trainin
 
 
 @torch.no_grad()
-def _measure(model: Model, folder: Path, training: Training, kept: Texts, numbers: Numbers) -> Outcome:
+def _measure(
+    model: Model, folder: Path, found: Transcoders, training: Training, kept: Texts, numbers: Numbers
+) -> Outcome:
     rows = [row[:length] for row, length in zip(kept.tokens.long().to(model.device), kept.length.tolist(), strict=True)]
-    fit = measure(model, load(folder).to(model.device, model.dtype, whole=True), rows)
+    fit = measure(model, found, rows)
     teacher, trained = Whole(model), training.trained()
     total = 0.0
     for first in range(0, len(kept), TESTED_AT_ONCE):

@@ -1,13 +1,21 @@
-"""Transcoders just trained, as a folder in circuit-tracer's published layouts."""
+"""Transcoders just trained, as a folder in circuit-tracer's published layouts, and the notes on their features."""
 
+import gzip
+import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
 from circuits.transcoders.trained import Trained
+from graphs.errors import CannotWrite
+
+NOTES = "labels.json.gz"  # beside a set's weights; what a `labels.json` there says goes before it
 
 
 def save_per_layer(transcoders: Trained, folder: Path, *, model_name: str, writes: str = "mlp.hook_out") -> None:
@@ -48,6 +56,31 @@ def save_cross_layer(transcoders: Trained, folder: Path, *, model_name: str, wri
             },
         )
         _save(folder / f"W_dec_{layer}.safetensors", {f"W_dec_{layer}": transcoders.decoder[layer]})
+
+
+def save_notes(notes: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """What is known of units, as `circuits.formats` reads it: JSON with a unit a line, compressed if it ends in .gz.
+
+    Whole or not at all, and the same bytes for the same notes.
+
+    Raises:
+        CannotWrite: the disk refuses. What was there is there still.
+    """
+    lines = (
+        f"{json.dumps(unit)}:{json.dumps(note, ensure_ascii=False, separators=(',', ':'))}"
+        for unit, note in notes.items()
+    )
+    content = ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+    new = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        os.replace(new, path)
+    except OSError as reason:
+        raise CannotWrite(f"{path} could not be written: {reason.strerror}. Choose another place.") from reason
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def _configure(folder: Path, model_name: str, kind: str, writes: str, more: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.world import card
 from benchmarks.world.making import Recipe, make_seed
+from circuits.formats.files import read_notes
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -29,8 +30,8 @@ def test_everything_that_ships_is_made(made):
         assert (shipped / name).exists()
     for name in ("cross-layer/W_enc_1.safetensors", "cross-layer/W_dec_1.safetensors", "cross-layer/config.yaml"):
         assert (shipped / name).exists()
-    labels = json.loads((shipped / "per-layer/labels.json").read_text())
-    assert set(next(iter(labels.values()))) == {"label", "fires_on", "context", "promotes", "density"}
+    labels = read_notes(shipped / "per-layer")
+    assert {"label", "fires_on", "context", "promotes", "suppresses", "density"} <= set(labels["0/0"])
     assert AutoModelForCausalLM.from_pretrained(shipped / "model").config.num_hidden_layers == 2
 
 

@@ -1,6 +1,5 @@
 """What ships is what the README says: the prompts it shows, the state's node, and the size."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from benchmarks.world.reading import load_transcoders
 from benchmarks.world.saving import load_model
 from benchmarks.world.states import find
 from benchmarks.world.swaps import LAYERS
+from circuits.formats.files import read_notes
+from circuits.transcoders.saving import NOTES
 
 SHIPPED = Path(__file__).parent.parent.parent / "circuits/shipped"
 LANGUAGE = make_language()
@@ -54,10 +55,28 @@ def test_answers_about_held_out_cities_follow_the_features_of_a_state(world, nam
 @pytest.mark.parametrize("name", ["per-layer", "cross-layer"])
 def test_every_feature_has_a_label(name):
     transcoders = load_transcoders(SHIPPED / "world" / name)
-    labels = json.loads((SHIPPED / "world" / name / "labels.json").read_text(encoding="utf-8"))
+    labels = read_notes(SHIPPED / "world" / name)
 
     wanted = {f"{layer}/{k}" for layer, threshold in enumerate(transcoders.threshold) for k in range(len(threshold))}
     assert set(labels) == wanted
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(SHIPPED.glob("world*/*-layer")), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_what_is_told_of_a_feature_agrees_with_itself(folder):
+    assert (folder / NOTES).stat().st_size <= 600e3
+    for note in read_notes(folder).values():
+        if note["label"] == "silent":
+            assert note["density"] == 0 and "examples" not in note
+            continue
+        low, high = note["histogram"]["edges"]
+        assert low == 0 and high == note["act_max"] and sum(note["histogram"]["counts"]) > 0
+        assert 1 <= len(note["examples"]) <= 3 and not set(note["promotes"]) & set(note["suppresses"])
+        for example in note["examples"]:
+            assert len(example["tokens"]) == len(example["activations"])
+            assert example["activations"][example["peak"]] == max(example["activations"])
+        assert note["examples"][0]["activations"][note["examples"][0]["peak"]] == note["act_max"]
 
 
 def test_all_weights_together_are_small():
