@@ -1,6 +1,7 @@
 """Questions over a store that people ask again and again, ready made.
 
-A feature's number means something for its own transcoders only, so answers keep those of several sets apart.
+A feature's number means something for its own transcoders only, a neuron's for its own model, so answers keep those of
+several sets and models apart.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def holding(base: Base, unit: str, *, most: int | None = None) -> pyarrow.Table:
     """
     return base.ask(
         f"""
-        select graph, prompt, transcoders, nodes.position, label, activation, influence
+        select graph, prompt, model, transcoders, nodes.position, label, activation, influence
         from nodes join graphs on graphs.id = graph
         where {_is_unit(unit)} order by influence desc nulls last, graph, nodes.position
         """,
@@ -42,19 +43,23 @@ def holding(base: Base, unit: str, *, most: int | None = None) -> pyarrow.Table:
 def shared(base: Base, graphs: Sequence[str] = (), *, most: int | None = None) -> pyarrow.Table:
     """The features that several graphs contain, wherever they stand, with their influence summed in each graph.
 
+    `model` is empty where the graphs are of several, which share a set of transcoders but never a neuron.
+
     graphs: ids; a feature is told that is in all of them. Without: of all features those in most graphs come first.
     """
     among = f"graph in ({', '.join(text_in_sql(id) for id in graphs)})" if graphs else "true"
     return base.ask(
         f"""
         with each as (
-            select transcoders, kind, layer, feature, graph, any_value(label) as label, sum(influence) as influence
+            select transcoders, model, if(kind = 'neuron', model, null) as owner, kind, layer, feature, graph,
+                any_value(label) as label, sum(influence) as influence
             from nodes join graphs on graphs.id = graph
             where kind in {UNITS} and {among} group by all
         )
-        select {UNIT} as unit, any_value(label) as label, transcoders, count(*) as graphs,
+        select {UNIT} as unit, any_value(label) as label,
+            if(count(distinct model) = 1, any_value(model), null) as model, transcoders, count(*) as graphs,
             avg(influence) as influence, min(influence) as least, max(influence) as largest
-        from each group by transcoders, kind, layer, feature
+        from each group by transcoders, owner, kind, layer, feature
         having count(*) >= {max(len(set(graphs)), 2)} order by graphs desc, influence desc nulls last, unit
         """,
         most=most,
@@ -62,7 +67,7 @@ def shared(base: Base, graphs: Sequence[str] = (), *, most: int | None = None) -
 
 
 def between(base: Base, source: str, target: str) -> pyarrow.Table:
-    """The mean weight of an edge over prompts, for each set of transcoders.
+    """The mean weight of an edge over prompts, for each model and set of transcoders.
 
     A graph's weight is the sum of its edges from the one to the other, over all positions. `graphs`: how many contain
     both ends. `with_edge`: how many an edge too; `mean`, `deviation`, `least` and `largest` are over those.
@@ -84,11 +89,11 @@ def between(base: Base, source: str, target: str) -> pyarrow.Table:
             select edges.graph, sum(weight) as weight from edges join ends on ends.graph = edges.graph
             where list_contains(sources, source) and list_contains(targets, target) group by edges.graph
         )
-        select transcoders, count(*) as graphs, count(weight) as with_edge, avg(weight) as mean,
+        select model, transcoders, count(*) as graphs, count(weight) as with_edge, avg(weight) as mean,
             stddev_samp(weight) as deviation, min(weight) as least, max(weight) as largest,
             avg(coalesce(weight, 0)) as mean_with_zeros
         from ends join graphs on graphs.id = ends.graph left join weights on weights.graph = ends.graph
-        group by transcoders order by graphs desc
+        group by model, transcoders order by graphs desc
         """,
         among=ends["graph"].to_pylist(),
     )

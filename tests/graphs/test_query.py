@@ -104,6 +104,27 @@ def test_the_features_that_graphs_share(store):
         assert shared(base)["graphs"].to_pylist() == [3]
 
 
+def test_neurons_of_two_models_are_not_shared_and_features_are(tmp_path):
+    store = Store(tmp_path)
+    for model, seed in (("toy", 0), ("toy", 1), ("other", 0), ("other", 1)):
+        graph = traced(seed)
+        nodes = graph.nodes.with_columns(kind=np.array(["token", "neuron", "feature", "logit"], dtype=object))
+        store.save(replace(graph, nodes=nodes, provenance={**graph.provenance, "model": model, "prompt": model}))
+    rows = [(each.id, each.model) for each in store.list()]
+    assert len(rows) == 4
+
+    with opened(store) as base:
+        told = {(each["unit"], each["model"]): each["graphs"] for each in shared(base).to_pylist()}
+        assert told == {("L0/544", "toy"): 2, ("L0/544", "other"): 2, ("L1/0", None): 2, ("L1/1", None): 2}
+        one_each = [next(id for id, model in rows if model == name) for name in ("toy", "other")]
+        assert "L0/544" not in shared(base, one_each)["unit"].to_pylist()
+        assert {each["model"]: each["graphs"] for each in between(base, "L0/544", "austin").to_pylist()} == {
+            "toy": 2,
+            "other": 2,
+        }
+        assert set(holding(base, "L0/544")["model"].to_pylist()) == {"toy", "other"}
+
+
 def test_the_mean_weight_of_an_edge(store):
     graphs = [g for g in graphs_of(store).values() if g.provenance["transcoders"] == "ours"]
     weights = [g.to_dense()[3, 1] for g in graphs if len(g.source) > 2]
