@@ -91,6 +91,12 @@ def read(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action=Version, help="print the version and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     named = next((word for word in words if not word.startswith("-")), None)
+    if named is not None and named not in COMMANDS:
+        from circuits.spelling import did_you_mean
+
+        parser.error(
+            f"there is no command {named!r}: circuits --help lists those there are.{did_you_mean(named, COMMANDS)}"
+        )
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == named:

@@ -594,10 +594,9 @@ def _check(wanted: Intervention, run: Trace, transcoders: Dictionary, active: Ac
 def _check_attention(wanted: Intervention, run: Trace, transcoders: Dictionary, active: Active) -> None:
     attention = attention_of(transcoders)
     if attention is None or wanted.layer not in run.attended:
-        replaced = ", ".join(map(str, sorted(run.attended))) or "none"
-        raise BadIntervention(
-            f"{wanted}: attention is replaced in layers {replaced}: there are no units of it elsewhere."
-        )
+        where = ", ".join(map(str, sorted(run.attended)))
+        replaced = f"replaced in layers {where} alone" if where else "the model's own in all layers"
+        raise BadIntervention(f"{wanted}: attention is {replaced}, so it has no such unit.")
     if wanted.unit == ERROR:
         if wanted.value is not None or wanted.prompts:
             raise BadIntervention(f"{wanted}: an error is a vector, no single value: give a factor.")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphs.errors import CannotWrite, MissingProgram
+from graphs.errors import CannotWrite, MissingProgram, UnknownPicture
 
 if TYPE_CHECKING:
     from graphs.addresses import Place
@@ -49,6 +49,19 @@ def check_output(path: Path) -> None:
     if path.is_dir():
         raise CannotWrite(f"{path} is a folder: name a file in it, {path / PICTURES[0]}.")
     check_writable(path.parent)
+
+
+def check_export(path: Path) -> None:
+    """Before anything is computed for it: `graphs.export` can write that file.
+
+    Raises:
+        UnknownPicture: no exporter writes files with that ending. CannotWrite: see `check_output`.
+    """
+    from graphs.export import EXPORTERS
+
+    if path.suffix.lower() not in EXPORTERS:
+        raise UnknownPicture(f"-o {path}: known endings are {', '.join(EXPORTERS)}.")
+    check_output(path)
 
 
 def keep_pictures(

@@ -25,6 +25,7 @@ from circuits.errors import BadOption, BadPrompt, NotFetched, UnknownModel, Unsu
 from circuits.families import FAMILIES, NO_MLP, NO_NORMS, Family
 from circuits.hub.fetching import Progress, fetch_model
 from circuits.hub.published import SHIPPED, shipped_models
+from circuits.spelling import did_you_mean
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -702,8 +703,8 @@ def _fetched(name: str | Path, progress: Progress | None) -> str:
     except NotFetched as reason:
         shipped = ", ".join(shipped_models())
         raise UnknownModel(
-            f"there is no model {str(name)!r} here: not among the shipped ({shipped}), and no folder with config.json. "
-            f"On the Hub: {reason}"
+            f"there is no model {str(name)!r} here: not among the shipped ({shipped}), and no folder with config.json."
+            f"{did_you_mean(str(name), shipped_models())} On the Hub: {reason}"
         ) from reason
 
 

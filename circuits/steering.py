@@ -18,6 +18,7 @@ from circuits.changes import Change, Intervention, flatten
 from circuits.errors import BadIntervention, BadOption
 from circuits.interventions import go_on, intervene
 from circuits.model import Model
+from circuits.spelling import did_you_mean
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 
@@ -107,7 +108,7 @@ def read_setting(
     name, amount, scaled = parts["name"], _number(parts["amount"], text), parts["factor"] == "x"
     positions, onward = _positions(parts["first"], parts["rest"], len(run.tokens))
     if not positions or positions[-1] >= len(run.tokens):
-        raise BadIntervention(f"{text!r}: the prompt has positions 0 to {len(run.tokens) - 1}.")
+        raise BadIntervention(f"{text!r}: it names none of the prompt's positions 0 to {len(run.tokens) - 1}.")
     members = (groups or {}).get(name, [name])
     alone = len(positions) == 1
     places = []
@@ -175,5 +176,6 @@ def _active(
         )
         there = "" if len(positions) == len(run.tokens) else f" at position {positions.start}"
         there += f" to {positions[-1]}" if there and len(positions) > 1 else ""
-        raise BadIntervention(f"nothing called {name!r} is active{there}; a unit is named like L2/544.{hint}")
+        meant = did_you_mean(name, known)
+        raise BadIntervention(f"nothing called {name!r} is active{there}; a unit is named like L2/544.{meant}{hint}")
     return found

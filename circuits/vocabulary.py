@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import BadPrompt, BadTarget
+from circuits.spelling import nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ class Vocabulary:
             word = piece.lstrip("▁Ġ")
             if piece not in special and word.isalnum():
                 known[word.lower()] = word
-        near = {word: _nearest(word.strip().lower(), known) for word in words}
+        near = {word: nearest(word.strip().lower(), known) for word in words}
         said = [
             f"{' or '.join(found)}{f' for {word!r}' if len(words) > 1 else ''}" for word, found in near.items() if found
         ]
@@ -207,27 +207,6 @@ def stand_in() -> Any:
 def has_words(tokenizer: Any) -> bool:
     """Whether a tokenizer has more than special tokens, of which transformers makes one up where there is none."""
     return not set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
-
-
-def _nearest(word: str, known: dict[str, str]) -> list[str]:
-    """Up to three known words within one slip of a word of three letters or more, two of a long one."""
-    slips = 2 if len(word) > 5 else 1 if len(word) > 2 else 0
-    likely = difflib.get_close_matches(word, list(known), n=12)
-    apart = {each: _slips(word, each) for each in likely}
-    return [known[each] for each in sorted(likely, key=apart.__getitem__) if apart[each] <= slips][:3]
-
-
-def _slips(one: str, other: str) -> int:
-    """How many letters are to be put in, left out, changed, or swapped with the next, to make one word the other."""
-    rows = [list(range(len(other) + 1))]
-    for i, letter in enumerate(one, 1):
-        rows.append([i])
-        for j, against in enumerate(other, 1):
-            best = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (letter != against))
-            if i > 1 and j > 1 and (letter, one[i - 2]) == (other[j - 2], against):
-                best = min(best, rows[i - 2][j - 2] + 1)
-            rows[i].append(best)
-    return rows[-1][-1]
 
 
 def _bytes_of(piece: str) -> bytes | None:

@@ -122,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from circuits.keeping import check_output, check_writable
+    from circuits.keeping import check_export, check_writable
     from graphs.store import Store
 
     store = Store(arguments.store)
@@ -131,14 +131,17 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(store.folder, Path):
         check_writable(store.folder)
     if arguments.output:
-        check_output(arguments.output)
+        check_export(arguments.output)
 
     options = _asked(arguments)
     making = _making(arguments)
 
+    from circuits.components.pairs import gather, read_records
+
+    records = read_records(arguments.pairs) if making is None else []  # a bad file is told before a model is loaded
+
     from circuits.components.finding import find, search_out
     from circuits.components.node_finding import find_nodes
-    from circuits.components.pairs import read_pairs
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
@@ -148,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _saying_what_is_kept(unfinished), Bars(quiet=arguments.quiet) as bars:
         bars.note(f"loading {arguments.model}")
         model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype, progress=bars)
-        pairs, told = (read_pairs(arguments.pairs, model), {}) if making is None else _make(making, arguments, model)
+        pairs, told = (gather(model, records), {}) if making is None else _make(making, arguments, model)
         force = options.pop("force", False)
         if arguments.transcoders:
             bars.note(f"loading transcoders {arguments.transcoders}")
@@ -185,6 +188,7 @@ def _making(arguments: argparse.Namespace) -> ModuleType | None:
     """
     from circuits.checkout import from_checkout
     from circuits.errors import BadOption
+    from circuits.spelling import did_you_mean
 
     name = arguments.pairs
     if Path(name).suffix or Path(name).is_file():
@@ -196,7 +200,8 @@ def _making(arguments: argparse.Namespace) -> ModuleType | None:
     except BadOption as missing:
         raise BadOption(f"there is no file {name}; were it a task: {missing} A JSONL file works anywhere.") from missing
     if name not in making.TASKS:
-        raise BadOption(f"there is no file and no task {name!r}: tasks are {', '.join(making.TASKS)}.")
+        tasks = ", ".join(making.TASKS)
+        raise BadOption(f"there is no file and no task {name!r}: tasks are {tasks}.{did_you_mean(name, making.TASKS)}")
     return making
 
 
@@ -240,6 +245,8 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
             f"--{strange[0].replace('_', '-')} is asked, but {arguments.method} {does}: it is for "
             f"{', '.join(others or BY_SEARCH)}."
         )
+    if arguments.force and not arguments.transcoders:
+        raise BadOption("--force is for a set that does not fit the model: name it with --transcoders.")
     found = {name: getattr(arguments, name) for name in given}
     if arguments.metric is not None:
         found["metric"] = arguments.metric
@@ -279,6 +286,8 @@ def in_words(found: Found) -> list[str]:
         *_verified(made),
         f"strongest {'edges' if isinstance(found.over, Components) else 'nodes'}:",
     ]
+    if not found.chosen.any():
+        return [*lines[:-1], "no edge that was chosen lies on a path from the tokens to the logits: choose more"]
     order = np.argsort(-np.abs(np.where(found.chosen, found.scores, 0.0)), axis=None, kind="stable")
     for at in order[: min(SHOWN, int(found.chosen.sum()))].tolist():
         place = np.unravel_index(at, found.scores.shape)

@@ -229,19 +229,17 @@ def _read_targets(arguments: argparse.Namespace) -> list[Target] | None:
 def _check_early(arguments: argparse.Namespace) -> None:
     """What can be known to fail before seconds go into loading a model."""
     from circuits.errors import BadOption
-    from circuits.keeping import check_output, check_writable
+    from circuits.keeping import check_export, check_writable
     from graphs.addresses import place_of
-    from graphs.errors import UnknownPicture
-    from graphs.export import EXPORTERS
 
     shares = {"--nodes": arguments.nodes, "--edges": arguments.edges, "--logit-mass": arguments.logit_mass}
     for name, share in shares.items():
         if share is not None and not 0 < share <= 1:
             raise BadOption(f"{name} must be a share above 0 and at most 1, found {share}.")
-    asked = arguments.target or arguments.contrast
+    asked = arguments.target or arguments.contrast or arguments.span
     for name, value in {"--max-logits": arguments.max_logits, "--logit-mass": arguments.logit_mass}.items():
         if asked and value is not None:
-            raise BadOption(f"{name} chooses among likely tokens: leave it out, or --target and --contrast.")
+            raise BadOption(f"{name} chooses among likely tokens: leave it out, or --target, --contrast and --span.")
     if arguments.no_assay and arguments.seed is not None:
         raise BadOption("--seed is the assay's: leave it out, or --no-assay.")
     if arguments.no_assay and arguments.paraphrase is not None:
@@ -249,7 +247,4 @@ def _check_early(arguments: argparse.Namespace) -> None:
     if isinstance(place := place_of(arguments.store), Path):
         check_writable(place)
     if arguments.output:
-        ending = Path(arguments.output).suffix.lower()
-        if ending not in EXPORTERS:
-            raise UnknownPicture(f"-o {arguments.output}: known endings are {', '.join(EXPORTERS)}.")
-        check_output(Path(arguments.output))
+        check_export(Path(arguments.output))

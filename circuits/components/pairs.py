@@ -54,11 +54,23 @@ class Pairs:
             yield Pairs(*parts)
 
 
+Records = Sequence[tuple[str, Any]]  # as a file holds them, each with the name by which an error calls it
+
+
 def read_pairs(path: str | Path, model: Model) -> list[Pairs]:
     """The pairs of a JSONL file, those of equal length together, shortest first.
 
     Raises:
         BadPairs: the file cannot be read, is empty, or a line is no pair; the message names the line.
+    """
+    return gather(model, read_records(path))
+
+
+def read_records(path: str | Path) -> Records:
+    """What the lines of a JSONL file hold; what can be told without the model.
+
+    Raises:
+        BadPairs: the file cannot be read, is empty, or a line is no JSON.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # JSON may hold the other ends of lines
@@ -77,14 +89,14 @@ def read_pairs(path: str | Path, model: Model) -> list[Pairs]:
             raise BadPairs(f"{path}, line {number} is no JSON: {short}. One object a line is wanted.") from reason
     if not records:
         raise BadPairs(f"{path} is empty: at least one line with {', '.join(FIELDS)} is wanted.")
-    return gather(model, records)
+    return records
 
 
-def gather(model: Model, records: Sequence[tuple[str, Any]]) -> list[Pairs]:
-    """Pairs from records as a file holds them, each with the name by which an error calls it.
+def gather(model: Model, records: Records) -> list[Pairs]:
+    """The pairs of records, those of equal length together, shortest first.
 
     Raises:
-        BadPairs: see `read_pairs`.
+        BadPairs: a record is no pair; the message has its name.
     """
     by_length: dict[int, list[tuple[list[int], list[int], int, int, int]]] = {}
     for name, record in records:

@@ -15,6 +15,7 @@ from circuits.formats.files import UNSTATED
 from circuits.hub.fetching import Progress, fetch_transcoders, read_address
 from circuits.hub.published import shipped_folder, shipped_transcoders
 from circuits.model import Model
+from circuits.spelling import did_you_mean
 from circuits.transcoders.attention_autoencoders import AttentionAutoencoders
 from circuits.transcoders.autoencoders import Autoencoders
 from circuits.transcoders.base import Dictionary
@@ -180,6 +181,7 @@ def _fetched(name: str, progress: Progress | None) -> Path:
     wanted = (
         f"there are no transcoders {name!r}: give a shipped set ({', '.join(shipped_transcoders())}), a folder that "
         "holds a set, one on the Hub (`circuits transcoders` lists some), or 'neurons' for the model's own neurons."
+        f"{did_you_mean(name, [*shipped_transcoders(), 'neurons'])}"
     )
     address = read_address(name)
     if address is None or "/" not in address.repository or os.path.exists(name):

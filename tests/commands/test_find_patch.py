@@ -147,6 +147,14 @@ def test_edges_are_taken_out_until_the_answer_would_change(pairs, tmp_path, caps
     assert all(fall >= 0.5 for fall in record["provenance"]["circuit"].values())
 
 
+def test_a_circuit_without_a_path_is_told_as_such(pairs, tmp_path, capsys):
+    assert main(["find", str(pairs), "--store", str(tmp_path / "store"), "--method", "eap", "--edges", "1"]) == 0
+
+    said = capsys.readouterr().out
+    assert "eap on 1 pair: 0 of 479 edges kept" in said and "no edge that was chosen lies on a path" in said
+    assert "strongest edges" not in said
+
+
 def test_a_task_is_found_by_name_and_told(tmp_path, monkeypatch, capsys):
     words = ["find", "two-hop", "--store", str(tmp_path / "store"), "--method", "eap", "--edges", "60"]
 
@@ -196,7 +204,11 @@ def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
-    [("iio", "there is no file and no task 'iio': tasks are ioi, "), ("pairs.jsonl", "pairs.jsonl is a file")],
+    [
+        ("iio", "there is no file and no task 'iio': tasks are ioi, "),
+        ("iio", "Did you mean ioi?"),
+        ("pairs.jsonl", "pairs.jsonl is a file"),
+    ],
 )
 def test_what_is_neither_file_nor_task_is_told(name, complaint, tmp_path, capsys):
     assert main(["find", name, "--store", str(tmp_path / "store"), "--size", "3"]) == 2
@@ -206,7 +218,11 @@ def test_what_is_neither_file_nor_task_is_told(name, complaint, tmp_path, capsys
 @pytest.mark.parametrize(
     ("line", "options", "complaint"),
     [
-        ("{oops", [], "line 1 is no JSON"),
+        ("{oops", ["-m", "no-such-model"], "line 1 is no JSON"),  # told before a model is looked for
+        (json.dumps(PAIR), ["-m", "no-such-model", "-o", "x.xyz"], "known endings are .svg"),
+        (json.dumps(PAIR), ["-m", "wrld"], "Did you mean world?"),
+        (json.dumps(PAIR), ["--method", "atp", "-t", "wrld"], "Did you mean world?"),
+        (json.dumps(PAIR), ["--method", "atp", "--force"], "name it with --transcoders"),
         (json.dumps({**PAIR, "right": "austin texas"}), [], "line 1, right"),
         (json.dumps(PAIR), ["--method", "eap", "--steps", "3"], "eap takes no steps"),
         (json.dumps(PAIR), ["--seed", "3"], "eap-ig takes no seed"),

@@ -82,6 +82,14 @@ def test_a_command_line_that_makes_no_sense_is_code_2(words, capsys):
     assert "usage: circuits" in capsys.readouterr().err
 
 
+def test_a_command_that_is_not_there_is_told_with_the_one_that_may_be_meant(capsys):
+    with pytest.raises(SystemExit) as left:
+        shell.main(["tarce", "a prompt"])
+
+    assert left.value.code == 2
+    assert "there is no command 'tarce'" in (said := capsys.readouterr().err) and "Did you mean trace?" in said
+
+
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as stopped:
         shell.main(["--help"])

@@ -53,6 +53,7 @@ def test_what_is_said_can_be_steered_in_every_word(capsys: pytest.CaptureFixture
         ("L0/999999@last=1", "units 0 to"),
         ("L0/0@last=inf", "finite"),
         ("atlantis=-1x", "nothing called 'atlantis'"),
+        ("texsa=-1x", "Did you mean texas?"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_one_line_and_code_two(

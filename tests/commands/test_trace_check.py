@@ -111,6 +111,7 @@ def test_a_stored_graph_is_checked_again(showcase: Path, capsys: pytest.CaptureF
         (["trace", SHOWCASE, "-o", "x.docx"], "known endings are"),
         (["trace", SHOWCASE, "--device", "meta"], "'meta' cannot be used here"),
         (["trace", SHOWCASE, "--target", "texas", "--max-logits", "3"], "--max-logits chooses among likely tokens"),
+        (["trace", SHOWCASE, "--span", "4:7", "--logit-mass", "0.5"], "--logit-mass chooses among likely tokens"),
         (["trace", SHOWCASE, "--contrast", "austin", "texas", "--logit-mass", "0.5"], "--logit-mass chooses"),
         (["trace", SHOWCASE, "--no-assay", "--seed", "3"], "--seed is the assay's"),
         (["check", "no-such-graph"], "the store"),
