@@ -134,6 +134,14 @@ class Address:
         with asking(self):
             return Stat(int(self.disk.size(self.path) or 0))
 
+    def modified(self) -> float:
+        """When the file was written, in seconds since 1970; 0 where nobody keeps that."""
+        try:
+            with asking(self):
+                return self.disk.modified(self.path).timestamp()
+        except (FileNotFoundError, UnreachableStore):
+            return 0.0
+
     def state(self) -> list[int | str] | None:
         """The size of a file, and what else changes with it; None where there is none."""
         try:

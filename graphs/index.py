@@ -14,11 +14,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphs.addresses import Address, Place
+from graphs.addresses import Address, Place, each_of
 from graphs.errors import ForeignFolder
 from graphs.shelves import desk, land_file
 from graphs.staging import SAVING
@@ -70,17 +71,18 @@ def refresh(folder: Place, wanted: Mapping[str, str], read: Callable[[str], pyar
     missing = [id for id in wanted if id not in found]
     kept = [part for part in parts if 2 * len(part.counts) >= len(part.holds)]
     worn = [part for part in parts if part.counts and part not in kept]
-    if not missing:
-        _remove([part for part in parts if not part.counts])
+    unused = [part for part in parts if not part.counts]
+    if unused and not missing and time.time() - _last_change(folder / INDEX) > IN_USE:
+        _remove(unused)
     loose, problems = [], {}
     while missing or worn:
         marks, tables, missing, rest = {}, [], missing[:MOST], missing[MOST:]
-        for id in missing:
-            try:
-                tables.append(_named(id, read(id)))
+        for id, found in zip(missing, each_of(folder, partial(_nodes_of, read), missing), strict=True):
+            if isinstance(found, str):
+                problems[id] = found
+            else:
+                tables.append(found)
                 marks[id] = wanted[id]
-            except ForeignFolder as error:
-                problems[id] = str(error)
         # Files grow by taking in those of their size: there are few, and a graph is seldom written again. Those that
         # were taken in stay until later, for somebody may be reading them.
         kept.sort(key=lambda part: len(part.counts))
@@ -92,7 +94,7 @@ def refresh(folder: Place, wanted: Mapping[str, str], read: Callable[[str], pyar
         try:
             tables += [_rows_of(part) for part in taken]
         except (OSError, ValueError):  # damaged, or put into another file by somebody else: so they are read again
-            _remove(taken, at_once=True)
+            _remove(taken)
             return refresh(folder, wanted, read)
         if not tables:
             continue
@@ -134,10 +136,14 @@ def _holds(path: Place) -> dict[str, str]:
         return json.loads(parquet.read_schema(file).metadata[KEY])
 
 
-def _named(id: str, nodes: pyarrow.Table) -> pyarrow.Table:
-    """The columns of a graph's nodes, behind the graph's name and their row."""
+def _nodes_of(read: Callable[[str], pyarrow.Table], id: str) -> pyarrow.Table | str:
+    """The columns of a graph's nodes, behind the graph's name and their row; or what is wrong with them."""
     import pyarrow
 
+    try:
+        nodes = read(id)
+    except ForeignFolder as error:
+        return str(error)
     names = pyarrow.repeat(pyarrow.scalar(id), len(nodes))
     # From its bytes, for `pyarrow.array` loads pandas where there is one.
     rows = pyarrow.Array.from_buffers(
@@ -172,9 +178,15 @@ def _write(folder: Place, table: pyarrow.Table, marks: Mapping[str, str]) -> Par
     return Part(path, dict(marks), frozenset(marks))
 
 
-def _remove(parts: list[Part], at_once: bool = False) -> None:
-    """Remove files of which nothing counts any more; unless at once, on this machine not those that may be read now."""
+def _remove(parts: list[Part]) -> None:
+    """Remove files of which nothing counts any more."""
     for part in parts:
         with suppress(OSError):
-            if at_once or isinstance(part.path, Address) or time.time() - part.path.parent.stat().st_mtime > IN_USE:
-                part.path.unlink(missing_ok=True)
+            part.path.unlink(missing_ok=True)
+
+
+def _last_change(index: Place) -> float:
+    """When the newest file of the index was written, in seconds as `time.time` tells them."""
+    if isinstance(index, Address):
+        return max((path.modified() for path in _files_in(index) if isinstance(path, Address)), default=0.0)
+    return index.stat().st_mtime

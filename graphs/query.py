@@ -16,12 +16,14 @@ the same columns, see `graphs.index`. Graphs that cannot be read are in none of 
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from graphs.addresses import Address, Place
+from graphs.addresses import Address, Place, each_of
 from graphs.errors import BadQuery
 from graphs.index import INDEX
 from graphs.records import TABLES
@@ -92,6 +94,7 @@ class Base:
                 "python_enable_replacements": "false",
             }
         )
+        fetched = ExitStack()
         try:
             kinds = [statement.type for statement in duckdb.extract_statements(sql)]
             if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
@@ -99,7 +102,7 @@ class Base:
                     f"a single question is wanted, SELECT … or EXPLAIN SELECT …, found {_spelled(kinds)}: graphs are "
                     "never changed by SQL."
                 )
-            self._prepare(connection, sql, list(self._lines) if among is None else among)
+            self._prepare(connection, sql, list(self._lines) if among is None else among, fetched)
             return _in_turn(connection, lambda: self._fetch(connection, sql, most))
         except duckdb.OutOfMemoryException as error:
             raise BadQuery(
@@ -117,13 +120,19 @@ class Base:
             raise BadQuery(f"{error}\nTables: {tables}.") from error
         finally:
             connection.close()
+            fetched.close()
 
     def keep(self, name: str, table: pyarrow.Table) -> None:
         """Let later questions ask of an answer too, under this name."""
         self._kept[name] = table
 
-    def _prepare(self, connection: duckdb.DuckDBPyConnection, sql: str, among: Sequence[str]) -> None:
-        """The tables that a question names (all, where it names none), and leave to read nothing else."""
+    def _prepare(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, among: Sequence[str], fetched: ExitStack
+    ) -> None:
+        """The tables that a question names (all, where it names none), and leave to read nothing else.
+
+        fetched: holds what is brought here for this question.
+        """
         named = [name for name in TABLES_OF if name in sql.lower()] or list(TABLES_OF)
         paths = []
         if isinstance(self._folder, Address):
@@ -131,7 +140,11 @@ class Base:
         if "nodes" in named:
             paths += _show_nodes(connection, self._nodes)
         if "edges" in named:
-            paths += _show_edges(connection, self._folder, among)
+            folder = self._folder
+            if isinstance(folder, Address):
+                near = Path(fetched.enter_context(tempfile.TemporaryDirectory()))
+                among, folder = _fetch_edges(folder, among, near), near
+            paths += _show_edges(connection, folder, among)
         if "graphs" in named:
             connection.register("graphs", _graphs(self._lines))
         if "verdicts" in named:
@@ -191,10 +204,26 @@ def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str
     return paths
 
 
-def _show_edges(connection: duckdb.DuckDBPyConnection, folder: Place, ids: Sequence[str]) -> list[str]:
+def _fetch_edges(folder: Address, ids: Sequence[str], near: Path) -> list[str]:
+    """Bring the edges of some graphs here, for DuckDB would ask a server many things about each file, one by one.
+
+    Returns those that are still there.
+    """
+
+    def fetch(id: str) -> str | None:
+        with suppress(FileNotFoundError):
+            content = (folder / id / EDGES).read_bytes()
+            (near / id).mkdir()
+            (near / id / EDGES).write_bytes(content)
+            return id
+        return None
+
+    return [id for id in each_of(folder, fetch, ids) if id is not None]
+
+
+def _show_edges(connection: duckdb.DuckDBPyConnection, folder: Path, ids: Sequence[str]) -> list[str]:
     """The table `edges`; returns the files that it reads."""
-    start = _address(folder)
-    paths = [f"{start}/{id}/{EDGES}" for id in ids]
+    paths = [str(folder.absolute() / id / EDGES) for id in ids]
     if not paths:
         connection.register("edges", table_of(EDGE_COLUMNS, {}))
         return []

@@ -9,8 +9,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from graphs import Assay, Store, Verdict
+from graphs import store as module
 from graphs.addresses import Address
-from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph, UnknownStore
+from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph, UnknownStore, UnreachableStore
+from graphs.index import INDEX
+from graphs.query import opened
 from graphs.records import RECORD, TABLES
 from graphs.shelves import kept_tables
 from tests.worlds import graph_of
@@ -235,3 +238,62 @@ def test_many_graphs_far_away_are_remembered_there(far, monkeypatch):
     read = []
     monkeypatch.setattr("graphs.store.read_line", read.append)
     assert {entry.id for entry in far.list()} == ids and read == []
+
+
+def test_far_away_files_of_the_index_stay_while_a_question_may_be_at_them(far, monkeypatch):
+    index = far.folder / INDEX
+    for number in range(3):
+        far.save(small(f"number {number}"))
+        assert far.query("from nodes").num_rows == 3 * (number + 1)
+    before = set(index.sizes())
+    assert len(before) > 1 and far.query("from nodes").num_rows == 9 and set(index.sizes()) == before
+
+    monkeypatch.setattr("graphs.index.IN_USE", -1.0)
+    assert far.query("from nodes").num_rows == 9 and len(index.sizes()) < len(before)
+    assert far.query("from nodes").num_rows == 9
+
+
+def test_the_edges_of_what_is_gone_by_now_are_none(far):
+    id, other = far.save(small()), far.save(small("austin", 2.0))
+    with opened(far) as base:
+        for name in far.find(id).sizes():
+            (far.folder / id / name).unlink()
+        assert set(base.ask("from edges")["graph"].to_pylist()) == {other}
+        assert base.ask("select sum(weight) from edges", among=[id]).to_pylist()[0].popitem()[1] is None
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("Unable to locate credentials."), ConnectionResetError(), TimeoutError()]
+)
+def test_an_address_that_does_not_answer_is_told_and_is_no_damage(far, monkeypatch, fault):
+    id = far.save(small())
+
+    def fail(*_, **__):
+        raise fault
+
+    for ask in ("cat_file", "info", "find", "put_file"):
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryFileSystem, ask, fail)
+            with pytest.raises(UnreachableStore, match=r"memory://far/store.* cannot be reached: .*docs/store\.md"):
+                far.load(id), far.list(), far.save(small("other"))
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory:///"])
+def test_an_address_of_no_folder_is_refused(url):
+    with pytest.raises(UnknownStore, match="names no folder"):
+        Store(url)
+
+
+def test_far_away_even_one_graph_is_remembered_and_several_are_read_at_once(far, monkeypatch):
+    far.save(small())
+    far.list()
+    monkeypatch.setattr("graphs.store.read_line", None)
+    assert [entry.prompt for entry in far.list()] == ["dallas"]
+    monkeypatch.undo()
+
+    together = threading.Barrier(3, timeout=20)
+    really = module.read_line
+    monkeypatch.setattr(module, "read_line", lambda folder: together.wait() >= 0 and really(folder))
+    for number in range(3):
+        far.save(small(f"number {number}"))
+    assert [entry.problem for entry in far.list()] == [""] * 4
