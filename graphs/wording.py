@@ -119,6 +119,23 @@ def kept_in_words(graph: AttributionGraph) -> str:
     )
 
 
+def circuit_in_words(graph: AttributionGraph) -> list[str]:
+    """Of a circuit that was found over pairs of prompts: how, and what it keeps; of other graphs nothing."""
+    made = graph.provenance
+    if "circuit" not in made:
+        return []
+    asked, ends, pairs = made["options"], made["metric"], made["pairs"]
+    otherwise = "corrupted" if asked["ablation"] == "resample" else f"with all ablated ({asked['ablation']})"
+    apart = ends["clean"] - ends["corrupted"]
+    share = f": {(ends['circuit'] - ends['corrupted']) / apart:.1%} of the difference kept" if apart else ""
+    parts = f"{len(made['circuit']):,} edges or nodes kept; a head's queries, keys and values are one in the graph"
+    return [
+        f"circuit over {pairs} pair{'s' * (pairs != 1)}, of which the prompt is one: {parts}",
+        f"measured: {asked['metric']} {ends['clean']:.3f} clean, {ends['corrupted']:.3f} {otherwise}, "
+        f"{ends['circuit']:.3f} with only the circuit clean{share}",
+    ]
+
+
 def expansion_in_words(graph: AttributionGraph) -> list[str]:
     """What is known of the features whose inputs were not traced; nothing where all were."""
     said = graph.provenance.get("expansion") or {}
@@ -158,8 +175,8 @@ def _percent(value: float | None) -> str:
     return "undefined" if value is None or value != value else f"{value:.0%}"
 
 
-def _as_its_bar(verdict: Verdict) -> str:
-    """The figure in percent where the bar is, `≥ 80% of …`, or speaks of what survives; else plain."""
+def figure_in_words(verdict: Verdict) -> str:
+    """A verdict's figure, in percent where its bar is, `≥ 80% of …`, or speaks of what survives; else plain."""
     bar = verdict.threshold
     in_percent = (bar[:1] in ("≤", "≥") and bar.split()[1].endswith("%")) or bar.startswith("more survives")
     return f"{100 * verdict.number:.3g}%" if in_percent else f"{verdict.number:.3g}"
@@ -175,7 +192,7 @@ def assay_in_words(assay: Assay) -> list[str]:
     lines = [str(assay.registration["metric"])] if "metric" in assay.registration else []
     for each in assay.verdicts:
         known = each.number == each.number
-        figures = f"{_as_its_bar(each)} (wanted: {each.threshold}); {each.control}" if known else each.control
+        figures = f"{figure_in_words(each)} (wanted: {each.threshold}); {each.control}" if known else each.control
         lines += [each.verdict.ljust(width) + each.claim, " " * width + figures.removeprefix("untested: ")]
     kept = {words: assay.statistics.get(f"kept_by_{name}", float("nan")) for name, words in STEPS.items()}
     known = {words: share for words, share in kept.items() if share == share}

@@ -44,7 +44,9 @@ def describe(store: Store, folder: Place, paths: int) -> list[str]:
     """The lines that `show` prints."""
     from graphs.paths import strongest_paths
     from graphs.wording import (
+        circuit_in_words,
         expansion_in_words,
+        figure_in_words,
         kept_in_words,
         logits_in_words,
         paths_in_words,
@@ -61,11 +63,16 @@ def describe(store: Store, folder: Place, paths: int) -> list[str]:
     lines += ["targets:", *(f"  {line}" for line in logits_in_words(graph))]
     lines += [*expansion_in_words(graph), kept_in_words(graph), *scores_in_words(record["scores"], record["kept"])]
     lines += paths_in_words(graph, strongest_paths(graph, paths)) if paths > 0 else []
+    found = circuit_in_words(graph)
+    lines += found
     if assay:
         lines.append("assay:")
-        lines += [f"  {each.verdict}: {each.claim} ({each.number:.3g}; {each.threshold})" for each in assay.verdicts]
-    else:
-        lines.append("assay: none yet")
+        for each in assay.verdicts:
+            known = each.number == each.number
+            why = f"{figure_in_words(each)}; wanted: {each.threshold}" if known else each.control
+            lines.append(f"  {each.verdict}: {each.claim} ({why})")
+    elif not found:
+        lines.append(f"assay: none yet; circuits check {folder.name} makes one")
     beside = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
     lines.append(f"files: {', '.join(beside)}")
     return lines

@@ -128,6 +128,37 @@ def test_show_says_what_the_graph_holds(store, capsys):
     assert "supported: the texas feature is needed" in out
 
 
+def test_show_gives_figures_as_their_bars_are_and_says_why_there_is_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verdicts = [
+        Verdict("enough", "supported", 0.925, "≥ 80% of the difference survives", "20 random sets"),
+        Verdict("predicted", "untested", float("nan"), "slope in 0.5–1.5", "4 ablated one by one, 8 are wanted"),
+    ]
+    Store("circuits-store").save(GRAPH, name="one", assay=replace(ASSAY, verdicts=verdicts))
+
+    assert main(["show", "one"]) == 0
+    said = capsys.readouterr().out
+    assert "  supported: enough (92.5%; wanted: ≥ 80% of the difference survives)\n" in said
+    assert "  untested: predicted (4 ablated one by one, 8 are wanted)\n" in said
+
+
+def test_show_says_what_a_circuit_keeps(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = {
+        "circuit": {"m0->logits": 1.0, "input->m0": 2.0},
+        "options": {"metric": "kl", "ablation": "resample"},
+        "metric": {"clean": 3.0, "corrupted": -1.0, "circuit": 2.0},
+        "pairs": 2,
+    }
+    Store("circuits-store").save(replace(GRAPH, provenance=made), name="one")
+
+    assert main(["show", "one"]) == 0
+    said = capsys.readouterr().out
+    assert "circuit over 2 pairs, of which the prompt is one: 2 edges or nodes kept" in said
+    assert "kl 3.000 clean, -1.000 corrupted, 2.000 with only the circuit clean: 75.0% of the difference kept" in said
+    assert "assay" not in said
+
+
 def test_show_is_read_by_machines(store, capsys):
     main(["show", "two", "--json"])
 
