@@ -130,7 +130,9 @@ def circuit_in_words(graph: AttributionGraph) -> list[str]:
     share = f": {(ends['circuit'] - ends['corrupted']) / apart:.1%} of the difference kept" if apart else ""
     parts = f"{len(made['circuit']):,} edges or nodes kept; a head's queries, keys and values are one in the graph"
     return [
-        f"circuit over {pairs} pair{'s' * (pairs != 1)}, of which the prompt is one: {parts}",
+        f"circuit over {pairs} pairs, of which the prompt is one: {parts}"
+        if pairs > 1
+        else f"circuit over 1 pair: {parts}",
         f"measured: {asked['metric']} {ends['clean']:.3f} clean, {ends['corrupted']:.3f} {otherwise}, "
         f"{ends['circuit']:.3f} with only the circuit clean{share}",
     ]

@@ -69,7 +69,11 @@ def describe(store: Store, folder: Place, paths: int) -> list[str]:
         lines.append("assay:")
         for each in assay.verdicts:
             known = each.number == each.number
-            why = f"{figure_in_words(each)}; wanted: {each.threshold}" if known else each.control
+            why = (
+                f"{figure_in_words(each)}; wanted: {each.threshold}"
+                if known
+                else each.control.removeprefix("untested: ")
+            )
             lines.append(f"  {each.verdict}: {each.claim} ({why})")
     elif not found:
         lines.append(f"assay: none yet; circuits check {folder.name} makes one")

@@ -132,14 +132,14 @@ def test_show_gives_figures_as_their_bars_are_and_says_why_there_is_none(tmp_pat
     monkeypatch.chdir(tmp_path)
     verdicts = [
         Verdict("enough", "supported", 0.925, "≥ 80% of the difference survives", "20 random sets"),
-        Verdict("predicted", "untested", float("nan"), "slope in 0.5–1.5", "4 ablated one by one, 8 are wanted"),
+        Verdict("predicted", "untested", float("nan"), "slope in 0.5–1.5", "untested: 4 ablated, 8 are wanted"),
     ]
     Store("circuits-store").save(GRAPH, name="one", assay=replace(ASSAY, verdicts=verdicts))
 
     assert main(["show", "one"]) == 0
     said = capsys.readouterr().out
     assert "  supported: enough (92.5%; wanted: ≥ 80% of the difference survives)\n" in said
-    assert "  untested: predicted (4 ablated one by one, 8 are wanted)\n" in said
+    assert "  untested: predicted (4 ablated, 8 are wanted)\n" in said
 
 
 def test_show_says_what_a_circuit_keeps(tmp_path, capsys, monkeypatch):
