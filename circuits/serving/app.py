@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import Collection
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -15,9 +18,11 @@ from starlette.routing import Route
 
 from circuits.errors import CircuitError
 from circuits.serving.guard import Guard
-from circuits.serving.lab import Lab, Load
+from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab, Load
 from circuits.serving.pages import Pages, listing
+from graphs.addresses import Place
 from graphs.errors import CannotWrite, GraphError, UnknownGraph
+from graphs.shelves import FILES
 from graphs.store import Store
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -34,9 +39,11 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     POST /graphs/ID/trials       ask: see `Lab.ask`
     """
     pages, lab = Pages(store), Lab(store, load)
+    turn = asyncio.Semaphore()  # the lab answers one by one: who waits keeps no thread from the others
 
     def over_all(request: Request) -> Response:
-        return HTMLResponse(listing(store.list(), request.query_params.get("find", "")[:200]))
+        own = [entry for entry in store.list() if not leads_out(store, entry.folder)]
+        return HTMLResponse(listing(own, request.query_params.get("find", "")[:200]))
 
     def of_graph(request: Request) -> Response:
         around = request.query_params.get("around")
@@ -53,12 +60,13 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     def nodes(request: Request) -> Response:
         return JSONResponse(pages.find(_id(request, store), request.query_params.get("find", "")[:200]))
 
-    def heads(request: Request) -> Response:
+    async def heads(request: Request) -> Response:
         row = request.query_params.get("node", "")
         if not (row.isascii() and row.isdigit() and len(row) < 10):
             return _said(400, "node is a node's row")
         try:
-            return JSONResponse(lab.heads(_id(request, store), int(row)))
+            async with turn:
+                return JSONResponse(await run_in_threadpool(lambda: lab.heads(_id(request, store), int(row))))
         except IndexError as reason:
             return _said(404, str(reason))
 
@@ -68,10 +76,11 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     async def ask(request: Request) -> Response:
         id = await run_in_threadpool(_id, request, store)
         try:
-            asked = json.loads(await request.body())
+            asked = json.loads(await request.body(), parse_constant=_no_number)
         except (ValueError, RecursionError):
             return _said(400, "the question is no JSON")
-        return JSONResponse(await run_in_threadpool(lab.ask, id, asked))
+        async with turn:
+            return JSONResponse(await run_in_threadpool(lab.ask, id, asked))
 
     return Starlette(
         routes=[
@@ -87,9 +96,29 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     )
 
 
+def leads_out(store: Store, folder: Place) -> bool:
+    """Whether a graph's folder, or what is read of it, is a link to somewhere outside of the store."""
+    if not isinstance(folder, Path):
+        return False
+    read = [str(folder), *(f"{folder}/{name}" for name in (*FILES, TRIALS, TRIALS_ONCE))]
+    links = [os.path.realpath(path) for path in read if os.path.islink(path)]
+    return bool(links) and not all(Path(path).is_relative_to(os.path.realpath(str(store.folder))) for path in links)
+
+
 def _id(request: Request, store: Store) -> str:
-    """The graph's id in the store, whole."""
-    return store.find(str(request.path_params["id"])).name
+    """The graph's id in the store, whole.
+
+    Raises:
+        UnknownGraph: there is none of that name; what is elsewhere is not served.
+    """
+    folder = store.find(str(request.path_params["id"]))
+    if leads_out(store, folder):
+        raise UnknownGraph(f"{folder} leads out of the store.")
+    return folder.name
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 async def _tell(request: Request, reason: Exception) -> Response:

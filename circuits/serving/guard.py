@@ -2,20 +2,25 @@
 
 A browser lets any page on the web send requests to this machine. So a request must name this server as its host (a page
 elsewhere that had its own name point here would name itself), one that changes something must come from this server's
-own pages, and bodies are small. Where others than this machine can connect, a token is wanted besides.
+own pages, other pages may link here but embed nothing, and bodies are small and do not trickle. Where others than this
+machine can connect, a token is wanted besides.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Collection
+from urllib.parse import parse_qsl, urlencode
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST = 100_000  # bytes of a request's body
-COOKIE = "circuits-token"
+TOO_MUCH = f"a request has at most {MOST:,} bytes"
+PATIENCE = 30.0  # seconds for all of it
+COOKIE = "circuits-token"  # and the port: a browser shows cookies to every port of a host
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -45,14 +50,22 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        received = 0
+        received, whole = 0, False
+        until = asyncio.get_running_loop().time() + PATIENCE
 
         async def bounded() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, whole
+            if whole:
+                return await receive()  # that the client has gone
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise Refused(408, f"a request takes at most {PATIENCE:.0f} seconds") from None
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > MOST:
-                raise TooLarge
+                raise Refused(413, TOO_MUCH)
             return message
 
         async def labelled(message: Message) -> None:
@@ -65,8 +78,8 @@ class Guard:
 
         try:
             await self.app(scope, bounded, labelled)
-        except TooLarge:
-            await _no(413, f"a request has at most {MOST:,} bytes")(scope, receive, send)
+        except Refused as refused:
+            await _no(*refused.args)(scope, receive, send)
 
     def _refuse(self, scope: Scope) -> ASGIApp | None:
         headers = Headers(scope=scope)
@@ -74,13 +87,15 @@ class Guard:
         if self.hosts and _name_of(host) not in self.hosts:
             return _no(421, f"this server is {' or '.join(sorted(self.hosts))}, and was called {host!r:.80}")
         if self.token:
-            given = QueryParams(scope["query_string"]).get("token")
-            if given is not None and hmac.compare_digest(given.encode(), self.token.encode()):
-                moved = RedirectResponse(scope["path"], status_code=303)
-                moved.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+            cookie = f"{COOKIE}-{scope['server'][1]}" if scope.get("server") else COOKIE
+            asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            if any(name == "token" and self._is_token(value) for name, value in asked):
+                rest = urlencode([(name, value) for name, value in asked if name != "token"])
+                path = "/" + scope["path"].lstrip("/")  # two in a row would be another server's name
+                moved = RedirectResponse(f"{path}?{rest}" if rest else path, status_code=303, headers=HEADERS)
+                moved.set_cookie(cookie, self.token, httponly=True, samesite="strict")
                 return moved
-            held = _cookie(headers.get("cookie", ""))
-            if not hmac.compare_digest(held.encode(), self.token.encode()):
+            if not self._is_token(_cookie(headers.get("cookie", ""), cookie)):
                 return _no(401, "a token is wanted: open the address that `circuits serve` printed")
         site = headers.get("sec-fetch-site", "same-origin")
         origin = headers.get("origin")
@@ -89,14 +104,19 @@ class Guard:
                 return _no(403, "only this server's own pages may change anything")
             if headers.get("content-type", "").split(";")[0].strip() != "application/json":
                 return _no(415, "JSON is wanted")
+        elif site not in ("same-origin", "none") and headers.get("sec-fetch-mode") != "navigate":
+            return _no(403, "other pages may link here, and nothing more")
         length = headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit() or int(length) > MOST:
-            return _no(413, f"a request has at most {MOST:,} bytes")
+        if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > MOST:
+            return _no(413, TOO_MUCH)
         return None
 
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self.token.encode())
 
-class TooLarge(Exception):
-    """More was sent than is read."""
+
+class Refused(Exception):
+    """While a body is read: the status, and why."""
 
 
 def _no(status: int, why: str) -> ASGIApp:
@@ -108,6 +128,6 @@ def _name_of(host: str) -> str:
     return host.rsplit(":", 1)[0] if not host.endswith("]") and ":" in host else host
 
 
-def _cookie(header: str) -> str:
+def _cookie(header: str, wanted: str) -> str:
     pairs = (each.strip().partition("=") for each in header.split(";"))
-    return next((value for name, _, value in pairs if name == COOKIE), "")
+    return next((value for name, _, value in pairs if name == wanted), "")

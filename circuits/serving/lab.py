@@ -250,12 +250,20 @@ def read_question(graph: AttributionGraph, asked: Any) -> tuple[list[Change], li
             raise BadIntervention(f"each change names a node by its row, found {each!r:.60}.")
         row, factor, value = each["node"], each.get("factor", 0.0), each.get("value")
         if not 0 <= row < len(graph.nodes):
-            raise BadIntervention(f"the graph has nodes 0 to {len(graph.nodes) - 1}, found {row}.")
-        if not is_number(factor) or not (value is None or is_number(value)):
+            raise BadIntervention(f"the graph has nodes 0 to {len(graph.nodes) - 1}, found {row!r:.40}.")
+        if not is_finite(factor) or not (value is None or is_finite(value)):
             raise BadIntervention(f"a factor or value must be a number, found {each!r:.60}.")
         chosen.append(_change(graph, row, float(factor), None if value is None else float(value)))
         rows.append((row, float(factor) if value is None else None))
     return chosen, rows, attention
+
+
+def is_finite(value: Any) -> bool:
+    """A number that a computer's can be: not nan, not infinite, not of 400 digits."""
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _change(graph: AttributionGraph, row: int, factor: float, value: float | None) -> Change:

@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 from threading import Lock
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -163,7 +164,7 @@ def _line(entry: Entry) -> str:
         return f'<tr><td class="failed">{escape(entry.id)}</td><td colspan="5">{escape(told)}</td></tr>'
     supported = sum(verdict == "supported" for verdict in entry.verdicts)
     cells = (
-        f'<a href="/graphs/{escape(entry.id)}">{escape(visible(entry.prompt) or entry.id)}</a>',
+        f'<a href="/graphs/{quote(entry.id, safe="")}">{escape(visible(entry.prompt) or entry.id)}</a>',
         escape(", ".join(visible(target) for target in entry.targets)),
         f"{entry.nodes:,} nodes, {entry.edges:,} edges",
         escape(f"{entry.model} with {entry.transcoders}" if entry.transcoders else entry.model),

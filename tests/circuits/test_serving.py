@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import json
+import re
+import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,7 @@ from circuits.commands.serve import is_local
 from circuits.errors import BadIntervention, WrongGraph
 from circuits.interventions import Intervention
 from circuits.model import Model
+from circuits.serving import guard
 from circuits.serving import lab as serving_lab
 from circuits.serving import pages as serving
 from circuits.serving.app import make_app
@@ -111,6 +118,10 @@ def test_a_value_many_nodes_and_a_token_are_changed_too_and_what_cannot_be_predi
         ({"changes": [{"node": True}]}, "by its row"),
         ({"changes": [{"node": 0, "factor": "much"}]}, "number"),
         ({"changes": [{"node": 0, "value": "x"}]}, "number"),
+        ({"changes": [{"node": 0, "value": float("nan")}]}, "number"),
+        ({"changes": [{"node": 0, "factor": float("-inf")}]}, "number"),
+        ({"changes": [{"node": 0, "factor": 10**400}]}, "number"),
+        ({"changes": [{"node": 10**400}]}, "nodes 0 to"),
         ({"changes": [{"node": 0}] * 501}, "at most 500"),
         ({"changes": [{"node": 0}], "attention": "elsewhere"}, "live or frozen"),
     ],
@@ -253,13 +264,146 @@ def test_only_its_own_pages_may_change_anything(store: Store, client: TestClient
     assert not (store.folder / id / TRIALS).exists()
 
 
-@pytest.mark.parametrize("path", ["..%2F..%2Fetc%2Fpasswd", "%2e%2e", "..", ".", "%00", "a%2f..%2fb", "~root", "C:%5C"])
+@pytest.mark.parametrize("body", ['{"changes": [{"node": 0, "value": NaN}]}', "[" * 9999, "1" * 9999, b"\xff", ""])
+def test_what_is_no_json_is_told(store: Store, client: TestClient, body: str | bytes):
+    id = store.save(traced())
+    assert client.post(f"/graphs/{id}/trials", content=body, headers=ASKING).status_code == 400
+
+
+@pytest.mark.parametrize("length", ["1" * 5000, "-1", "1e3", "", "١"])
+def test_a_length_that_is_none_is_refused(store: Store, length: str):
+    async def nothing() -> Any:
+        await asyncio.sleep(60)
+
+    headers = [(b"content-length", length.encode())]
+    assert status_of(make_app(store, load), "GET", "/", headers, nothing) == 413
+
+
+def test_a_body_that_trickles_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guard, "PATIENCE", 0.05)
+    id = store.save(traced())
+
+    async def trickle() -> Any:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    headers = [(name.encode(), value.encode()) for name, value in ASKING.items()]
+    assert status_of(make_app(store, load), "POST", f"/graphs/{id}/trials", headers, trickle) == 408
+
+
+def status_of(app: Any, method: str, path: str, headers: list[tuple[bytes, bytes]], receive: Any) -> int:
+    """What a server of this application says, which receives what `receive` gives."""
+    said: list[Any] = []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    headers = [(b"host", HOST.removeprefix("http://").encode()), *headers]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    return said[0]["status"]
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "no-cors", 403),
+        ("same-site", "cors", 403),
+        ("cross-site", "navigate", 200),
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+    ],
+)
+def test_other_pages_may_link_here_and_nothing_more(client: TestClient, site: str, mode: str, status: int):
+    assert client.get("/", headers={"sec-fetch-site": site, "sec-fetch-mode": mode}).status_code == status
+
+
+def test_what_no_page_asks_for_is_refused(store: Store, client: TestClient):
+    address = f"/graphs/{store.save(traced())}"
+    assert client.head(address).status_code == 200 and client.head(address).content == b""
+    for how in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+        for headers in (ASKING, {}):
+            assert client.request(how, address, headers=headers).status_code in (403, 405)
+    assert client.post(address, json={}, headers=ASKING).status_code == 405
+    assert client.post(f"{address}/trials", json={}, headers={**ASKING, "origin": "null"}).status_code == 403
+    assert (
+        client.post(f"{address}/trials", json={}, headers={**ASKING, "sec-fetch-site": "same-site"}).status_code == 403
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "..%2F..%2Fetc%2Fpasswd",
+        "%2e%2e",
+        "..",
+        ".",
+        "%00",
+        "a%2f..%2fb",
+        "~root",
+        "C:%5C",
+        "..%5c..%5cetc",
+        "%252e%252e",
+        "%252e%252e%252fgraph.json",
+        "%c0%ae%c0%ae",
+        ".saving-x",
+        "%ff",
+        "a" * 5000,
+        "*",
+        "%2f%2fgraph.json",
+    ],
+)
 def test_nothing_outside_of_the_store_is_served(store: Store, client: TestClient, path: str):
     store.save(traced())
     (store.folder.parent / "graph.json").write_text("{}")
-    for ending in ("", "/trials", "/nodes?find=a"):
+    for ending in ("", "/trials", "/nodes?find=a", "/heads?node=0"):
         said = client.get(f"/graphs/{path}{ending}")
         assert said.status_code == 404 or said.url.path == "/", said.text
+    said = client.post(f"/graphs/{path}/trials", json={"changes": [{"node": 0}]}, headers=ASKING)
+    assert said.status_code in (404, 405), said.text
+
+
+def test_what_a_link_in_the_store_leads_to_elsewhere_is_not_served(store: Store, client: TestClient, tmp_path: Path):
+    graph = traced()
+    prompt = {**graph.provenance, "prompt": "somebody elses"}
+    other = Store(tmp_path / "other")
+    outside = Path(str(other.folder)) / other.save(replace(graph, provenance=prompt))
+    id = store.save(graph)
+    (store.folder / "linked").symlink_to(outside)
+    (store.folder / "alias").symlink_to(store.folder / id)
+
+    assert client.get("/graphs/linked").status_code == client.get("/graphs/linked/nodes?find=red").status_code == 404
+    assert client.get("/graphs/alias").status_code == 200  # it stays within
+    assert "somebody elses" not in client.get("/").text
+    for file in ("graph.json", "nodes.parquet", TRIALS):
+        inside = Path(shutil.copytree(outside, store.folder / f"copy-of-{file}"))
+        if file != TRIALS:
+            (inside / file).unlink()
+        (inside / file).symlink_to(outside / file)
+        assert client.get(f"/graphs/{inside.name}").status_code == 404
+        assert inside.name not in client.get("/").text
+
+
+def test_who_waits_for_the_model_keeps_no_page_from_the_others(store: Store):
+    graph = traced()
+    id = store.save(graph)
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: str) -> tuple[Model, Dictionary]:
+        loading.set()
+        assert go_on.wait(60)
+        return load()
+
+    with TestClient(make_app(store, slow), base_url=HOST) as client, ThreadPoolExecutor(101) as pool:
+        asked = {"changes": [{"node": strongest(graph)}]}
+        said = [pool.submit(client.post, f"/graphs/{id}/trials", json=asked, headers=ASKING) for _ in range(100)]
+        try:
+            assert loading.wait(60)
+            assert pool.submit(client.get, "/").result(60).status_code == 200
+        finally:
+            go_on.set()
+        assert [each.result().status_code for each in said] == [200] * 100
+        assert len(client.get(f"/graphs/{id}/trials").json()) == 100
 
 
 def test_where_others_can_connect_a_token_is_wanted(store: Store):
@@ -270,6 +414,12 @@ def test_where_others_can_connect_a_token_is_wanted(store: Store):
     assert client.get("/?token=secret", follow_redirects=False).headers["location"] == "/"  # not left in the address
     assert client.get("/?token=secret").status_code == 200
     assert client.get("/").status_code == 200  # the cookie
+    other = TestClient(make_app(store, load, hosts=(), token="secret"), base_url="http://10.0.0.7:8078")
+    other.cookies = client.cookies
+    assert other.get("/").status_code == 401  # of a server beside it, to which the browser shows the same cookies
+    moved = other.get(f"{other.base_url}//elsewhere.example/?find=a%20b&token=secret", follow_redirects=False)
+    assert moved.headers["location"] == "/elsewhere.example/?find=a+b" and moved.headers["referrer-policy"]
+    assert TestClient(other.app, base_url="http://10.0.0.7").get("/?token=%ff%00é").status_code == 401
     assert is_local("127.0.0.1") and is_local("::1") and is_local("localhost")
     assert not is_local("0.0.0.0") and not is_local("10.0.0.7") and not is_local("a.example")
 
@@ -288,6 +438,23 @@ def test_labels_prompts_and_words_looked_for_are_text(store: Store, client: Test
     assert "connect-src 'self'" in client.get(f"/graphs/{id}").text
     found = client.get(f"/graphs/{id}/nodes", params={"find": "ALERT"})
     assert found.headers["content-type"] == "application/json" and len(found.json()) > 3
+
+
+def test_a_graph_may_be_called_anything(store: Store, client: TestClient):
+    graph = traced()
+    for name in ("<!--<script>", "a?b#c&d", "x' onmouseover='alert(1)", 'y" z', "<img src=x>"):
+        store.find(store.save(replace(graph, provenance={**graph.provenance, "prompt": name}))).rename(
+            store.folder / name
+        )
+
+    page = client.get("/").text
+
+    links = re.findall(r'href="([^"]*)"', page)
+    assert len(links) == 5 and "<script>" not in page and "<img" not in page and "onmouseover='" not in page
+    for link in links:
+        served = client.get(html.unescape(link))
+        assert served.status_code == 200 and "<!--<script>" not in served.text and "<img src=x>" not in served.text
+    assert client.get("/graphs/<script>").text == "there is no such graph in this store\n"
 
 
 def test_the_store_is_listed_and_searched(store: Store, client: TestClient):

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import HTTPCookieProcessor, ProxyHandler, build_opener, urlopen
 
 import pytest
 import uvicorn
 
 from circuits.__main__ import read
-from circuits.commands.serve import run
+from circuits.commands.serve import EVERYWHERE, in_address, listen, names_of, run
 from circuits.errors import BadOption
 from circuits.serving.app import make_app
 from graphs import Store
@@ -177,3 +177,56 @@ def test_a_port_that_is_taken_and_one_that_is_none_are_told(tmp_path: Path, caps
     with pytest.raises(SystemExit):
         read(["serve", "--port", "70000"])
     assert "from 0 to 65535" in capsys.readouterr().err
+
+
+def said_by(store: Path, *words: str) -> tuple[list[str], subprocess.Popen[str]]:
+    """The lines until the server says how it ends, and the server."""
+    command = [sys.executable, "-m", "circuits", "serve", "--store", str(store), "--port", "0", *words]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    lines = []
+    for line in server.stdout:
+        lines.append(line.strip())
+        if "Ctrl-C" in line:
+            break
+    return lines, server
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_where_it_listens_everywhere_addresses_are_told_that_a_browser_can_open(tmp_path: Path, host: str):
+    try:
+        listen(host, 0).close()
+    except BadOption:
+        pytest.skip(f"this machine cannot listen at {host}: the addresses told for it were not tried")
+    lines, server = said_by(tmp_path, "--host", host)
+    try:
+        addresses = [line.split()[-1] for line in lines[:-1]]
+        assert addresses[0].startswith("http://localhost:")
+        assert not any(name in address for address in addresses for name in ("0.0.0.0", "[::]"))
+        assert all("?token=" in address for address in addresses)
+        for address in [*addresses, addresses[0].replace("localhost", "127.0.0.1")]:
+            with build_opener(ProxyHandler({}), HTTPCookieProcessor()).open(address, timeout=60) as page:
+                assert page.status == 200 and b"none yet" in page.read()
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_what_this_machine_is_called_is_served_there():
+    assert names_of("10.1.2.3") == ["10.1.2.3"] and in_address("fe80::1") == "[fe80::1]"
+    for host in EVERYWHERE:
+        assert names_of(host)[0] == "localhost" and not set(names_of(host)) & set(EVERYWHERE)
+    with pytest.raises(BadOption, match="another --host"):
+        listen("192.0.2.1", 0)
+    with pytest.raises(BadOption, match="another --host"):
+        listen("no.such.host.invalid", 0)
+
+
+def test_an_address_of_this_machine_alone_is_its_own_name(tmp_path: Path):
+    lines, server = said_by(tmp_path, "--host", "127.0.0.5")
+    try:
+        with build_opener(ProxyHandler({})).open(lines[0].split()[-1], timeout=60) as page:
+            assert page.status == 200
+    finally:
+        server.kill()
+        server.communicate()
