@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from circuits.attribution import METHODS
-from circuits.attribution.direct import Progress
 from circuits.errors import BadOption
 from circuits.expansion import ROUND
 from circuits.model import Model
 from circuits.numbers import is_number, is_whole
+from circuits.progress import Count
 from circuits.targets import Target
 from circuits.tracing import check_given
 from circuits.transcoders.base import Dictionary
@@ -33,7 +33,7 @@ def attribute(
     min_influence: float | None = None,
     round_size: int = ROUND,
     method: str = "direct",
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> AttributionGraph:
     """The whole causal graph of one prompt; `prune` makes it small.
 

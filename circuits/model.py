@@ -23,8 +23,9 @@ from torch import Tensor
 
 from circuits.errors import BadOption, BadPrompt, NotFetched, UnknownModel, UnsupportedModel
 from circuits.families import FAMILIES, NO_MLP, NO_NORMS, Family
-from circuits.hub.fetching import Progress, fetch_model
+from circuits.hub.fetching import fetch_model
 from circuits.hub.published import SHIPPED, shipped_models
+from circuits.progress import Progress
 from circuits.spelling import did_you_mean
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
 

@@ -1,15 +1,19 @@
-"""A bar on the terminal for whatever takes longer than two seconds."""
+"""What is told of work under way, and a bar on the terminal for whatever takes longer than two seconds."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 PATIENCE = 2.0  # seconds without a bar
 TICK = 0.2  # seconds between two looks at the clock
+
+Progress = Callable[[str, int, int], None]  # (what is being done, how much is done, of how much)
+Count = Callable[[int, int], None]  # the same where only one thing is being done
 
 
 class Bars:

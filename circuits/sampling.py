@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.model import Model
+from circuits.progress import Progress
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.with_attention import attention_of
 
 NUMBERS = 2**24  # in the largest tensors of a chunk of prompts: memory does not grow with their count
-
-Progress = Callable[[str, int, int], None]
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from circuits.errors import BadTexts
 from circuits.model import Model
-from circuits.sampling import Progress, sample_prompts
+from circuits.progress import Progress
+from circuits.sampling import sample_prompts
 
 LENGTH = 128  # tokens of a row, at most
 MOST = 2**25  # tokens read of a file, at most

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ from circuits.assaying.steps import summarise_steps
 from circuits.assaying.verdicts import judge
 from circuits.errors import BadOption, BadPrompt, WrongGraph
 from circuits.model import Model
+from circuits.progress import Progress
 from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
 from graphs.assays import Assay
 from graphs.graph import AttributionGraph
 
-Progress = Callable[[str, int, int], None]
 UNREPLACED = ("steps", "between", "disturbances")  # experiments that follow a change through the model's own attention
 
 

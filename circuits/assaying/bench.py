@@ -16,12 +16,11 @@ from circuits.assaying.metric import Metric
 from circuits.attending import places_of
 from circuits.attribution.direct import UNITS
 from circuits.model import Model
+from circuits.progress import Progress
 from circuits.sampling import activations_on, mean_activations, sample_prompts
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

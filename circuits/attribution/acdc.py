@@ -30,6 +30,7 @@ from circuits.components.edge_scores import components_of, loss_of, read_logits
 from circuits.components.metrics import Metric
 from circuits.components.pairs import Pairs
 from circuits.components.transformer import Run, Transformer
+from circuits.progress import Count
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def take_edges_out(
     memory: float | None = None,
     begin: Standing | None = None,
     keep: Callable[[Standing], None] = lambda standing: None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Count = lambda done, total: None,
 ) -> PrunedEdges:
     """The circuit that ACDC leaves, on all the pairs.
 

@@ -9,7 +9,7 @@ Source: Ameisen et al. 2025, "Circuit Tracing"; METHODS sections 2.3, 2.4, 3.2 a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from circuits.goal import Goal, choose_goal
 from circuits.laying_out import Table, lay_out
 from circuits.model import Model
 from circuits.packing import BIASES, IN_MEMORY, Rows, Runs, Sheet, Stretches, pack, runs_of, stack
+from circuits.progress import Count
 from circuits.reading import Reading, read_logits, read_units, written_at
 from circuits.sources import Columns, Sources
 from circuits.sweep import Targets, join_targets, sweep_back
@@ -41,8 +42,6 @@ TOGETHER = 128
 UNITS = ("feature", "attention", "neuron")
 OTHERS = ("direction", "error")  # what a goal may hold that is neither a unit nor a logit
 
-Progress = Callable[[int, int], None]
-
 
 def attribute_directly(
     model: Model,
@@ -55,7 +54,7 @@ def attribute_directly(
     max_features: int | None = None,
     min_influence: float | None = None,
     round_size: int = ROUND,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> AttributionGraph:
     """The feature graph of one prompt: everything that can have fed its targets.
 
@@ -83,7 +82,7 @@ def attribute_trace(
     goal: Goal,
     wanted: Expansion | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> AttributionGraph:
     """`attribute_directly` for a prompt that is already traced."""
     wanted = wanted or Expansion()

@@ -26,9 +26,9 @@ from circuits.components.held_runs import HELD, hold, spread
 from circuits.components.optimal_constants import fit_constants
 from circuits.components.pairs import Pairs
 from circuits.components.transformer import Run, Transformer
+from circuits.progress import Progress
 
 Ablation = Callable[..., Run]  # (transformer, pairs, *, neurons=False); neurons: these are kept in the run as well
-Progress = Callable[[str, int, int], None]
 Values = dict[str, list[Tensor]]  # "input", the token embedding, and each of HELD: one tensor a layer
 AT_ONCE = 2**12  # positions of all pairs that run at once while means are taken
 

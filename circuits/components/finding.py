@@ -24,7 +24,6 @@ from circuits.components.searching import (
     BATCH,
     Carry,
     Found,
-    Progress,
     begin_search,
     check_alike,
     check_choice,
@@ -39,6 +38,7 @@ from circuits.components.transformer import Transformer
 from circuits.errors import BadOption
 from circuits.model import Model
 from circuits.numbers import is_number
+from circuits.progress import Progress
 
 NUMBERS = 2**26  # in the inputs of a circuit's heads, laid out at once
 

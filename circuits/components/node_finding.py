@@ -22,7 +22,6 @@ from circuits.components.pairs import Pairs
 from circuits.components.parts import Parts, parts_of
 from circuits.components.searching import (
     Found,
-    Progress,
     Search,
     begin_search,
     check_alike,
@@ -36,6 +35,7 @@ from circuits.components.searching import (
 from circuits.components.taking_apart import check_separable, take_apart
 from circuits.errors import BadOption
 from circuits.model import Model
+from circuits.progress import Progress
 from circuits.transcoders.base import Dictionary
 
 

@@ -11,7 +11,7 @@ Source: Li & Janson 2024, "Optimal ablation for interpretability"; METHODS secti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from circuits.components.head_changes import READ, beyond_norm, change_one_head,
 from circuits.components.held_runs import spread
 from circuits.components.pairs import Pairs
 from circuits.components.transformer import Layer, Run, Transformer, normalise
+from circuits.progress import Progress
 
 STEPS = 40
 RATE = 0.1  # of how far a component strays, by step
@@ -35,7 +36,7 @@ def fit_constants(
     transformer: Transformer,
     pairs: Sequence[Pairs],
     means: Mapping[str, Sequence[Tensor]],
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    progress: Progress = lambda name, done, total: None,
     *,
     apart: bool = False,
     neurons: bool = False,

@@ -29,8 +29,8 @@ from circuits.components.metrics import Metric, logit_difference
 from circuits.components.pairs import Pairs
 from circuits.components.transformer import Run, Transformer, normalise
 from circuits.errors import BadOption
+from circuits.progress import Count
 
-Progress = Callable[[int, int], None]
 DIRECTIONS = ("denoising", "noising")
 ROWS = 2**14  # positions of all pairs and places that go on at once
 LOGITS = 2**24  # of all pairs and places that are read at once
@@ -71,7 +71,7 @@ def patch_activations(
     direction: str = DIRECTIONS[0],
     metric: Metric = logit_difference,
     ablation: Ablation = resample,
-    progress: Progress = lambda done, total: None,
+    progress: Count = lambda done, total: None,
 ) -> Patched:
     """Patch every place of a kind by itself.
 

@@ -14,7 +14,7 @@ Source: Wang et al. 2022, "Interpretability in the Wild" (IOI); Goldowsky-Dill e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from circuits.components.pairs import Pairs
 from circuits.components.patching import DIRECTIONS, ends_of
 from circuits.components.transformer import Put, Run, Transformer
 from circuits.errors import BadOption
+from circuits.progress import Count
 
 MLPS = ("live", "frozen")
 COLUMNS = dict(zip(LETTERS, ("query", "key", "value"), strict=True))
@@ -62,7 +63,7 @@ def patch_paths(
     mlps: str = MLPS[0],
     metric: Metric = logit_difference,
     ablation: Ablation = resample,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Count = lambda done, total: None,
 ) -> PathsPatched:
     """Patch every set of senders to every set of receivers.
 
@@ -78,7 +79,7 @@ def patch_paths(
     named = [expand(components, each) for each in receivers]
     for each in senders:
         for to in named:
-            check_path(components, each, to, mlps)
+            check_path(components, each, to)
     clean, corrupted, base, donor = ends_of(transformer, pairs, direction, ablation)
     wanted = read_logits(transformer, clean.after, pairs)
 
@@ -115,7 +116,7 @@ def expand(components: Components, receivers: Sequence[str]) -> list[str]:
     return found
 
 
-def check_path(components: Components, senders: Sequence[str], receivers: Sequence[str], mlps: str) -> None:
+def check_path(components: Components, senders: Sequence[str], receivers: Sequence[str]) -> None:
     """Raises BadOption where a sender is not known, or nothing that the senders write can reach the receivers."""
     for name in senders:
         if name not in components.sources:

@@ -26,9 +26,9 @@ from circuits.components.transformer import Run, Transformer, check_faithful, tr
 from circuits.errors import BadOption
 from circuits.model import Model
 from circuits.numbers import is_number, is_whole
+from circuits.progress import Progress
 from graphs.graph import AttributionGraph
 
-Progress = Callable[[str, int, int], None]
 Carry = Callable[[Tensor, Run], Tensor]  # clean embeddings, and the run that takes the place of all else -> stream
 BATCH = 32
 BEGIN = ("corrupted", "clean")

@@ -17,9 +17,9 @@ from typing import Any
 from circuits.errors import NotFetched
 from circuits.hub.choosing import choose_model_files, choose_set_files
 from circuits.hub.published import MODELS, SETS
+from circuits.progress import Progress
 from circuits.sizes import size_in_words
 
-Progress = Callable[[str, int, int], None]  # (what is fetched, bytes done, bytes in all)
 MARGIN = 2**20  # bytes kept free beside what is fetched: listings, links
 
 _ADDRESS = re.compile(

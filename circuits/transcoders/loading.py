@@ -12,9 +12,10 @@ import torch
 from circuits.errors import BadOption, NotFetched, UnfitTranscoders, UnknownTranscoders
 from circuits.formats import IN_MEMORY, is_for_attention, load, load_attention
 from circuits.formats.files import UNSTATED
-from circuits.hub.fetching import Progress, fetch_transcoders, read_address
+from circuits.hub.fetching import fetch_transcoders, read_address
 from circuits.hub.published import shipped_folder, shipped_transcoders
 from circuits.model import Model
+from circuits.progress import Progress
 from circuits.spelling import did_you_mean
 from circuits.transcoders.attention_autoencoders import AttentionAutoencoders
 from circuits.transcoders.autoencoders import Autoencoders

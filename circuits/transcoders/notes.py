@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.model import Model
-from circuits.sampling import Progress
+from circuits.progress import Progress
 from circuits.texts import Texts
 from circuits.transcoders.firing import AT_ONCE, Firing, Survey, first_of_equals, run_over
 from circuits.transcoders.transcoders import Transcoders

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from circuits.errors import BadRun
 from circuits.formats import load
 from circuits.model import Model
-from circuits.sampling import Progress
+from circuits.progress import Progress
 from circuits.sizes import size_in_words
 from circuits.texts import Texts, read_texts, say_texts
 from circuits.transcoders.batches import Draw, batch_of
