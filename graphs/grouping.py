@@ -21,6 +21,7 @@ from graphs.scores import ends_of
 # These may share a group; of the others, only equals.
 UNITS = ("feature", "attention", "neuron", "head", "mlp", "supernode")
 TOGETHER = {"error": "errors", "unselected": "features not traced", "bias": "biases"}  # suggested as one group each
+MOST_TOLD = 12  # nodes that a message names
 MOST = 1500  # inner nodes that a suggestion looks at: its cost grows with their cube
 
 
@@ -176,7 +177,8 @@ def _membership(graph: AttributionGraph, groups: Mapping[str, list[int]]) -> tup
         taken = [row for row in rows if member[row] >= 0]
         if taken:
             other = list(groups)[member[taken[0]]]
-            raise BadOption(f"node {taken[0]} is in two groups, {other!r} and {label!r}: leave it in one.")
+            node = f"{name_of(graph, taken[0])} ({graph.nodes.label[taken[0]]})"
+            raise BadOption(f"node {taken[0]}, {node}, is in two groups, {other!r} and {label!r}: leave it in one.")
         kinds = {"unit" if kind in UNITS else kind for kind in graph.nodes.kind[rows].tolist()}
         if len(kinds) > 1:
             raise BadOption(
@@ -208,13 +210,36 @@ def _reading_order(graph: AttributionGraph, member: Int[np.ndarray, "node"], lab
             if waits[target] == 0:
                 heapq.heappush(ready, (int(first[target]), target))
     if len(order) < len(labels):
-        several = np.bincount(member) > 1
-        circle = [labels[place] for place in range(len(labels)) if waits[place] > 0 and several[place]]
+        among = pairs[:, (waits[pairs] > 0).all(axis=0)]
+        named = np.flatnonzero((np.bincount(member) > 1) & (waits > 0)).tolist()
+        place, between = min(
+            ((place, ring) for place in named if (ring := _reached(among, place) & _reached(among[::-1], place))),
+            key=lambda found: len(found[1]),
+        )
+        others = [labels[other] for other in named if other in between - {place}]
+        if others:
+            raise BadOption(
+                f"groups feed each other in a circle ({', '.join([labels[place], *others][:4])}): take apart one of "
+                "them, for instance into its earlier and its later layers."
+            )
+        rows = sorted(first[list(between - {place})].tolist())
+        told = ", ".join(f"{name_of(graph, row)} ({graph.nodes.label[row]})" for row in rows[:MOST_TOLD])
+        told += f" and {len(rows) - MOST_TOLD} more" if len(rows) > MOST_TOLD else ""
         raise BadOption(
-            f"groups feed each other in a circle ({', '.join(circle[:4])}): take apart one of them, for instance into "
-            "its earlier and its later layers."
+            f"group {labels[place]!r} feeds itself in a circle, through nodes that lie between its own: {told}. Put "
+            "them into it, or take it apart, for instance into its earlier and its later layers."
         )
     return order
+
+
+def _reached(pairs: Int[np.ndarray, "2 pair"], start: int) -> set[int]:
+    """What is led to from a group along the pairs; the group itself only where a way leads back to it."""
+    found: set[int] = set()
+    edge = [start]
+    while edge:
+        edge = sorted(set(pairs[1, np.isin(pairs[0], edge)].tolist()) - found)
+        found.update(edge)
+    return found
 
 
 def _merge(graph: AttributionGraph, member: Int[np.ndarray, "node"], labels: Sequence[str]) -> AttributionGraph:

@@ -150,9 +150,14 @@ def chain():
 
 
 def test_groups_that_make_no_sense_are_refused_with_what_is_wrong():
-    with pytest.raises(BadOption, match=r"in a circle \(ends\)"):
+    with pytest.raises(BadOption, match=r"group 'ends' feeds itself in a circle.*: L\S+ \(feature 2\)\. Put them into"):
         group(chain(), {"ends": [1, 3]})
-    with pytest.raises(BadOption, match="node 1 is in two groups, 'a' and 'b'"):
+    crossed = graph_of(
+        [(0, 1, 1), (0, 2, 1), (1, 4, 1), (2, 3, 1), (3, 5, 1), (4, 5, 1)], "token" + 4 * " feature" + " logit"
+    )
+    with pytest.raises(BadOption, match=r"groups feed each other in a circle \(one, two\)"):
+        group(crossed, {"one": [1, 3], "two": [2, 4]})
+    with pytest.raises(BadOption, match=r"node 1, L\S+ \(feature 1\), is in two groups, 'a' and 'b'"):
         group(chain(), {"a": [1], "b": [1, 2]})
     with pytest.raises(BadOption, match="holds token and unit"):
         group(chain(), {"a": [0, 1]})
