@@ -14,6 +14,7 @@ from circuits import flags
 if TYPE_CHECKING:
     from graphs.addresses import Place
 
+PAGE_FOLDER = "circuit-tracer"
 LOOKS = "theme font width_cm most_edges least_share most_boxes bos errors title picture groups".split()
 
 
@@ -27,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Without it, the picture goes beside the graph",
     )
     parser.add_argument(
-        "--as", dest="ending", metavar="ENDING", help="what to draw where no file is named (default: svg)"
+        "--as",
+        dest="ending",
+        metavar="ENDING",
+        help="what to draw where no file is named (default: svg); circuit-tracer: a folder for its page, with what is "
+        "known of features",
     )
     what = parser.add_argument_group("what to draw")
     what.add_argument(
@@ -74,6 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.ending == PAGE_FOLDER:
+        return run_page_folder(arguments)
     from graphs.export import export
     from graphs.store import Store
 
@@ -93,6 +100,30 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"wrote {path}, {path.stat().st_size / 1000:,.0f} kB")
     if arguments.json:
         print(json.dumps([str(path) for path in written]))
+    return 0
+
+
+def run_page_folder(arguments: argparse.Namespace) -> int:
+    """Write graphs into a folder for circuit-tracer's page.
+
+    Raises:
+        CannotWrite: no folder is named, or it takes no files.
+    """
+    from graphs.errors import CannotWrite
+    from graphs.export.page_folder import write_page_folder
+    from graphs.store import Store
+
+    store = Store(arguments.store)
+    graphs = [store.load(flags.find_graph(store, text)) for text in arguments.graph]
+    folder = Path(arguments.output or "")
+    if not arguments.output or folder.is_file():
+        raise CannotWrite(f"--as {PAGE_FOLDER} writes a folder: name it, -o FOLDER/.")
+    written = write_page_folder(graphs, folder)
+    if arguments.json:
+        print(json.dumps([str(path) for path in written]))
+    elif not arguments.quiet:
+        print(f"wrote {', '.join(map(str, written))}")
+        print(f"to see them: circuit-tracer start-server --graph_file_dir {folder}")
     return 0
 
 

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subgraph",
         metavar="FILE",
-        help=f"groups saved there, as JSON: kept as {GROUPS} beside the graph, for circuits draw --groups",
+        help=f"groups saved there, as JSON, instead of those in the file: kept as {GROUPS} beside the graph, for "
+        "circuits draw --groups",
     )
     parser.add_argument(
         "-m",
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from circuits.errors import BadOption, CircuitError
     from graphs.errors import GraphError
     from graphs.importing import import_graph
-    from graphs.importing.neuronpedia import read_groups_saved_there
+    from graphs.importing.neuronpedia import read_groups_saved_there, read_groups_within
     from graphs.records import to_json
     from graphs.store import Store
 
@@ -58,14 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
             graph = import_graph(file)
             if arguments.model:
                 graph = in_words(graph, arguments.model)
-            groups = read_groups_saved_there(arguments.subgraph, graph) if arguments.subgraph else None
+            read_groups = read_groups_saved_there if arguments.subgraph else read_groups_within
+            groups = read_groups(arguments.subgraph or file, graph)
         except (GraphError, CircuitError) as reason:
             if len(arguments.file) == 1:
                 raise
             wrong.append(str(reason))  # of several, the others are imported all the same
             continue
         id = store.save(graph)
-        if groups is not None:
+        if groups:
             store.attach(id, GROUPS, to_json(groups))
         told.append({"id": id, "file": str(file), "nodes": len(graph.nodes), "edges": len(graph.source)})
         if not (arguments.quiet or arguments.json):
@@ -102,9 +104,7 @@ def in_words(graph: AttributionGraph, name: str) -> AttributionGraph:
     return replace(graph, nodes=nodes.with_columns(label=labels), tokens=tuple(model.words.texts(graph.token_ids)))
 
 
-def describe(
-    graph: AttributionGraph, file: str, id: str, folder: str, groups: dict[str, list[str]] | None
-) -> list[str]:
+def describe(graph: AttributionGraph, file: str, id: str, folder: str, groups: dict[str, list[str]]) -> list[str]:
     """The lines that are printed of one file."""
     said = graph.provenance.get("imported", {})
     threshold = (said.get("metadata") or {}).get("node_threshold")
@@ -113,6 +113,10 @@ def describe(
         lines.append(
             f"pruned before, to {threshold:.0%} of the influence: how much that was, no score of this graph can tell"
         )
-    if groups is not None:
-        lines.append(f"{len(groups)} groups: circuits draw {id} --groups {folder}/{GROUPS}")
+    notes = graph.provenance.get("feature_notes")
+    if notes:
+        lines.append("with notes on 1 feature" if len(notes) == 1 else f"with notes on {len(notes):,} features")
+    if groups:
+        counted = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+        lines.append(f"{counted}: circuits draw {id} --groups {folder}/{GROUPS}")
     return [*lines, f"wrote {folder}"]

@@ -173,20 +173,49 @@ def read_groups_saved_there(path: str | Path, graph: AttributionGraph) -> dict[s
         saved: _Subgraph = read(_as_lists(record), _Subgraph)
     except ForeignFolder as error:
         raise ForeignFile(f"{path} holds no saved subgraph: {error}") from error
-    place = {id: row for row, id in enumerate(identify(graph.nodes))}
-    place |= {
-        f"0_{graph.nodes.layer[row]}_{graph.nodes.position[row]}": row
-        for row in graph.nodes.where("error").tolist()
-        if f"0_{graph.nodes.layer[row]}_{graph.nodes.position[row]}" not in place
-    }
-    found: dict[str, list[str]] = {}
+    place = _rows_by_id(graph)
     for number, each in enumerate(saved["supernodes"]):
         if not each:
             raise ForeignFile(f"{path}: supernodes[{number}] should be a name and ids, found nothing.")
-        name, *ids = each
-        missing = [id for id in ids if id not in place]
+        missing = [id for id in each[1:] if id not in place]
         if missing:
             raise ForeignFile(f"{path}: the graph has no node {missing[0]!r:.60}: is the subgraph of another graph?")
+    return _groups(saved["supernodes"], graph, place)
+
+
+def read_groups_within(path: str | Path, graph: AttributionGraph) -> dict[str, list[str]]:
+    """The groups that a graph's own file holds, likewise; none of a file of another kind.
+
+    What they say of nodes that the graph has not is left out, as it is on the page.
+
+    Raises:
+        ForeignFile: they are no groups.
+    """
+    if Path(path).suffix.lower() != ".json":
+        return {}
+    record = _load(Path(path))
+    asked = _as_lists(record.get("qParams")) if isinstance(record, Mapping) else None
+    try:
+        saved = read(asked, _Grouped)["supernodes"] if asked and asked.get("supernodes") else []
+    except ForeignFolder as error:
+        raise ForeignFile(f"{path}: qParams.{error}") from error
+    place = _rows_by_id(graph)
+    known = [[name, *(id for id in ids if id in place)] for name, *ids in filter(None, saved)]
+    return _groups([each for each in known if len(each) > 1], graph, place)
+
+
+def _rows_by_id(graph: AttributionGraph) -> dict[str, int]:
+    """Where each node is, by its id; errors also by their older one, where no unit has it."""
+    place = {id: row for row, id in enumerate(identify(graph.nodes))}
+    older = {
+        f"0_{graph.nodes.layer[row]}_{graph.nodes.position[row]}": row for row in graph.nodes.where("error").tolist()
+    }
+    return older | place
+
+
+def _groups(saved: Sequence[Sequence[str]], graph: AttributionGraph, place: Mapping[str, int]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, *ids in saved:
         taken, number = name, 1
         while taken in found:
             number += 1

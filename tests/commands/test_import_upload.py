@@ -65,6 +65,21 @@ def test_saved_groups_are_kept_beside_the_graph(folder, capsys):
     assert main(["import", "x.json", "x.json", "--subgraph", "saved.json"]) == 2
 
 
+def test_groups_in_the_file_itself_are_kept_too_but_for_nodes_that_it_has_not(folder, capsys):
+    record = page_graph()
+    record["qParams"]["supernodes"] = [["seven", "1_7_1", "gone"], ["nobody", "gone"], []]
+    written(folder / "y.json", record)
+    assert main(["import", "y.json"]) == 0
+
+    (entry,) = Store("circuits-store").list()
+    assert json.loads((folder / entry.folder / "groups.json").read_text()) == {"seven": ["L1/7@1"]}
+    assert f"1 group: circuits draw {entry.id} --groups" in capsys.readouterr().out
+    record["qParams"]["supernodes"] = ["seven"]
+    written(folder / "y.json", record)
+    assert main(["import", "y.json"]) == 2
+    assert "supernodes[0] should be a list" in capsys.readouterr().err
+
+
 def test_tokens_of_a_pt_file_are_told_in_the_models_words(folder):
     graph = graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit", token_ids=(5,))
     export(graph, folder / "y.pt")
@@ -187,13 +202,19 @@ def test_groups_are_saved_with_it(stored, server, folder):
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ({"/api/graph/signed-put": (401, {"message": f"no such key {KEY}"})}, "says no: 401 no such key …"),
-        ({"/api/graph/signed-put": (429, {"error": "Too many put requests"})}, "429 Too many put requests"),
+        (
+            {"/api/graph/signed-put": (401, {"message": f"no such key {KEY}"})},
+            "says no: 401 no such key …. Is the key the one of your account there?",
+        ),
+        (
+            {"/api/graph/signed-put": (429, {"error": "Too many put requests"})},
+            "429 Too many put requests. Try again later: the graph stays",
+        ),
         ({"/api/graph/signed-put": (200, "<html>")}, "without url and putRequestId: is it a Neuronpedia server?"),
         ({"/api/graph/signed-put": (200, {"url": "http://elsewhere/x", "putRequestId": 1})}, "https:// is wanted"),
         ({"/api/graph/signed-put": (200, {"url": "file:///etc/passwd", "putRequestId": 1})}, "https:// is wanted"),
         ({"/api/graph/signed-put": (307, "http://127.0.0.1:1/steal")}, "says no: 307"),
-        ({"/put/x": (403, "<Error>expired</Error>")}, "/put/x says no: 403"),
+        ({"/put/x": (403, "<Error>expired</Error>")}, "/put/x says no: 403 <Error>expired</Error>\n"),
         ({"/api/graph/save-to-db": (400, {"error": "Model gone"})}, "save-to-db says no: 400 Model gone"),
         ({"/api/graph/save-to-db": (200, {"url": None})}, "answered without url"),
     ],
@@ -215,9 +236,14 @@ def test_what_a_server_says_against_it_is_told_in_a_line(stored, server, capsys,
         ([], "", "set NEURONPEDIA_API_KEY"),
         ([], "two\nlines", "without spaces"),
         (["--server", "http://www.neuronpedia.org"], KEY, "begins with https:// is wanted"),
+        (["--server", "https://no.such.host.invalid"], KEY, "The graph stays in the store: upload it again"),
         (["--server", "ftp://127.0.0.1"], KEY, "begins with https:// is wanted"),
         (["--server", "http://[broken"], KEY, "begins with https:// is wanted"),
-        (["--server", "http://127.0.0.1:1"], KEY, "cannot be reached"),
+        (
+            ["--server", "http://127.0.0.1:1"],
+            KEY,
+            "cannot be reached: [Errno 111] Connection refused. Is this machine online?",
+        ),
         (["--slug", "a/b"], KEY, "a slug may hold letters, digits"),
         (["--scan", "../x"], KEY, "a scan may hold letters, digits"),
         (["--groups", "x.json"], KEY, "groups"),
@@ -241,7 +267,9 @@ def test_a_graph_is_of_a_size_that_is_taken_and_of_more_than_one_layer(folder, s
     flat["links"] = [link for link in flat["links"] if {link["source"], link["target"]} <= known]
     assert main(["import", str(written(folder / "flat.json", flat)), "--store", "flat"]) == 0
     assert main(["upload", "a-b", "--store", "flat", "--server", server]) == 2
-    assert "lies in layer 0" in capsys.readouterr().err
+    assert "lies in layer 0, and the page there fails on such a graph. Prune less" in capsys.readouterr().err
+    assert main(["draw", "a-b", "--store", "flat", "-o", "flat.json"]) == 0  # the layout itself has nothing against it
+    assert main(["import", "flat.json", "--store", "again"]) == 0
 
     assert main(["import", "x.json"]) == 0
     monkeypatch.setattr(uploading, "LEAST", 10_000)
