@@ -93,10 +93,18 @@ def _send(request: Request, key: str) -> bytes:
         with build_opener(_Stay).open(request, timeout=PATIENCE) as answer:
             return answer.read(ANSWER)
     except HTTPError as error:
-        raise NotUploaded(f"{where} says no: {error.code} {_said(error).replace(key, '…')}") from None
+        told = f"{where} says no: {error.code} {_said(error).replace(key, '…')}".rstrip(".")
+        if error.code in (401, 403) and request.has_header("X-api-key"):
+            told += ". Is the key the one of your account there?"
+        elif error.code == 429 or error.code >= 500:
+            told += ". Try again later: the graph stays in the store."
+        raise NotUploaded(told) from None
     except (URLError, HTTPException, OSError) as error:
         reason = str(getattr(error, "reason", None) or error or type(error).__name__)
-        raise NotUploaded(f"{where} cannot be reached: {reason.replace(key, '…')}.") from None
+        raise NotUploaded(
+            f"{where} cannot be reached: {reason.replace(key, '…').rstrip('.')}. Is this machine online? A proxy is "
+            "named in HTTPS_PROXY. The graph stays in the store: upload it again, or circuits draw -o x.json writes it."
+        ) from None
 
 
 def _said(error: HTTPError) -> str:

@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(arguments.store)
     graph = store.load(flags.find_graph(store, arguments.graph))
     if not opens_there(graph):
-        raise NotUploaded("all of the graph lies in layer 0, and the page there opens no such graph.")
+        raise NotUploaded(
+            "everything before what is explained lies in layer 0, and the page there fails on such a graph. Prune "
+            "less, or trace a model of more layers. For other programs, circuits draw -o x.json writes it."
+        )
     names = {"slug": arguments.slug, "scan": arguments.scan, "source_set": arguments.source_set}
     groups = read_groups(arguments.groups) if arguments.groups else None
     record = to_neuronpedia(graph, groups=groups, **names)
