@@ -102,10 +102,10 @@ def token_in_words(text: str, probability: float) -> str:
 
 
 def kept_in_words(graph: AttributionGraph) -> str:
-    """`kept 184 of 3,217 nodes and 1,020 of 88,114 edges, carrying 80% of the influence`, or a whole graph's size."""
+    """`kept 184 of 3,217 nodes and 1,020 of 88,114 edges, carrying 80% of the influence`, or how it came."""
     kept, nodes, edges = graph.kept, len(graph.nodes), len(graph.source)
     if not kept:
-        return f"whole graph: {nodes:,} nodes, {edges:,} edges"
+        return f"{_as_it_came(graph)}: {nodes:,} nodes, {edges:,} edges"
     if kept.get("grouped"):
         part = kept["grouped"]
         return (
@@ -136,6 +136,17 @@ def circuit_in_words(graph: AttributionGraph) -> list[str]:
         f"measured: {asked['metric']} {ends['clean']:.3f} clean, {ends['corrupted']:.3f} {otherwise}, "
         f"{ends['circuit']:.3f} with only the circuit clean{share}",
     ]
+
+
+def _as_it_came(graph: AttributionGraph) -> str:
+    """What a graph is that was not pruned here: whole, unless another program may have pruned it before."""
+    said = graph.provenance.get("imported")
+    if not isinstance(said, Mapping) or said.get("format") != "neuronpedia":
+        return "whole graph"
+    share = (said.get("metadata") or {}).get("node_threshold")
+    if isinstance(share, int | float):
+        return f"imported, pruned before to {share:.0%} of the influence, of which this is all there is"
+    return "imported, and whether it was pruned before is not known"
 
 
 def expansion_in_words(graph: AttributionGraph) -> list[str]:

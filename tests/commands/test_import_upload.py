@@ -44,6 +44,23 @@ def test_a_file_becomes_a_graph_of_the_store(folder, capsys):
     assert told["id"] in [entry.id for entry in Store("circuits-store").list()]
 
 
+def test_a_graph_that_was_pruned_before_is_not_called_whole(folder, capsys):
+    other = page_graph()
+    del other["metadata"]["node_threshold"]
+    other["metadata"]["prompt_tokens"] = ["c", " b"]
+    export(graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit", provenance={"prompt": "pt"}), folder / "y.pt")
+    assert main(["import", "x.json", str(written(folder / "other.json", other)), "y.pt"]) == 0
+
+    said = []
+    for name in ("a-b", "c-b", "pt"):
+        capsys.readouterr()
+        assert main(["show", name]) == 0
+        said.append(capsys.readouterr().out)
+    assert "imported, pruned before to 80% of the influence, of which this is all there is: 8 nodes, 9 edges" in said[0]
+    assert "imported, and whether it was pruned before is not known: 8 nodes, 9 edges" in said[1]
+    assert "whole graph: " in said[2] and not any("whole graph" in each for each in said[:2])
+
+
 def test_of_several_files_the_good_ones_are_imported_and_the_others_named(folder, capsys):
     (folder / "no.json").write_text("{}")
     export(graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit"), folder / "y.pt")
