@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 HIGH = "820px"
 # The page stands in a frame of its own: its styles and its script are not the notebook's. What it asks goes through.
-SCRIPT = """
+# It is light or dark as what it stands on is: a notebook's theme need not be the system's.
+SCRIPT = r"""
+function isDark(element) {
+  for (let each = element; each; each = each.parentElement) {
+    const [red, green, blue, opacity = 1] = getComputedStyle(each).backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [];
+    if (red !== undefined && opacity > 0.5) return red + green + blue < 384;
+  }
+  return false;
+}
 function render({ model, el }) {
   const frame = document.createElement("iframe");
   frame.setAttribute("sandbox", "allow-scripts allow-downloads");
@@ -32,10 +40,16 @@ function render({ model, el }) {
     waiting.get(said.number)?.postMessage(said);
     waiting.delete(said.number);
   };
+  const follow = () => { frame.style.colorScheme = isDark(el) ? "dark" : "light"; };
+  const placed = new ResizeObserver(follow), themed = new MutationObserver(follow);
+  placed.observe(el);
+  for (const each of [document.documentElement, document.body]) themed.observe(each, { attributes: true });
   window.addEventListener("message", heard);
   model.on("msg:custom", answered);
   el.append(frame);
   return () => {
+    placed.disconnect();
+    themed.disconnect();
     window.removeEventListener("message", heard);
     model.off("msg:custom", answered);
   };

@@ -31,7 +31,7 @@ const said = %(page)s, answer = %(answer)s, heard = [];
 const model = { get: (name) => said[name], on: (_, listener) => heard.push(listener), off: () => {},
   send: (message) => { window.asked = message; heard.forEach((each) => each({ number: message.number, answer })); } };
 const { default: widget } = await import(URL.createObjectURL(new Blob([%(script)s], { type: "text/javascript" })));
-widget.render({ model, el: document.getElementById("here") });
+window.close_it = widget.render({ model, el: document.getElementById("here") });
 </script>"""
 
 
@@ -65,14 +65,43 @@ def test_without_anywidget_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         fact().widget()
 
 
+def notebook_of(widget, folder: Path) -> Path:
+    parts = {"page": {"page": widget.page, "high": widget.high}, "answer": ANSWER, "script": SCRIPT}
+    said = {name: json.dumps(part).replace("<", "\\u003c") for name, part in parts.items()}
+    notebook = folder / "notebook.html"
+    notebook.write_text(NOTEBOOK % said, encoding="utf-8")
+    return notebook
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the widget was not driven")
+def test_the_page_is_as_dark_as_the_notebook_and_hears_nothing_once_it_is_closed(tmp_path: Path):
+    pytest.importorskip("anywidget", reason="anywidget is not installed: no widget was made")
+    dark = "matchMedia('(prefers-color-scheme: dark)').matches"
+    notebook = notebook_of(make_widget(fact(), answer=lambda _: ANSWER, high="321px"), tmp_path)
+    with new_page(tmp_path) as page:
+        page.emulate_media(color_scheme="null")  # else the driver says what the frame prefers
+        page.goto(notebook.as_uri())
+        page.evaluate("document.body.style.background = 'white'")
+        page.frame_locator("iframe").locator("#panel button").first.wait_for()
+        frame = page.frames[1]
+        was = page.evaluate(dark), frame.evaluate(dark), page.locator("iframe").bounding_box()["height"]
+        page.evaluate("document.body.style.background = '#111'")
+        now = any(frame.evaluate(dark) or page.wait_for_timeout(50) for _ in range(40))  # though the system is light
+        page.evaluate("close_it()")
+        frame.locator("#panel button", has_text="texas L0 @dallas").last.click()
+        frame.locator("#ablate").click()
+        page.wait_for_timeout(200)
+        asked = page.evaluate("window.asked")
+
+    assert was == (False, False, 321) and now
+    assert asked is None
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the widget was not driven")
 def test_a_click_in_the_frame_reaches_python_and_the_answer_comes_back(tmp_path: Path):
     pytest.importorskip("anywidget", reason="anywidget is not installed: no widget was made")
     widget = make_widget(fact(), answer=lambda _: ANSWER)
-    parts = {"page": {"page": widget.page, "high": "700px"}, "answer": ANSWER, "script": SCRIPT}
-    said = {name: json.dumps(part).replace("<", "\\u003c") for name, part in parts.items()}
-    notebook = tmp_path / "notebook.html"
-    notebook.write_text(NOTEBOOK % said, encoding="utf-8")
+    notebook = notebook_of(widget, tmp_path)
     with new_page(tmp_path) as page:
         faults: list[str] = []
         page.on("pageerror", lambda fault: faults.append(str(fault)))
