@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx
 import numpy as np
+from networkx.readwrite.gexf import GEXFWriter
 
 from graphs.graph import AttributionGraph
 
 if TYPE_CHECKING:
     from graphs.assays import Assay
 
+NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")  # control characters, halves, what is none
 COLUMNS = ("kind", "layer", "position", "feature", "activation", "value", "gross", "influence", "label")
 
 
@@ -43,7 +46,12 @@ def write_gexf(graph: AttributionGraph, path: Path, *, assay: Assay | None = Non
     """A GEXF file of `to_networkx(graph)`, for Gephi."""
     network = to_networkx(graph)
     network.graph.clear()  # GEXF has no place for a graph's own properties
-    networkx.write_gexf(network, path)
+    writer = GEXFWriter(encoding="utf-8", prettyprint=True)
+    writer.add_graph(network)
+    for element in writer.xml:
+        element.attrib.pop("name", None)  # nor, says its schema, for the name that networkx gives it
+    with open(path, "wb") as file:
+        writer.write(file)
 
 
 def write_csv(graph: AttributionGraph, path: Path, *, assay: Assay | None = None) -> None:
@@ -82,5 +90,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str):
-        return "".join(c if c >= " " or c in "\t\n" else "\ufffd" for c in value)
+        return NO_TEXT.sub("\ufffd", value)
     return value

@@ -64,6 +64,26 @@ def test_network_files_hold_every_column_of_every_node_and_edge(tmp_path, suffix
     assert {(s, t): {k: data[k] for k in ("weight", "share")} for s, t, data in found.edges(data=True)} == expected
 
 
+def test_text_that_xml_has_no_word_for_is_replaced(tmp_path):
+    label = "a\x00\x1f\r\ufffe\uffff\ud800é\n\t\u2028😀<&]]>"
+    graph = replace(GRAPH, nodes=GRAPH.nodes.with_columns(label=np.array([label] * 5, dtype=object)), tokens=(label,))
+    plain = "a" + "\ufffd" * 6 + "é\n\t\u2028😀<&]]>"
+
+    assert networkx.read_graphml(export(graph, tmp_path / "x.graphml")).nodes["0"]["label"] == plain
+    assert networkx.read_gexf(export(graph, tmp_path / "x.gexf")).nodes["0"]["label"] == plain
+    with open(export(graph, tmp_path / "x.nodes.csv"), newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["label"] == plain
+
+
+def test_a_gexf_file_has_no_word_that_its_schema_forbids(tmp_path):
+    # Of the published schema of GEXF 1.2: a graph may have these attributes, and no name.
+    root = ElementTree.parse(export(GRAPH, tmp_path / "x.gexf")).getroot()
+    (graph,) = root.iter("{http://www.gexf.net/1.2draft}graph")
+
+    assert graph.attrib == {"defaultedgetype": "directed", "mode": "static"}
+    assert root.get("version") == "1.2"
+
+
 def test_any_reader_of_xml_finds_the_edges_of_a_graphml_file(tmp_path):
     root = ElementTree.parse(export(GRAPH, tmp_path / "x.graphml")).getroot()
     space = "{http://graphml.graphdrawing.org/xmlns}"
