@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.attending import OFFSET
-from circuits.interventions import ROWS, batches, written_by_units
+from circuits.clean_outputs import written_by_units
+from circuits.interventions import ROWS, batches
 from circuits.model import Edit, Model, Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary

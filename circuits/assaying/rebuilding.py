@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.interventions import missed
+from circuits.clean_outputs import missed
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 

@@ -9,10 +9,11 @@ import torch
 from benchmarks.peers.hooked_models import without_float32
 from circuits import attribute, intervene, trace
 from circuits.changes import ERROR, Intervention, Patch, Supernode, from_record, to_record
+from circuits.clean_outputs import missed
 from circuits.clean_runs import together
 from circuits.errors import BadIntervention, BadOption
 from circuits.holding import hold_attention
-from circuits.interventions import missed, read_under
+from circuits.interventions import read_under
 from tests.circuits.worlds import EXPERTS, FAMILIES, dictionary_of, model_of, native_of
 
 PROMPT = "a red fox runs"
@@ -428,7 +429,10 @@ def test_a_record_of_something_else_is_told(record: dict):
         (Intervention(0, 1, ERROR, onward=True), "one by one"),
         (Intervention(7, 1, 0, value=1.0, onward=True), "has layers 0 to 2"),
         (Intervention(0, 1, 0, value=float("nan"), onward=True), "finite number"),
+        (Intervention(0, 1, 3, value=1.0, prompts=((1, 2),)), "a value or other prompts, not both"),
         (Supernode("both", (Patch("m1", 1), Patch("m1", 1, 0.5))), "same component twice"),
+        (Supernode("both", (Patch("m1", 1), Patch("m1", factor=0.5))), "same component twice: m1 × 0.5 and m1@1 × 0"),
+        (Supernode("both", (Patch("a0.h1"), Patch("a0.h1", 2, 0.5))), "same component twice"),
     ],
 )
 def test_bad_changes_are_told(wrong, complaint: str):
