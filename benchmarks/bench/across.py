@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 from scipy import stats
 
 from benchmarks.bench.cells import Cell, Result
@@ -36,11 +37,21 @@ def _over_seeds(found: Sequence[tuple[Cell, Result]]) -> Iterator[Row]:
         if len(results) < 2:
             continue
         blank = _blank(results[0], f"{len(results)} seeds", seed=ALL)
-        scores = [each.arrays["scores"] for each in results]
-        yield _row(blank, "weighted jaccard over seeds", pairwise(weighted_jaccard, scores))
-        for at, size in enumerate(SIZES):
-            chosen = [each.arrays["chosen"][at] for each in results]
+        yield _row(blank, "weighted jaccard over seeds", pairwise(weighted_jaccard, _line_up(results, "scores")))
+        for size, *chosen in zip(SIZES, *_line_up(results, "chosen"), strict=True):
             yield replace(_row(blank, "jaccard over seeds", pairwise(jaccard, chosen)), size=size)
+
+
+def _line_up(results: Sequence[Result], name: str) -> list[Shaped[np.ndarray, "*size unit"]]:
+    """An array of each result over the units of all: what is no unit in one, as a feature silent there, is 0 in it."""
+    if "names" not in results[0].arrays:
+        return [each.arrays[name] for each in results]
+    every, found = np.unique(np.concatenate([each.arrays["names"] for each in results])), []
+    for each in results:
+        own = each.arrays[name]
+        found.append(np.zeros((*own.shape[:-1], len(every)), own.dtype))
+        found[-1][..., np.searchsorted(every, each.arrays["names"])] = own
+    return found
 
 
 def _beside_exact(found: Sequence[tuple[Cell, Result]]) -> Iterator[Row]:

@@ -22,6 +22,7 @@ from benchmarks.bench.presets import Preset
 from benchmarks.bench.rows import Row
 from benchmarks.bench.situations import MEASURED, Situation
 from benchmarks.bench.spending import Spent, spend
+from circuits.components.parts import Parts
 
 NAN = float("nan")
 NEEDED = 0.01  # of the difference: what a unit must carry to be no idle one
@@ -71,7 +72,9 @@ def measure_scores(
         _measure_split(tell, split, situation, level, scores, cell, preset, chosen_at)
     _measure_stability(tell, phrasings, sums, level, preset, cell.seed)
     chosen = np.stack([level.at(size, scores)[level.units] for size in SIZES])
-    return Result(tell.rows, {"scores": scores[level.units], "chosen": chosen})
+    # Edges are the same for every seed; of features those that are active on its prompts are units.
+    names = {"names": np.array(level.over.names)[level.units]} if isinstance(level.over, Parts) else {}
+    return Result(tell.rows, {"scores": scores[level.units], "chosen": chosen, **names})
 
 
 class _Told:

@@ -260,6 +260,23 @@ def test_seeds_and_exact_scores_are_compared_across_cells(model, task, tmp_path)
     assert whole == [1.0] * 3
 
 
+def test_circuits_of_other_features_are_compared_by_name(model, task, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "load_transcoders", lambda name, model: dictionary_of(model, "per-layer"))
+    asked = planned(task, "atp-features", seeds=[0, 1], transcoders="a set")
+
+    found = run_plan(replace(asked, preset=replace(SMALL, features=8)), tmp_path, lambda name: model)
+
+    mine = [(cell, result) for cell, result in found if cell.method == "atp-features"]
+    alike = {row.size: row.value for row in compare_cells(mine) if row.metric == "jaccard over seeds"}
+    told = [result.arrays for _, result in mine]
+    assert set(told[0]["names"]) != set(told[1]["names"])
+    for at, size in enumerate(SIZES):
+        one, other = (set(each["names"][each["chosen"][at]]) for each in told)
+        if one | other:
+            assert alike[size] == pytest.approx(len(one & other) / len(one | other))
+    assert 0 < alike[1.0] < 1
+
+
 def test_on_a_known_circuit_patching_is_perfect_and_chance_is_chance():
     truth = TRUTHS["previous"]()
     area = {}
