@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from circuits.attribution.acdc import take_edges_out
 from circuits.components.ablations import resample
 from circuits.components.circuit_runs import run_circuit
 from circuits.components.edge_scores import components_of, loss_of, read_logits
-from circuits.components.metrics import divergence
+from circuits.components.metrics import Metric, divergence
 from circuits.components.pairs import Pairs, gather
 from circuits.components.transformer import Transformer, transformer_of
 from circuits.model import load_model
@@ -61,21 +62,29 @@ class Measured:
 
 
 @torch.no_grad()
-def take_out_plainly(transformer: Transformer, pairs: Pairs, threshold: float) -> Bool[np.ndarray, "source reader"]:
-    """Every edge that leads anywhere by itself, from the last reader to the first; a whole run for each."""
+def take_out_plainly(
+    transformer: Transformer, pairs: Sequence[Pairs], metric: Metric, threshold: float, *, skip: bool = True
+) -> Bool[np.ndarray, "source reader"]:
+    """What is left when every edge is tried by itself, from the last reader to the first; a whole run for each.
+
+    threshold: in units of the metric. skip: edges into what no longer leads anywhere go without a run.
+    """
     components = components_of(transformer)
     cut = torch.zeros(components.edges.shape, dtype=torch.float64)
-    clean, other = transformer.embed(pairs.clean), resample(transformer, pairs)
-    wanted = read_logits(transformer, transformer.run(clean).after, pairs)
+    ends = [(each, transformer.embed(each.clean), resample(transformer, each)) for each in pairs]
+    wanted = [read_logits(transformer, transformer.run(clean).after, each) for each, clean, _ in ends]
 
     def loss() -> float:
-        logits = read_logits(transformer, run_circuit(transformer, clean, other, cut), pairs)
-        return float(loss_of(transformer, logits, pairs, divergence, wanted).mean())
+        total = 0.0
+        for (each, clean, other), said in zip(ends, wanted, strict=True):
+            logits = read_logits(transformer, run_circuit(transformer, clean, other, cut), each)
+            total += float(loss_of(transformer, logits, each, metric, said).sum())
+        return total / sum(len(each) for each in pairs)
 
     now = loss()
     for reader in reversed(range(cut.shape[1])):
         own = int(components.component[reader])
-        if own < len(components.sources) and not (components.edges[own] & (cut[own].numpy() == 0)).any():
+        if skip and own < len(components.sources) and not (components.edges[own] & (cut[own].numpy() == 0)).any():
             cut[components.edges[:, reader], reader] = 1
             continue
         for source in reversed(np.flatnonzero(components.edges[:, reader])):
@@ -90,11 +99,10 @@ def take_out_plainly(transformer: Transformer, pairs: Pairs, threshold: float) -
 
 def measure(case: str, transformer: Transformer, pairs: Pairs, threshold: float, repeats: int) -> Measured:
     """The same search in each of the ways."""
-    how = {"threshold": threshold}
-    ways: list[Callable[[], object]] = [
-        lambda: take_out_plainly(transformer, pairs, threshold),
-        lambda: take_edges_out(transformer, [pairs], divergence, **how, at_once=1),
-        lambda: take_edges_out(transformer, [pairs], divergence, **how),
+    ways: list[Callable[[], Any]] = [
+        lambda: take_out_plainly(transformer, [pairs], divergence, threshold),
+        lambda: take_edges_out(transformer, [pairs], divergence, threshold=threshold, at_once=1),
+        lambda: take_edges_out(transformer, [pairs], divergence, threshold=threshold),
     ]
     spent: list[list[float]] = [[] for _ in ways]
     found = []

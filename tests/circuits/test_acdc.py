@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.acdc import take_out_plainly
 from circuits.attribution.acdc import Standing, take_edges_out
 from circuits.components.ablations import resample
 from circuits.components.batching import divide
 from circuits.components.circuit_runs import run_circuit, run_variants
-from circuits.components.edge_scores import components_of, loss_of, read_logits
+from circuits.components.edge_scores import components_of
 from circuits.components.finding import search_out
 from circuits.components.metrics import METRICS
 from circuits.components.pairs import Pairs
@@ -23,38 +24,12 @@ from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import model_of, native_of
 
 
-def taken_out_plainly(transformer, pairs, metric, threshold):
-    """Every edge by itself, from the last reader to the first; a whole run of the circuit for each."""
-    components = components_of(transformer)
-    cut = torch.zeros(components.edges.shape, dtype=torch.float64)
-    ends = [(each, transformer.embed(each.clean), resample(transformer, each)) for each in pairs]
-    wanted = [read_logits(transformer, transformer.run(clean).after, each) for each, clean, _ in ends]
-
-    def loss():
-        total = 0.0
-        for (each, clean, other), said in zip(ends, wanted, strict=True):
-            logits = read_logits(transformer, run_circuit(transformer, clean, other, cut), each)
-            total += float(loss_of(transformer, logits, each, metric, said).sum())
-        return total / sum(len(each) for each in pairs)
-
-    now = loss()
-    for reader in reversed(range(cut.shape[1])):
-        for source in reversed(np.flatnonzero(components.edges[:, reader])):
-            cut[source, reader] = 1
-            without = loss()
-            if without - now < threshold:
-                now = without
-            else:
-                cut[source, reader] = 0
-    return components.edges & (cut.numpy() == 0)
-
-
 @pytest.mark.parametrize(("family", "threshold"), [("gemma2", 0.003), ("gpt_neox", 0.002)])
 def test_the_circuit_is_that_of_a_run_for_every_edge(family, threshold):
     transformer = transformer_of(model_of(family))
     pairs, metric = [SHORT, PAIRS], METRICS["kl"]
 
-    plain = taken_out_plainly(transformer, pairs, metric, threshold)
+    plain = take_out_plainly(transformer, pairs, metric, threshold, skip=False)
     found = take_edges_out(transformer, pairs, metric, threshold=threshold)
     one_by_one = take_edges_out(transformer, pairs, metric, threshold=threshold, at_once=1)
 
