@@ -91,7 +91,8 @@ class AttributionGraph:
     def select(self, rows: Sequence[int] | np.ndarray, edges: np.ndarray | None = None) -> AttributionGraph:
         """The part of the graph on these node rows, with the edges among them (or those that `edges` marks).
 
-        What is left out is not forgotten: each target's `gross` and `value` stay those of the whole trace.
+        What is left out is not forgotten: each target's `gross` and `value` stay those of the whole trace. Of the notes
+        on features in the provenance those stay whose features do.
 
         rows: node rows to keep, ascending.
         edges: a mask over this graph's edges; edges touching a dropped node go in any case. [edge]
@@ -102,9 +103,11 @@ class AttributionGraph:
         chosen = np.arange(len(self.source)) if edges is None else np.flatnonzero(edges)
         source, target = place[self.source[chosen]], place[self.target[chosen]]
         stays = (source >= 0) & (target >= 0)
+        nodes = self.nodes.take(rows)
         return replace(
             self,
-            nodes=self.nodes.take(rows),
+            nodes=nodes,
+            provenance=nodes.notes_among(self.provenance),
             source=source[stays],
             target=target[stays],
             weight=self.weight[chosen[stays]],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -75,6 +76,14 @@ class Nodes:
         """Which unit of the model a row is, wherever it fires: `2/544`, or `2/attn/544` in place of attention."""
         attends = "attn/" if self.kind[row] == "attention" else ""
         return f"{self.layer[row]}/{attends}{self.feature[row]}"
+
+    def notes_among(self, provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same provenance with the notes on units that are among these nodes, and on no others."""
+        notes = provenance.get("feature_notes")
+        if not isinstance(notes, Mapping):
+            return provenance
+        units = {self.unit(row) for row in self.where("feature", "attention", "neuron").tolist()}
+        return {**provenance, "feature_notes": {unit: notes[unit] for unit in notes if unit in units}}
 
     def with_columns(self, **columns: np.ndarray) -> Nodes:
         """The same nodes with some columns replaced."""

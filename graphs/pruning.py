@@ -95,9 +95,11 @@ def prune(
         "node_threshold": node_threshold,
         "edge_threshold": edge_threshold,
     }
+    left = graph.nodes.take(stays).with_columns(influence=known[stays])
     small = replace(
         graph,
-        nodes=graph.nodes.take(stays).with_columns(influence=known[stays]),
+        nodes=left,
+        provenance=left.notes_among(graph.provenance),
         source=source,
         target=target,
         weight=weight,

@@ -254,8 +254,20 @@ def _refuse(constant: str) -> None:
 
 
 def to_json(record: Any) -> bytes:
-    """A file's content: JSON that any program reads, see `strict`."""
-    return (json.dumps(strict(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """A file's content: JSON that any program reads, see `strict`; what holds nothing but plain values is one line."""
+    return (_laid_out(strict(record), "\n") + "\n").encode()
+
+
+def _laid_out(value: Any, margin: str) -> str:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not any(isinstance(each, dict | list) for each in inside):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    within = margin + " "
+    items = [_laid_out(each, within) for each in inside]
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key, ensure_ascii=False)}: {item}" for key, item in zip(value, items, strict=True)]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}{within}{f',{within}'.join(items)}{margin}{closing}"
 
 
 def strict(value: Any) -> Any:

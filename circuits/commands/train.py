@@ -1,4 +1,5 @@
-"""`circuits train`: transcoders for a model that has none, from a file of text or from what it says itself."""
+"""`circuits train`: transcoders for a model that has none, from a file of text or from what it says itself; `labels`:
+what is known of the features of a set that is there."""
 
 from __future__ import annotations
 
@@ -19,10 +20,15 @@ WIDER = 16  # times as many features as the model is wide, unless asked otherwis
 TYPICAL = {"activation": "jumprelu", "active": 16.0, "batch": 32, "seed": 0}
 STEPS = 5000
 FLAGS = ("kind", "data", "activation", "features", "active", "steps", "minutes", "batch", "seed")
+LABELS = "labels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("transcoders",), help="what to train")
+    parser.add_argument(
+        "what",
+        choices=("transcoders", LABELS),
+        help="transcoders: train a set, and note what its features fire on; labels: note that of a set that is there",
+    )
     parser.add_argument("model", metavar="MODEL", type=flags.filled, help="shipped name, folder, or Hub id")
     parser.add_argument(
         "--kind",
@@ -44,6 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the set is put, and while it is trained its log and checkpoints (default: MODEL-KIND)",
     )
     parser.add_argument("--resume", action="store_true", help="go on with what was begun in that folder")
+    noted = parser.add_argument_group(
+        "labels of a set that is there, from --data", "-o FILE: labels.json or another, plain or .gz"
+    )
+    noted.add_argument(
+        "-t", "--transcoders", metavar="SET", type=flags.filled, help="a folder, shipped name, or Hub id of a set"
+    )
+    noted.add_argument(
+        "--tokens",
+        metavar="N",
+        type=flags.count,
+        help="counted over, from beginning to end of the data (default: 65,536)",
+    )
     sizes = parser.add_argument_group("how large, how sparse, how long")
     sizes.add_argument(
         "--features", metavar="N", type=flags.count, help=f"of each layer (default: {WIDER} times the model's width)"
@@ -84,6 +102,28 @@ def positive(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    _check_fits_what(arguments)
+    return _label(arguments) if arguments.what == LABELS else _train(arguments)
+
+
+def _check_fits_what(arguments: argparse.Namespace) -> None:
+    """Options of the one thing are no options of the other."""
+    from circuits.errors import BadOption
+
+    only = (
+        ("transcoders", "tokens")
+        if arguments.what != LABELS
+        else tuple(each for each in FLAGS if each not in ("data", "seed"))
+    )
+    given = [name for name in only if getattr(arguments, name) is not None]
+    given += ["resume"] if arguments.what == LABELS and arguments.resume else []
+    if given:
+        names = ", ".join("-t" if name == "transcoders" else f"--{name}" for name in given)
+        other = LABELS if arguments.what != LABELS else "transcoders"
+        raise BadOption(f"{names}: of circuits train {other}, not of {arguments.what}. Leave it out.")
+
+
+def _train(arguments: argparse.Namespace) -> int:
     folder = _folder(arguments)
     _check_early(arguments, folder)
 
@@ -112,6 +152,49 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(outcome.to_json(), indent=1))
     elif not arguments.quiet:
         print(*_in_words(outcome, settings, arguments.model), sep="\n")
+    return 0
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from circuits.errors import BadOption
+    from circuits.keeping import check_output
+
+    for name, given, wanted in (
+        ("-t", arguments.transcoders, "the set whose features are to be labelled"),
+        ("--data", arguments.data, "a file of text, or self"),
+    ):
+        if given is None:
+            raise BadOption(f"{name} is wanted: {wanted}.")
+
+    from circuits.model import load_model
+    from circuits.progress import Bars
+    from circuits.transcoders.labelling import place_of_labels, write_labels
+    from circuits.transcoders.settings import data_of
+
+    path = place_of_labels(arguments.transcoders, arguments.output)
+    check_output(path)
+    data_of(arguments.data)
+    with Bars(quiet=arguments.quiet) as bars:
+        bars.note(f"loading {arguments.model}")
+        model = load_model(arguments.model, device=arguments.device)
+        found = write_labels(
+            model,
+            arguments.transcoders,
+            path,
+            data=arguments.data,
+            tokens=arguments.tokens,
+            seed=arguments.seed or 0,
+            progress=bars,
+        )
+    if arguments.json:
+        print(json.dumps({**found, "file": str(path)}, indent=1))
+    elif not arguments.quiet:
+        print(
+            f"counted over {found['tokens']:,} tokens of {found['texts']:,} texts: of {found['features']:,} features "
+            f"{found['silent']:,} were never active",
+            f"wrote {path}: graphs that are traced with the set it lies with show it on each feature's card",
+            sep="\n",
+        )
     return 0
 
 
@@ -222,4 +305,7 @@ def _in_words(outcome: Outcome, settings: Settings, model: str) -> list[str]:
     if not outcome.fits:
         lines.append("this explains too little: the set will be refused unless forced. Train longer, or on more text.")
     lines.append(f'wrote {outcome.folder}: use it with circuits trace "…" -m {model} -t {outcome.folder}')
+    lines.append(
+        "what each feature fires on and promotes is in labels.json.gz there, and on its card in a graph's page"
+    )
     return lines

@@ -41,16 +41,14 @@ def run_over(model: Model, transcoders: Transcoders, texts: Texts) -> Iterator[B
     most = AT_ONCE // (longest * max(transcoders.units, model.vocabulary))
     rows = max(1, most) if model.causal else 1  # what looks both ways would see what a shorter text is filled up with
     sites: list[Site] = [(transcoders.reads, number) for number in transcoders.of_layers]
-    divides = ("final_scale", 0) in model.scales()
+    norm: list[Site] = [site for site in model.scales() if site == ("final_scale", 0)]
     for first in range(0, len(texts), rows):
         some = texts.take(slice(first, first + rows))
         position = torch.arange(some.tokens.shape[1])
         counted = (position < some.length[:, None]) & (position >= transcoders.silent_positions)
         counted = counted.to(model.device)
-        _, seen = model.run(some.tokens.long().to(model.device), read=[*sites, *[("final_scale", 0)][: int(divides)]])
-        divisor = (
-            seen[("final_scale", 0)].reshape(counted.shape) if divides else torch.ones_like(counted, dtype=model.dtype)
-        )
+        _, seen = model.run(some.tokens.long().to(model.device), read=[*sites, *norm])
+        divisor = seen[norm[0]].reshape(counted.shape) if norm else torch.ones_like(counted, dtype=model.dtype)
         for layer, site in enumerate(sites):
             activations = transcoders.activations(layer, seen.pop(site)) * counted[..., None]
             yield Block(layer, first, activations, counted, divisor)

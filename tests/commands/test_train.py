@@ -1,8 +1,9 @@
-"""`circuits train transcoders`, as a person would type it."""
+"""`circuits train transcoders` and `circuits train labels`, as a person would type them."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from circuits.__main__ import main
 from circuits.formats import load
 from circuits.transcoders import running
+from graphs import Store
 from tests.circuits.worlds import EXPERTS, folder_of, native_of
 
 TEXT = "a red fox runs here\nblue dog sleeps there now\n" * 40
@@ -38,6 +40,9 @@ def test_a_file_becomes_a_set_with_its_log_and_picture(text: Path, tmp_path: Pat
     assert "texts kept apart: FVU" in said.out and "nats with every MLP replaced" in said.out
     assert f"-t {tmp_path / 'set'}" in said.out
     assert "100%  step 8  FVU" in said.err
+    notes = load(tmp_path / "set").notes
+    assert len(notes) == 3 * 24 and "labels.json.gz there" in said.out
+    assert any(sum(note["histogram"]["counts"]) > 0 for note in notes.values() if note["density"])
     log = (tmp_path / "set" / "training.csv").read_text().splitlines()
     assert log[0].startswith("step,tokens,seconds,fvu,l0,dead,kl,fvu_0")
     assert log[-1].startswith("8,")
@@ -160,3 +165,86 @@ def test_experts_are_replaced_whole(tmp_path: Path, capsys: pytest.CaptureFixtur
     model = folder_of(next(iter(EXPERTS)))
     assert train("--kind", "plt", "--data", "self", "-o", tmp_path / "out", *SMALL, model=model) == 0
     assert "3 layers of 24 features" in capsys.readouterr().out
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set that fits its model, and the text that it was trained on beside it."""
+    place = tmp_path_factory.mktemp("trained")
+    (place / "text.txt").write_text(TEXT)
+    size = ["--features", "64", "--active", "6", "--steps", "150", "--batch", "16", "--device", "cpu", "-q"]
+    assert train("--kind", "plt", "--data", "self", "-o", place / "set", *size) == 0
+    return place
+
+
+def label(*words: str | Path) -> int:
+    return main(["train", "labels", str(folder_of("llama")), "--device", "cpu", *map(str, words)])
+
+
+def test_the_features_of_a_set_that_is_there_are_labelled_and_a_graph_carries_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = Path(shutil.copytree(trained / "set", tmp_path / "set"))
+    (folder / "labels.json.gz").unlink()
+    (folder / "labels.json").write_text(json.dumps({f"0/{unit}": {"label": "mine"} for unit in range(64)}))
+    assert load(folder).notes["0/1"] == {"label": "mine"}
+
+    assert label("-t", folder, "--data", trained / "text.txt", "--tokens", "100") == 0
+    said = capsys.readouterr().out
+    assert "counted over 96 tokens of 16 texts: of 192 features" in said
+    assert f"wrote {folder / 'labels.json.gz'}" in said
+    notes = load(folder).notes
+    assert notes["0/1"]["label"] == "mine" and "promotes" in notes["0/1"]
+    words = ["trace", "a red fox", "-m", str(folder_of("llama")), "-t", str(folder), "--no-assay", "-q", "--device"]
+    assert main([*words, "cpu", "--store", str(tmp_path / "store")]) == 0
+    (entry,) = Store(tmp_path / "store").list()
+    graph = Store(tmp_path / "store").load(entry.id)
+    kept = {graph.nodes.unit(row) for row in graph.nodes.where("feature").tolist()}
+    assert graph.provenance["feature_notes"] == {unit: notes[unit] for unit in kept}
+    assert "mine" in graph.nodes.label
+
+
+def test_labels_can_be_put_elsewhere_and_made_from_what_the_model_says(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = (trained / "set" / "labels.json.gz").read_bytes()
+    out = tmp_path / "new" / "labels.json"
+    assert label("-t", trained / "set", "--data", "self", "--tokens", "200", "-o", out, "--json", "-q") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["file"] == str(out) and record["features"] == 192 and record["tokens"] >= 160
+    assert sum(not note["density"] for note in json.loads(out.read_text()).values()) == record["silent"]
+    assert (trained / "set" / "labels.json.gz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--data", "self"], "-t is wanted: the set whose features"),
+        (["-t", "SET"], "--data is wanted: a file of text, or self"),
+        (["-t", "SET", "--data", "none.txt"], "none.txt cannot be read: No such file"),
+        (["-t", "SET", "--data", "self", "--kind", "plt"], "--kind: of circuits train transcoders, not of labels"),
+        (["-t", "SET", "--data", "self", "--resume"], "--resume: of circuits train transcoders"),
+        (["-t", "SET", "--data", "self", "-o", "labels.txt"], "a file ending in .json or .json.gz is wanted"),
+        (["-t", "world", "--data", "self"], "world is no folder of yours: say where the labels are to go"),
+        (["-t", "nowhere", "--data", "self"], "nowhere is no folder of yours"),
+        (["-t", "neurons", "--data", "self", "-o", "OUT"], "features are labelled a set at a time"),
+        (["-t", "world", "--data", "self", "-o", "OUT"], "has 3 layers of width 16, but world is for 4 layers"),
+    ],
+)
+def test_labels_that_cannot_be_made_get_one_clear_line(
+    words: list[str], complaint: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    places = {"SET": trained / "set", "OUT": tmp_path / "out.json"}
+    capsys.readouterr()
+    assert label(*(str(places.get(word, word)) for word in words)) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_training_takes_no_option_of_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert train("--kind", "plt", "--data", "self", "-o", tmp_path / "out", "-t", "world", "--tokens", "5") == 2
+    assert "-t, --tokens: of circuits train labels, not of transcoders" in capsys.readouterr().err

@@ -212,3 +212,21 @@ def test_at_most_so_many_nodes_stay_and_they_are_the_strongest():
 def test_a_share_that_is_none_is_refused(wrong):
     with pytest.raises(BadOption, match=next(iter(wrong))):
         prune(graph_of([(0, 1, 1.0)], "token logit"), **wrong)
+
+
+def test_notes_go_with_the_features_they_are_on():
+    #   token 0 --9--> feature 1 --9--> logit 3;  token 0 --.1--> feature 2 --.1--> logit 3
+    notes = {unit: {"label": unit, "density": 0.5} for unit in ("0/1", "0/2", "7/7")}
+    graph = graph_of(
+        [(0, 1, 9), (0, 2, 0.1), (1, 3, 9), (2, 3, 0.1)], "token feature feature logit",
+        provenance={"model": "toy", "feature_notes": notes},
+    )  # fmt: skip
+    graph = replace(graph, nodes=graph.nodes.with_columns(layer=np.array([-1, 0, 0, 1])))
+
+    small = prune(graph, nodes=0.8, edges=0.98)
+
+    assert [graph.nodes.unit(row) for row in (1, 2)] == ["0/1", "0/2"] and len(small.nodes) == 3
+    assert small.provenance == {"model": "toy", "feature_notes": {"0/1": notes["0/1"]}}
+    assert graph.select([0, 2, 3]).provenance["feature_notes"] == {"0/2": notes["0/2"]}
+    assert graph.provenance["feature_notes"] == notes  # of the whole nothing is lost
+    assert prune(replace(graph, provenance={"feature_notes": "none"})).provenance == {"feature_notes": "none"}

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphs import Assay, Store, Verdict, prune, scores
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
-from graphs.records import seal
+from graphs.records import seal, strict, to_json
 from tests.worlds import graph_of, graphs
 
 PROMPT = "The capital of the state containing Dallas is"
@@ -109,6 +110,21 @@ def test_the_record_says_what_the_graph_is(tmp_path):
     assert record["scores"] == scores(small()).to_json()
     assert record["assay"]["verdicts"][0]["claim"] == "it holds"
     assert set(record["files"]) == {"nodes.parquet", "edges.parquet"}
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_a_file_says_what_the_record_does_a_line_for_what_holds_plain_values(value):
+    text = to_json(value).decode()
+
+    assert json.loads(text) == strict(value)
+    assert to_json({"tokens": ["a\n", "b"], "made": {"by": {"lot": [1, 2]}, "at": []}}).decode() == (
+        '{\n "tokens": ["a\\n", "b"],\n "made": {\n  "by": {\n   "lot": [1, 2]\n  },\n  "at": []\n }\n}\n'
+    )
 
 
 def test_an_assay_comes_back_with_its_undefined_numbers(tmp_path):
