@@ -28,6 +28,7 @@ from circuits.hub.published import SHIPPED, shipped_models
 from circuits.progress import Progress
 from circuits.spelling import did_you_mean
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
+from circuits.whole_weights import WholeWeights
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BALANCED = "balanced"  # transformers' word for: on all GPUs, each as much
@@ -550,7 +551,10 @@ def _read(
         logging.disable_progress_bar()
         from transformers import AutoConfig, AutoTokenizer
 
-        words = tokenizer or (AutoTokenizer.from_pretrained(where) if has_tokenizer(Path(where)) else None)
+        try:
+            words = tokenizer or (AutoTokenizer.from_pretrained(where) if has_tokenizer(Path(where)) else None)
+        except ValueError as reason:
+            raise ValueError(f"its tokenizer is broken: {reason}") from reason
         if (settings := _native_settings(Path(where))) is not None:
             if not isinstance(place, torch.device):
                 raise UnsupportedModel(f"{name} is TransformerLens's own, and goes to one device: name it.")
@@ -561,9 +565,11 @@ def _read(
         family = _family(str(name), architecture)
 
         from transformer_lens.model_bridge import TransformerBridge
+        from transformer_lens.model_bridge.sources.transformers import get_hf_model_class_for_architecture
 
         put = {"device": str(place)} if isinstance(place, torch.device) else {"device_map": place}
-        bridge = TransformerBridge.boot_transformers(where, dtype=dtype, tokenizer=stand_in(), **put)
+        whole = WholeWeights(get_hf_model_class_for_architecture(architecture))
+        bridge = TransformerBridge.boot_transformers(where, dtype=dtype, tokenizer=stand_in(), model_class=whole, **put)
     except UnsupportedModel:
         raise
     except Exception as reason:

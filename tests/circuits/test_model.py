@@ -2,12 +2,13 @@
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -104,7 +105,30 @@ def test_weights_that_are_cut_short_are_refused(tmp_path: Path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(UnknownModel, match="cannot be loaded"):
+    with pytest.raises(
+        UnknownModel, match=r"cannot be loaded: its weights are no whole safetensors file.*fetch it again"
+    ):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_weights_that_are_not_those_of_the_configuration_are_refused(tmp_path: Path, family: str):
+    for file in folder_of(family).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights, settings = tmp_path / "model.safetensors", tmp_path / "config.json"
+    whole, said = load_file(weights), settings.read_text()
+    lost = next(name for name in whole if ".1.mlp." in name and name.endswith("weight"))
+
+    save_file({name: tensor for name, tensor in whole.items() if name != lost}, weights, {"format": "pt"})
+    with pytest.raises(UnknownModel, match=rf"lack weights, which would be drawn at random: \S*{lost}"):
+        load_model(tmp_path)
+    save_file({**whole, lost: torch.zeros(3, 3)}, weights, {"format": "pt"})
+    with pytest.raises(UnknownModel, match=rf"other shapes than config\.json says: \S*{lost} \(\[3, 3\], not "):
+        load_model(tmp_path)
+    save_file({**whole, "vision.layers.99.weight": torch.zeros(2)}, weights, {"format": "pt"})
+    layers = load_model(tmp_path).layers
+    settings.write_text(re.sub(rf'("(?:num_hidden_layers|n_layer)": ){layers}', rf"\g<1>{layers - 1}", said))
+    with pytest.raises(UnknownModel, match=f"says {layers - 1} layers, its files hold more"):
         load_model(tmp_path)
 
 
