@@ -280,10 +280,10 @@ def _tell_features(rows: Sequence[Row]) -> Iterator[Block]:
                 task,
                 model,
                 method,
-                f"{those[0].count:.0f}",
+                f"{sum(row.count for row in those if row.metric == 'graph nodes'):.0f}",  # of all seeds
                 *plain,
                 "; ".join(areas) or "no graph has a feature",
-                f"{those[0].seconds:.2g}",
+                f"{_mean([row.seconds for row in those]):.2g}",
             ]
         )
     columns = [

@@ -99,6 +99,16 @@ def test_seeds_are_told_by_their_mean():
     assert (told.value, told.low, told.high) == pytest.approx((0.5, 0.4, 0.6))
 
 
+def test_graphs_of_several_seeds_are_counted_together():
+    graphs = {"method": "direct", "level": "graphs", "ranked": "influence", "ablation": ""}
+    rows = [row("graph nodes", 30.0 + seed, seed=seed, count=8.0, seconds=1.0 + seed, **graphs) for seed in (0, 2)]
+
+    told = to_markdown(write_report(rows, MADE))
+
+    line = next(line for line in told.splitlines() if line.startswith("| ioi | world | direct |"))
+    assert line.startswith("| ioi | world | direct | 16 | 31.00 ") and line.endswith(" 2 |")
+
+
 def ordered(**values):
     return [
         Summary(method, "edges", 1.0, 1.0, {("cpr", "value", -1.0): Number(value, value - half, value + half, 10.0)})
