@@ -12,6 +12,25 @@ from graphs.reading import read
 VERSION = 1
 VERDICTS = ("supported", "not supported", "untested")
 
+# What takes its time in an assay, for a reader: the trace, and each experiment by the field that holds its records.
+STAGES = {
+    "trace": "the prompt run once",
+    "ablations": "nodes ablated one by one",
+    "subsets": "the whole graph against random sets",
+    "edges": "each edge by experiment",
+    "doses": "nodes halved and turned round",
+    "steps": "where predictions are lost",
+    "between": "nodes ablated, all others read",
+    "disturbances": "a small change in both models",
+    "contributions": "what each feature adds to the graph",
+    "curves": "keeping more and more of the graph",
+    "controls": "graphs that should do worse",
+    "reseeded": "the whole graph, all that is random drawn anew",
+    "prunings": "pruning it otherwise",
+    "rewordings": "asking in other words",
+    "examples": "the graph's features in other wordings",
+}
+
 # Of `Steps`: the models that a single ablation is followed through, and what each lets act that the one before did not.
 STEPS = {
     "pruned": "the graph",

@@ -29,7 +29,7 @@ from circuits.model import Model
 from circuits.progress import Progress
 from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
-from graphs.assays import Assay
+from graphs.assays import STAGES, Assay
 from graphs.graph import AttributionGraph
 
 UNREPLACED = ("steps", "between", "disturbances")  # experiments that follow a change through the model's own attention
@@ -111,7 +111,7 @@ def assay(
         started = time.perf_counter()
         try:
             if known is None:
-                bench.progress(EXPERIMENTS[name].words, 0, 1)
+                bench.progress(STAGES[name], 0, 1)
             found[name] = known[0] if known else EXPERIMENTS[name].run(bench)
         except OutOfTime:
             skipped[name] = f"not run within the budget of {budget:g} s"

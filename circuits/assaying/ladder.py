@@ -36,30 +36,29 @@ from graphs.assays import (
 
 @dataclass(frozen=True)
 class Experiment:
-    """words: what it tests, for a reader. record: what it leaves, a list of these. run: does it."""
+    """record: what it leaves, a list of these. run: does it."""
 
-    words: str
     record: type
     run: Callable[[Bench], list[Any]]
 
 
 OF_WORDINGS = ("rewordings", "examples")  # run where there are other wordings
 
-# By the field of an Assay that holds the records.
+# By the field of an Assay that holds the records; in words in `graphs.assays.STAGES`.
 EXPERIMENTS = {
-    "ablations": Experiment("nodes ablated one by one", Ablation, test_singly),
-    "subsets": Experiment("the whole graph against random sets", Subset, test_sets),
-    "edges": Experiment("each edge by experiment", Edges, test_edges),
-    "doses": Experiment("nodes halved and turned round", Ablation, test_doses),
-    "steps": Experiment("where predictions are lost", Steps, test_steps),
-    "between": Experiment("nodes ablated, all others read", Between, test_between),
-    "disturbances": Experiment("a small change in both models", Disturbance, test_disturbances),
-    "contributions": Experiment("what each feature adds to the graph", Contributions, test_minimality),
-    "curves": Experiment("keeping more and more of the graph", Curve, test_curves),
-    "controls": Experiment("graphs that should do worse", Control, test_controls),
-    "reseeded": Experiment("the whole graph, all that is random drawn anew", Subset, test_seeds),
-    "prunings": Experiment("pruning it otherwise", Prunings, test_prunings),
-    "rewordings": Experiment("asking in other words", Rewording, test_rewordings),
-    "examples": Experiment("the graph's features in other wordings", Examples, test_examples),
+    "ablations": Experiment(Ablation, test_singly),
+    "subsets": Experiment(Subset, test_sets),
+    "edges": Experiment(Edges, test_edges),
+    "doses": Experiment(Ablation, test_doses),
+    "steps": Experiment(Steps, test_steps),
+    "between": Experiment(Between, test_between),
+    "disturbances": Experiment(Disturbance, test_disturbances),
+    "contributions": Experiment(Contributions, test_minimality),
+    "curves": Experiment(Curve, test_curves),
+    "controls": Experiment(Control, test_controls),
+    "reseeded": Experiment(Subset, test_seeds),
+    "prunings": Experiment(Prunings, test_prunings),
+    "rewordings": Experiment(Rewording, test_rewordings),
+    "examples": Experiment(Examples, test_examples),
 }
 QUICK = ("ablations", "subsets")  # what every trace gets

@@ -26,7 +26,7 @@ from circuits.assaying.survival import Survival
 from circuits.clean_outputs import missed
 from circuits.errors import BadIntervention, BadOption
 from circuits.interventions import ERROR, Intervention
-from graphs.assays import Ablation, Assay
+from graphs.assays import STAGES, Ablation, Assay
 from graphs.graph import AttributionGraph
 from graphs.pruning import prune
 from tests.circuits.worlds import dictionary_of, model_of
@@ -256,7 +256,7 @@ def test_a_deep_assay_runs_everything_and_survives_being_stored(small_worlds_cou
 
     result = assay(model, dictionary, graph, deep=True, controls=4, paraphrases=["dog runs a red"])
 
-    assert set(result.registration["experiments"]) == set(EXPERIMENTS)
+    assert set(result.registration["experiments"]) == set(EXPERIMENTS) == set(STAGES) - {"trace"}
     assert all(getattr(result, name) for name in EXPERIMENTS) and not result.skipped
     assert not any("nan" in f"{each.threshold} {each.control}" for each in result.verdicts)
     assert next(each for each in result.verdicts if "each edge" in each.claim).verdict == "supported"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphs.assays import Assay
+from graphs.assays import STAGES, Assay
 from graphs.errors import BadOption
 from graphs.export.lettering import readable
 from graphs.export.page.parts import as_script, fill, in_every_theme, joined, part, plain, policy_for
@@ -25,9 +25,9 @@ from graphs.graph import AttributionGraph
 PATHS = 5
 # One job each. They run as one script, in this order: what is worked out at once needs what stands above it.
 SCRIPTS = (
-    "fault.js elements.js graph.js address.js words.js picture.js replacement.js sifting.js moving.js lighting.js search.js "
-    "cells.js tables.js panel.js node.js card.js lists.js measured.js facts.js groups.js hulls.js dragging.js "
-    "diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
+    "fault.js elements.js graph.js address.js words.js picture.js replacement.js sifting.js moving.js lighting.js "
+    "search.js cells.js tables.js panel.js node.js card.js lists.js measured.js facts.js groups.js hulls.js "
+    "dragging.js diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
 ).split()
 SERVED = "live.js"  # after them
 TOLD = "registration ablations statistics verdicts seconds skipped".split()  # of an assay, besides its plots
@@ -133,7 +133,7 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
 
 def _told(assay: Assay | None) -> dict[str, Any] | None:
     record = {} if assay is None else assay.to_json()
-    return {name: record[name] for name in TOLD} if record else None
+    return {**{name: record[name] for name in TOLD}, "stages": STAGES} if record else None
 
 
 def _by_edge(heads: Mapping[tuple[int, int], Sequence[tuple[int, int, float]]] | None) -> dict[str, Any]:

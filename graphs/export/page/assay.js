@@ -15,15 +15,7 @@ function showAssay() {
   );
 }
 
-const STAGES = {
-  trace: "the prompt run once", ablations: "nodes ablated one by one", subsets: "the whole graph against random sets",
-  edges: "each edge by experiment", doses: "nodes halved and turned round", between: "nodes ablated, all others read",
-  disturbances: "a small change in both models", contributions: "what each feature adds to the graph",
-  curves: "keeping more and more of the graph", controls: "graphs that should do worse",
-  prunings: "pruning it otherwise", rewordings: "asking in other words",
-  examples: "the graph's features in other wordings", reseeded: "the whole graph, all that is random drawn anew",
-};
-const stage = (name) => STAGES[name] ?? name;
+const stage = (name) => assay.stages[name] ?? name;
 
 function notRun() {
   const skipped = Object.entries(assay.skipped);
