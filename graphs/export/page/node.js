@@ -27,7 +27,7 @@ function about(row) {
   ];
   if (nodeMark[row] === null) parts.push(make("p", { class: "quiet" }, "Not drawn: the picture leaves out constants."));
   else if (!nodeShown[row]) parts.push(make("p", { class: "quiet" }, "Hidden by the slider for nodes."));
-  if (note) parts.push(...card(note));
+  if (note) parts.push(...card(note, row));
   parts.push(...measured(row), ...extras.flatMap((more) => more(row)));
   if (nodes.gross[row] > 0 || inputs[row].length) parts.push(...ledger(row));
   else parts.push(make("h3", {}, "Inputs"), make("p", { class: "quiet" }, "None: it is where paths begin."));
