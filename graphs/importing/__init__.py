@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # suffix -> module:function. A reader takes a path and returns a graph.
 IMPORTERS = {
     ".json": "graphs.importing.neuronpedia:read_neuronpedia",
+    ".json.gz": "graphs.importing.neuronpedia:read_neuronpedia",
     ".pt": "graphs.importing.circuit_tracer:read_circuit_tracer",
 }
 
@@ -31,7 +32,7 @@ def import_graph(path: str | Path) -> AttributionGraph:
         ForeignFile: no such file, another suffix, or no graph in it; the message names the file and what is wrong.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = next((each for each in IMPORTERS if path.name.lower().endswith(each)), path.suffix.lower())
     if suffix not in IMPORTERS:
         found = f"{path.name!r} ends in {suffix!r}" if suffix else f"{path.name!r} has no ending"
         raise ForeignFile(f"{found}; graphs are read from {', '.join(IMPORTERS)}: of Neuronpedia, of circuit-tracer.")

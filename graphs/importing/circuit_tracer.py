@@ -30,6 +30,7 @@ SIZES = ("n_layers", "d_model", "d_head", "n_heads", "d_mlp", "d_vocab", "n_key_
 NAMES = ("tokenizer_name", "model_name", "original_architecture")
 MOST_NODES = 2**20  # more would take 4 TiB
 MOST_TOKENS = 2**16
+MOST_ACTIVE = 2**24  # features that are active: there are thousands at a token
 
 
 def read_circuit_tracer(path: Path) -> AttributionGraph:
@@ -98,7 +99,7 @@ class _Reader:
     def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
         self._path, self._record = path, record
 
-    def array(self, name: str, axes: int, most: int = 2**28, kinds: str = "iu") -> np.ndarray:
+    def array(self, name: str, axes: int, most: int = MOST_ACTIVE, kinds: str = "iu") -> np.ndarray:
         """A small array, as int64 or float64."""
         found = self._record.get(name)
         if not isinstance(found, Stored) or len(found.shape) != axes or found.shape[0] > most:

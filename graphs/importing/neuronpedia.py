@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -243,7 +245,7 @@ def _load(path: Path) -> Any:
         raise ForeignFile(
             f"{path} has {size / 2**20:,.0f} MiB, {MOST_BYTES / 2**20:.0f} MiB are the most that is read: prune first."
         )
-    content = path.read_bytes()
+    content = _unpacked(path, path.read_bytes()).removeprefix(codecs.BOM_UTF8)
     if not content.lstrip()[:1] == b"{":
         raise ForeignFile(f"{path} is no graph of Neuronpedia's: JSON with metadata, nodes and links is wanted.")
     values = sum(content.count(mark) for mark in (b",", b"{", b"["))
@@ -255,6 +257,27 @@ def _load(path: Path) -> Any:
         raise ForeignFile(f"{path} is no graph of Neuronpedia's: it is nested too deep.") from None
     except ValueError as error:
         raise ForeignFile(f"{path} is no JSON: {str(error)[:200]}.") from None
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    """What is in a file that was compressed: as it lies on Neuronpedia's server, and as curl leaves it.
+
+    Raises:
+        ForeignFile: it is damaged, or longer than what is read.
+    """
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        found = unpacker.decompress(content, MOST_BYTES + 1)
+    except zlib.error as error:
+        raise ForeignFile(f"{path} is compressed, and damaged: {error}.") from None
+    if len(found) > MOST_BYTES or not unpacker.eof:
+        what = (
+            f"more than {MOST_BYTES / 2**20:.0f} MiB, the most that is read" if unpacker.unconsumed_tail else "no end"
+        )
+        raise ForeignFile(f"{path} is compressed, and has {what}.")
+    return found
 
 
 def _refuse(constant: str) -> None:

@@ -242,6 +242,14 @@ def test_nothing_is_run(file, tmp_path, protocol):
         (b"\x80\x02" + b"]" * 5_000 + b"a" * 4_999 + b".", "holds no dictionary"),  # as deep as it is long
         (b"\x80\x02)" + b"\x85" * 20_000 + b"K\x01s.", "keys are no texts|fills what is no|makes no sense"),
         (b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.", "makes no sense"),  # so many bytes, it says
+        (b"\x80\x02(ios\nsystem\n.", "instruction INST"),
+        (b"\x80\x02(cos\nsystem\no.", r"os\.system"),
+        (b"\x80\x02\x82\x01.", "instruction EXT1"),
+        (b"\x80\x02Pa\n.", "instruction PERSID"),
+        (b"\x80\x04)}\x92.", "instruction NEWOBJ_EX"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nctorch._utils\n_rebuild_tensor_v2\nb.", "state to what has none"),
+        (b"\x80\x02ccollections\nOrderedDict\n)R}X\x01\x00\x00\x00aNsb.", "state to what has none"),
+        (b"\x80\x02(X\x07\x00\x00\x00storageclos\nsystem\ntQ.", r"los\.system"),
         (b"\x80\x02)r\xff\xff\xff\x7f.", "holds no dictionary"),  # remembered at a place that would take 16 GB
         (b"", "has no end|makes no sense"),
     ],
@@ -289,6 +297,18 @@ def test_the_larger_directory_of_a_large_zip_counts_too(file):
 
     with pytest.raises(ForeignFile, match=r"its directory has 1,099,511,627,776 bytes"):
         import_graph(file)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "graph/../../x"])
+def test_a_record_of_any_name_is_a_record_and_no_file(file, name):
+    stream = stream_of(file)
+    key = pickle.dumps(name, protocol=2)[2:-3].split(b"q")[0]
+    assert stream.count(b"X\x01\x00\x00\x000") == 1
+    stream = stream.replace(b"X\x01\x00\x00\x000", b"X" + struct.pack("<I", len(name)) + name.encode())
+    assert key in stream
+
+    with pytest.raises(ForeignFile, match="it has no record"):
+        import_graph(rewritten(file, stream))
 
 
 def test_an_array_is_as_large_as_what_is_stored_of_it(file):

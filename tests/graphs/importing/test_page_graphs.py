@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 import math
 from pathlib import Path
@@ -207,6 +209,27 @@ def test_junk_is_refused(tmp_path, content):
         import_graph(tmp_path / "junk.json")
 
 
+@pytest.mark.parametrize("name", ["x.json", "x.json.gz", "x.JSON.GZ"])
+def test_a_file_as_it_lies_on_the_server_or_with_a_mark_is_read(graph, tmp_path, name):
+    content = json.dumps(page_graph()).encode()
+    for as_it_lies in (gzip.compress(content), codecs.BOM_UTF8 + content):
+        (tmp_path / name).write_bytes(as_it_lies)
+        assert content_of(import_graph(tmp_path / name)) == content_of(graph)
+
+
+def test_a_compressed_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(neuronpedia, "MOST_BYTES", 2**20)
+    for content, said in (
+        (gzip.compress(b"{" + b" " * 2**24), "more than 1 MiB"),
+        (gzip.compress(json.dumps(page_graph()).encode())[:-9], "no end"),
+        (b"\x1f\x8b junk", "damaged"),
+        (gzip.compress(b"[]"), "metadata, nodes and links is wanted"),
+    ):
+        (tmp_path / "x.json").write_bytes(content)
+        with pytest.raises(ForeignFile, match=said):
+            import_graph(tmp_path / "x.json")
+
+
 def test_what_a_file_says_of_itself_is_not_endlessly_deep(tmp_path):
     deep: object = 1
     for _ in range(60):
@@ -235,7 +258,7 @@ def test_what_would_swell_in_memory_is_not_taken_apart(tmp_path, monkeypatch):
 
 
 def test_a_suffix_that_nobody_reads_and_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ForeignFile, match=r"'x\.txt' ends in '\.txt'; graphs are read from \.json, \.pt"):
+    with pytest.raises(ForeignFile, match=r"'x\.txt' ends in '\.txt'; graphs are read from \.json, \.json\.gz, \.pt"):
         import_graph(tmp_path / "x.txt")
     with pytest.raises(ForeignFile, match="No such file"):
         import_graph(tmp_path / "x.json")
