@@ -12,6 +12,12 @@ const place = nodeMark.map((mark) => {
   return { x: box.x + box.width / 2, y: box.y + box.height / 2, reach: Math.max(box.width, box.height) / 2 };
 });
 
+// A colour of the theme, "var(--k3)", spelled out as it is now.
+function colourOf(words) {
+  const found = /^var\((--\w+)\)$/.exec(words);
+  return found ? getComputedStyle(document.documentElement).getPropertyValue(found[1]).trim() : words;
+}
+
 const ring = draw("circle", { class: "ring gone" });
 const bed = draw("g", { class: "edges" }); // all edges, dimmed as one: thousands that fade one by one take seconds
 const lit = draw("g", { class: "lit" }); // the edges that are asked about, drawn once more above the others
@@ -22,7 +28,8 @@ function prepare() {
   edgeMark.forEach((mark, e) => mark && fill(mark, { "data-edge": e }, []).classList.add("edge"));
   const marks = [...svg.querySelectorAll(".edge")];
   marks[0]?.before(bed, lit);
-  bed.append(...marks);
+  // As large as the picture: the browser keeps it as a layer, which would be blurred if it began between two dots.
+  bed.append(draw("rect", { class: "extent", width: natural, height: tall }), ...marks);
   for (const mark of marks) {
     // A group that is itself see-through is painted on a sheet of its own; strokes that are need none.
     for (const name of ["stroke-opacity", "fill-opacity"]) mark.setAttribute(name, mark.getAttribute("opacity") ?? 1);
@@ -80,6 +87,7 @@ function nameEdge(mark) {
 }
 
 const natural = Number(svg.getAttribute("width"));
+const tall = Number(svg.getAttribute("height"));
 const LEGIBLE = 0.62;
 const scale = () => svg.getBoundingClientRect().width / natural;
 

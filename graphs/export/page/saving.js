@@ -2,14 +2,12 @@
 
 // The picture as it is on view, with the figures for what is not: colours spelled out, nothing of this page needed.
 function shownSvg() {
+  rest();
   const copy = svg.cloneNode(true);
-  copy.querySelectorAll(".gone, .hit, .drag, .lit").forEach((mark) => mark.remove());
+  copy.querySelectorAll(".gone, .hit, .drag, .lit, .extent").forEach((mark) => mark.remove());
   const colours = getComputedStyle(document.documentElement);
   for (const mark of [copy, ...copy.querySelectorAll("*")]) {
-    for (const name of ["fill", "stroke"]) {
-      const found = /^var\((--\w+)\)$/.exec(mark.getAttribute(name) ?? "");
-      if (found) mark.setAttribute(name, colours.getPropertyValue(found[1]).trim());
-    }
+    for (const name of ["fill", "stroke"]) if (mark.hasAttribute(name)) mark.setAttribute(name, colourOf(mark.getAttribute(name)));
     for (const name of ["class", "style", "tabindex", "role", "data-row", "data-edge"]) mark.removeAttribute(name);
   }
   const quiet = colours.getPropertyValue("--quiet").trim();

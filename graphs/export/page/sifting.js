@@ -6,7 +6,11 @@ const densities = density.filter((each, row) => each > 0 && isUnit(row));
 // From all to few: for densities the other way round.
 const SCALES = { least: [largest / 1000, largest], share: [0.001, 0.5], dense: densities.length ? [Math.max(...densities), Math.min(...densities)] : [1, 1] };
 const SLIDERS = Object.keys(SCALES);
-const tooDense = (row) => state.dense > 0 && density[row] > state.dense && isUnit(row);
+const tooDense = (row, at) => at.dense > 0 && density[row] > at.dense && isUnit(row);
+const nodeStays = (row, at) =>
+  ALWAYS.has(nodes.kind[row]) || nodes.kind[row] === "bias" || ((nodes.influence[row] ?? 0) >= at.least && !tooDense(row, at));
+const sharesEnough = (e, at) => isBias(e) || Math.abs(edges.share[e]) >= at.share;
+const edgeStays = (e, at) => nodeStays(edges.source[e], at) && nodeStays(edges.target[e], at) && sharesEnough(e, at);
 const toValue = (name, at) => (at <= 0 ? 0 : rounded(SCALES[name][0] * (SCALES[name][1] / SCALES[name][0]) ** (at / 100)));
 const toPlace = (name, value) => {
   const [low, high] = SCALES[name];
@@ -21,16 +25,12 @@ function sift() {
   const now = `${state.least} ${state.share} ${state.dense}`;
   if (now === sifted) return;
   sifted = now;
-  nodeShown = nodes.kind.map(
-    (kind, row) => ALWAYS.has(kind) || kind === "bias" || ((nodes.influence[row] ?? 0) >= state.least && !tooDense(row)),
-  );
-  edgeShown = edges.source.map(
-    (s, e) => nodeShown[s] && nodeShown[edges.target[e]] && (isBias(e) || Math.abs(edges.share[e]) >= state.share),
-  );
+  nodeShown = nodes.kind.map((_, row) => nodeStays(row, state));
+  edgeShown = edges.source.map((s, e) => nodeShown[s] && nodeShown[edges.target[e]] && sharesEnough(e, state));
   nodeMark.forEach((mark, row) => mark && mark.classList.toggle("gone", !nodeShown[row]));
   nodeLabel.forEach((label, row) => label && label.classList.toggle("gone", !nodeShown[row]));
   svg.querySelectorAll(".hit").forEach((hit) => hit.classList.toggle("gone", !nodeShown[hit.dataset.row]));
-  edgeMark.forEach((mark, e) => mark && mark.classList.toggle("gone", !edgeShown[e]));
+  if (!moving) toggleEdges();
 
   for (const name of SLIDERS) {
     const words = name === "dense" && !state.dense ? "all" : percent(state[name], 2);
@@ -41,6 +41,8 @@ function sift() {
   }
   sayCounts();
 }
+
+const toggleEdges = () => edgeMark.forEach((mark, e) => mark && mark.classList.toggle("gone", !edgeShown[e]));
 
 function sayCounts() {
   const inPicture = (row) => nodeMark[row] !== null;

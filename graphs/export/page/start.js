@@ -1,6 +1,7 @@
 // The page begins, and is made anew after each question.
 
 function refresh() {
+  rest();
   resize();
   showSifted();
   showPanel();
@@ -11,7 +12,9 @@ function refresh() {
 function slide(name, at) {
   const before = nodeShown[state.node];
   state[name] = toValue(name, at);
+  move(name);
   showSifted();
+  paintEdges();
   if (nodeShown[state.node] !== before) showPanel();
 }
 
@@ -29,6 +32,7 @@ prepare();
 readAddress();
 listenToTools();
 listenToKeys();
+listenToScrolls();
 listenToPlots();
 showFacts();
 showAssay();

@@ -39,8 +39,13 @@ function listenToTools() {
     const [file] = event.target.files;
     if (file) showBeside(await file.text(), file.name);
   });
-  new ResizeObserver(() => {
-    const high = document.getElementById("tools").offsetHeight;
-    document.documentElement.style.setProperty("--under", `${high}px`);
-  }).observe(document.getElementById("tools"));
+  const above = [document.querySelector("header"), document.getElementById("tools")];
+  const watch = new ResizeObserver(() => {
+    const root = document.documentElement.style;
+    root.setProperty("--under", `${above[1].offsetHeight}px`);
+    // The picture begins where a dot of the screen does.
+    const high = above.reduce((total, each) => total + each.getBoundingClientRect().height, 0);
+    root.setProperty("--rest", `${Math.ceil(high) - high}px`);
+  });
+  above.forEach((each) => watch.observe(each));
 }
