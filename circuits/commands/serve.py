@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("others can connect: whoever has this address can read the store and ask the model", file=sys.stderr)
     elif token:
         print(here, flush=True)  # without it nobody gets in
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none"))
     server.handle_exit = end
     try:
         server.run(sockets=[listening])

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -92,7 +92,7 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
             Route("/graphs/{id}/trials", ask, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, hosts=hosts, token=token)],
-        exception_handlers={kind: _tell for kind in (CircuitError, GraphError, OSError)},
+        exception_handlers={kind: _tell for kind in (CircuitError, GraphError, OSError, ClientDisconnect)},
     )
 
 
@@ -123,6 +123,8 @@ def _no_number(constant: str) -> None:
 
 async def _tell(request: Request, reason: Exception) -> Response:
     """What was wrong, as the terminal would say it."""
+    if isinstance(reason, ClientDisconnect):
+        return _said(400, "the question was broken off")  # to nobody, and without a traceback in the terminal
     if isinstance(reason, UnknownGraph):
         return _said(404, "there is no such graph in this store")
     if isinstance(reason, CannotWrite):

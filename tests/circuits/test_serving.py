@@ -291,6 +291,16 @@ def test_a_body_that_trickles_is_given_up(store: Store, monkeypatch: pytest.Monk
     assert status_of(make_app(store, load), "POST", f"/graphs/{id}/trials", headers, trickle) == 408
 
 
+def test_a_question_that_is_broken_off_is_no_fault_of_the_server(store: Store):
+    id = store.save(traced())
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    headers = [(name.encode(), value.encode()) for name, value in ASKING.items()]
+    assert status_of(make_app(store, load), "POST", f"/graphs/{id}/trials", headers, gone) == 400
+
+
 def status_of(app: Any, method: str, path: str, headers: list[tuple[bytes, bytes]], receive: Any) -> int:
     """What a server of this application says, which receives what `receive` gives."""
     said: list[Any] = []
