@@ -21,19 +21,21 @@ INPUTS, STREAMS, LOGITS = 6, 8, 6  # alive at once in the run of a circuit, for 
 MOST = 1024
 
 
-def fit_batch(transformer: Transformer, pairs: Sequence[Pairs], metric: Metric, memory: float) -> int:
+def fit_batch(
+    transformer: Transformer, pairs: Sequence[Pairs], metric: Metric, memory: float, *, neurons: bool = False
+) -> int:
     """The largest batch whose scoring takes no more than `memory` bytes beside the model's weights.
 
     Measured on one pair of the longest: what autograd remembers of its run, and the runs that are held beside it.
+    neurons: these hold neurons too, and features with what they miss.
 
     Raises:
         BadOption: one pair takes more.
     """
     one = next(max(pairs, key=lambda each: each.clean.shape[1]).split(1))
     two = Pairs(**{name: column.repeat(2, *[1] * (column.dim() - 1)) for name, column in vars(one).items()})
-    each = _bytes_remembered(transformer, two, metric) - _bytes_remembered(
-        transformer, one, metric
-    )  # the weights are in both
+    twice, once = (_bytes_remembered(transformer, few, metric, neurons=neurons) for few in (two, one))
+    each = twice - once  # the weights are in both
     fixed = 3 * NUMBERS * transformer.W_E.element_size()  # what `score_edges` lays out at once
     batch = int((memory - fixed) // each)
     if batch < 1:
@@ -105,7 +107,7 @@ def _too_little(pairs: Pairs, wanted: float, memory: float) -> BadOption:
     )
 
 
-def _bytes_remembered(transformer: Transformer, pairs: Pairs, metric: Metric) -> int:
+def _bytes_remembered(transformer: Transformer, pairs: Pairs, metric: Metric, *, neurons: bool) -> int:
     """What autograd remembers, weights included, and what the runs beside it hold."""
     remembered: dict[int, int] = {}
 
@@ -115,7 +117,7 @@ def _bytes_remembered(transformer: Transformer, pairs: Pairs, metric: Metric) ->
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        run = transformer.run(transformer.embed(pairs.clean).requires_grad_())
+        run = transformer.run(transformer.embed(pairs.clean).requires_grad_(), neurons=neurons)
         logits = read_logits(transformer, run.after, pairs)
         loss_of(transformer, logits, pairs, metric, logits.detach())
     held = sum(each.nbytes for column in vars(run).values() if isinstance(column, list) for each in column)

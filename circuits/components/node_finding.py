@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from circuits.attribution import PART_METHODS
 from circuits.components import verification
 from circuits.components.ablations import ABLATIONS
+from circuits.components.batching import fit_batch
 from circuits.components.metrics import Metric
 from circuits.components.node_edges import score_node_edges
 from circuits.components.node_graphs import graph_of_nodes, name_of
@@ -94,7 +95,8 @@ def find_nodes(
     search = begin_search(model, pairs, apart=apart, neurons=neurons, **asked)
     parts = parts_of(search.transformer, apart=apart, neurons=neurons)
     if transcoders is not None:
-        search = _take_apart(search, transcoders, max_features, apart=apart)
+        room = memory if batch is None else None
+        search = _take_apart(search, transcoders, max_features, apart=apart, memory=room)
         parts = parts_of(search.transformer, apart=apart, neurons=True, dictionary=transcoders.content_hash)
     score = PART_METHODS[method]
     mean = score_pairs(search, method, score, options, parts, unfinished=unfinished, positions=positions)
@@ -153,11 +155,20 @@ def _check_features(transcoders: Dictionary | None, max_features: int | None, *,
         )
 
 
-def _take_apart(search: Search, transcoders: Dictionary, max_features: int | None, *, apart: bool) -> Search:
-    """The same search in a transformer whose MLPs have features, which are ablated too."""
+def _take_apart(
+    search: Search, transcoders: Dictionary, max_features: int | None, *, apart: bool, memory: float | None
+) -> Search:
+    """The same search in a transformer whose MLPs have features, which are ablated too. memory: that batches must fit.
+
+    Raises:
+        BadOption: one pair takes more.
+    """
     opened = take_apart(search.transformer, transcoders, search.batches(), max_features)
     ablate = ABLATIONS[search.ablation](opened, search.pairs, search.progress, apart=apart, neurons=True)
-    return replace(search, transformer=opened, ablate=ablate)
+    batch = search.batch
+    if memory is not None:
+        batch = fit_batch(opened, search.pairs, search.metric, memory, neurons=True)
+    return replace(search, transformer=opened, ablate=ablate, batch=batch)
 
 
 def _told(

@@ -116,7 +116,7 @@ def begin_search(
     transformer = transformer_of(model)
     check_faithful(transformer, model, pairs[0].clean[:1])
     if batch is None:
-        batch = BATCH if memory is None else fit_batch(transformer, pairs, function, memory)
+        batch = BATCH if memory is None else fit_batch(transformer, pairs, function, memory, neurons=neurons)
     return Search(
         model=model,
         transformer=transformer,

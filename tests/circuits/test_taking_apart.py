@@ -7,6 +7,7 @@ import torch
 
 from circuits.attribution import PART_METHODS
 from circuits.components.ablations import ABLATIONS, resample
+from circuits.components.batching import fit_batch
 from circuits.components.edge_scores import read_logits
 from circuits.components.metrics import logit_difference
 from circuits.components.node_finding import find_nodes
@@ -154,6 +155,24 @@ def test_the_features_that_differ_most_are_taken_and_the_others_are_error():
     run = few.run(few.embed(PAIRS.clean), neurons=True)
     torch.testing.assert_close(run.after, runs[0].after)
     assert run.errors[0].norm() > runs[0].errors[0].norm() * 0.1
+
+
+def test_as_many_pairs_are_run_at_a_time_as_fit_with_their_features(monkeypatch):
+    model, dictionary, opened = taken_apart("llama")
+    least = 3 * 2**22 * opened.W_E.element_size()  # whatever the pairs
+    asked = ([PAIRS], logit_difference)
+    rooms = range(least + 200_000, least + 400_000, 10_000)
+    memory = next(room for room in rooms if fit_batch(transformer_of(model), *asked, room, neurons=True) == 2)
+    sizes, score = [], PART_METHODS["atp"]
+
+    def scored(transformer, pairs, *given, **options):
+        sizes.append(len(pairs))
+        return score(transformer, pairs, *given, **options)
+
+    monkeypatch.setitem(PART_METHODS, "atp", scored)
+    find_nodes(model, [PAIRS], method="atp", transcoders=dictionary, nodes=4, memory=memory)
+
+    assert sizes == [1, 1] and fit_batch(opened, *asked, memory, neurons=True) == 1
 
 
 @pytest.mark.parametrize(("kind", "complaint"), [("cross-layer", "no one MLP"), ("skip", "carry the input past")])
