@@ -119,7 +119,7 @@ def read_setting(
             for position in positions
             if alone or position >= transcoders.at(layer % run.frozen.layers).silent_positions
         ]
-    places = places or _active(name, members, positions, run, transcoders)
+    places = places or _active(name, members, positions, run, transcoders, list(groups or {}))
     if onward:
         places = sorted({(layer, positions.start, unit) for layer, _, unit in places})
     factor, value = (amount, None) if scaled else (0.0, amount)
@@ -158,9 +158,14 @@ def _called(members: Sequence[int | str], transcoders: Dictionary) -> list[tuple
 
 
 def _active(
-    name: str, members: Sequence[int | str], positions: range, run: Trace, transcoders: Dictionary
+    name: str,
+    members: Sequence[int | str],
+    positions: range,
+    run: Trace,
+    transcoders: Dictionary,
+    groups: Sequence[str],
 ) -> list[tuple[int, int, int]]:
-    """Where units of those numbers or labels are active among some positions."""
+    """Where units of those numbers or labels are active among some positions. groups: what else there is a name for."""
     active = list(zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True))
     names = {place: name_unit(place[0], place[2]) for place in active}
     labels = {place: transcoders.notes.get(name, {}).get("label") for place, name in names.items()}
@@ -176,6 +181,7 @@ def _active(
         )
         there = "" if len(positions) == len(run.tokens) else f" at position {positions.start}"
         there += f" to {positions[-1]}" if there and len(positions) > 1 else ""
-        meant = did_you_mean(name, known)
+        meant = did_you_mean(name, [*groups, *known])
+        hint = (f" Groups: {', '.join(groups)}." if groups else "") + hint
         raise BadIntervention(f"nothing called {name!r} is active{there}; a unit is named like L2/544.{meant}{hint}")
     return found

@@ -177,11 +177,14 @@ def places(folders: Sequence[Place], output: str | None, ending: str | None) -> 
             f"{output} is a folder: name a file in it, {place / 'x'}{suffix}"
             + ("." if named else f", or write {output}/ for one that is called by the graph's id.")
         )
-    if place.is_dir() or output.endswith("/"):
+    if place.is_dir() or output.endswith("/") or (len(folders) > 1 and not place.suffix and not place.exists()):
         place.mkdir(parents=True, exist_ok=True)
         return [place / f"{folder.resolve().name}{suffix}" for folder in folders]
     if len(folders) > 1:
-        raise CannotWrite(f"{len(folders)} graphs do not go into one file: name a folder, {output}/, and --as svg.")
+        raise CannotWrite(
+            f"{len(folders)} graphs do not go into one file: name a folder, {place.with_suffix('')}/, and "
+            f"--as {(ending or place.suffix).lstrip('.')}."
+        )
     if ending is not None and place.suffix and place.suffix.lower() != suffix.lower():
         raise CannotWrite(f"{output} ends in {place.suffix}, but --as says {suffix}: leave one of them out.")
     return [place if place.suffix or ending is None else place.with_name(place.name + suffix)]

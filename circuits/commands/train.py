@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         choices=("plt", "clt", "skip"),
-        help="plt: a feature writes its own layer; clt: its own and all later; skip: plt, and a linear path beside it",
+        help="plt: a feature writes its own layer; clt: its own and all later; skip: plt, and a linear path beside it. "
+        "To be given, except with --resume",
     )
     parser.add_argument(
         "--data",

@@ -66,6 +66,10 @@ class Transcoders:
     declared: float | None = None
     unchecked: bool = False
 
+    def __repr__(self) -> str:
+        kind = "cross-layer" if self.cross_layer else "per-layer"
+        return f"Transcoders({self.name!r}: {kind}, {self.layers} layers of {self.units:,} units, width {self.d_model})"
+
     @property
     def layers(self) -> int:
         return len(self.b_enc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,8 @@ from graphs.errors import CannotWrite, UnknownPicture
 if TYPE_CHECKING:
     from graphs.assays import Assay
     from graphs.graph import AttributionGraph
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what leaves no room, whoever may write
 
 # suffix -> module:function. A writer takes (graph, path, *, assay=None, **options) and writes one file.
 PICTURES = {
@@ -75,8 +78,9 @@ def _write(
     except OSError as error:
         if isinstance(error, CannotWrite):
             raise
+        remedy = "free some space" if error.errno in FULL else "change its permissions"
         raise CannotWrite(
-            f"{path} could not be written: {error.strerror or error}. Choose another folder, or change its permissions."
+            f"{path} could not be written: {error.strerror or error}. Choose another folder, or {remedy}."
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)

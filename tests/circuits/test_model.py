@@ -83,6 +83,11 @@ def traced(family: str) -> tuple[Model, Dictionary, Trace]:
     return model, dictionary, trace(model, dictionary, "a red fox runs")
 
 
+def test_a_set_is_named_in_one_line_however_large():
+    assert repr(dictionary_of(model_of("llama"), "per-layer")).startswith("Transcoders('")
+    assert len(repr(dictionary_of(model_of("llama"), "cross-layer"))) < 100
+
+
 def test_an_unknown_model_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UnknownModel, match="not among the shipped"):

@@ -216,6 +216,9 @@ def test_draw_of_several_graphs_fills_a_folder(store, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path / "out")) == expected
     assert json.loads(capsys.readouterr().out) == [f"out/{name}" for name in expected]
     assert main(["draw", "one", "two", "-o", "x.csv"]) == 2
+    assert "name a folder, x/, and --as csv." in capsys.readouterr().err
+    assert main(["draw", "one", "two", "-o", "new", "--as", "csv"]) == 0
+    assert sorted(os.listdir(tmp_path / "new")) == expected
 
 
 def test_draw_without_a_place_puts_the_picture_beside_the_graph(store):

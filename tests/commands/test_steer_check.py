@@ -64,6 +64,14 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_code_two(
     assert complaint in said and "Traceback" not in said
 
 
+def test_a_name_that_is_no_groups_is_met_with_the_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    groups = tmp_path / "groups.json"
+    groups.write_text(json.dumps({"lone star": ["L1/295"], "say it": ["L2/28"]}))
+
+    assert main(["steer", SHOWCASE, "--groups", str(groups), "--set", "lonestar=0x"]) == 2
+    assert "Did you mean lone star? Groups: lone star, say it. Labels active" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [

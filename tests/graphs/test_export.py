@@ -27,6 +27,17 @@ def test_every_line_of_the_table_names_a_writer(place):
     assert callable(getattr(import_module(module), function))
 
 
+@pytest.mark.parametrize(("number", "remedy"), [(28, "free some space"), (30, "change its permissions")])
+def test_what_to_do_depends_on_why_a_file_cannot_be_written(tmp_path, monkeypatch, number, remedy):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(CannotWrite, match=f"{os.strerror(number)}. Choose another folder, or {remedy}"):
+        export(GRAPH, tmp_path / "x.csv")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("suffix", [".graphml", ".gexf", ".csv"])
 def test_an_export_is_written_whole_and_alone(tmp_path, suffix):
     path = tmp_path / f"x{suffix.upper()}"
