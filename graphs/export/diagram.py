@@ -14,15 +14,16 @@ from graphs.export.lettering import readable, shorten, width_of, wrap
 from graphs.export.scene.captions import fan_in_words, heading, lay_out_caption
 from graphs.export.scene.edges import breadth, head_length
 from graphs.export.scene.legend import lay_out_legend
-from graphs.export.scene.marks import LINE, MARGIN, Curve, Scene, Shape, Text
+from graphs.export.scene.marks import MARGIN, Curve, Scene, Shape, Text
 from graphs.export.scene.names import first_token, label_of
-from graphs.export.scene.options import check_look
+from graphs.export.scene.options import check_look, widest_of
 from graphs.export.scene.tested import moved_the_other_way
 from graphs.export.scene.themes import THEMES, mix
 from graphs.graph import AttributionGraph
 
 NAME = 11.0  # letters of a box's name
 NOTE = 8.5  # and of what stands below it
+FEWEST = 4  # boxes, however narrow the picture
 WIDEST = 130.0  # a longer name goes on in a second line
 UNEXPLAINED = ("error", "unselected")
 
@@ -57,6 +58,7 @@ def compose_diagram(
     most_boxes: so many of those that carry most, the likeliest answer among them. One that no drawn edge touches is
         left out.
     most_inputs: so many of the strongest edges into each box are drawn.
+    width_cm: as in `compose`; the narrower, the fewer boxes, so that letters stay readable.
     The others are those of `compose`.
 
     Raises:
@@ -74,13 +76,20 @@ def compose_diagram(
     tested = graph
     if groups is not None or not graph.provenance.get("groups"):
         graph = group(graph, groups)
-    edges, rows, counts = _choose(graph, most_boxes, most_inputs, least_share, bos, errors)
-    cards = {row: _card(graph, row, _tried(tested, graph, row, assay), labels) for row in rows}
-    places, splines, wide, high = _read(arrange(_source(graph, edges, rows, cards)))
+    widest = widest_of(width_cm)
+    while True:
+        edges, rows, counts = _choose(graph, most_boxes, most_inputs, least_share, bos, errors)
+        cards = {row: _card(graph, row, _tried(tested, graph, row, assay), labels, widest) for row in rows}
+        places, splines, wide, high = _read(
+            arrange(_source(graph, edges, rows, cards, 0.2 if widest is None else 0.08))
+        )
+        if widest is None or wide + 2 * MARGIN <= widest or len(rows) <= FEWEST:
+            break
+        most_boxes = len(rows) - 1
 
-    top_lines = heading(graph, title, max(60, int(wide / 9)), colours)
-    top = MARGIN + LINE * 2 + 12
-    width = max(wide + 2 * MARGIN, 560.0, *(text.box[2] + MARGIN for text in top_lines))
+    top_lines = heading(graph, title, max(60, int(wide / 9)), colours, widest)
+    top = top_lines[-1].y + 18
+    width = max(wide + 2 * MARGIN, min(560.0, widest or 560.0), *(text.box[2] + MARGIN for text in top_lines))
     left = (width - wide) / 2
     shapes, texts = [], []
     for row in rows:
@@ -183,7 +192,9 @@ def _group(graph: AttributionGraph, row: int) -> Mapping[str, Any]:
     return graph.provenance["groups"][int(graph.nodes.feature[row])]
 
 
-def _card(graph: AttributionGraph, row: int, tried: tuple[int, int, int], labels: bool) -> dict[str, Any]:
+def _card(
+    graph: AttributionGraph, row: int, tried: tuple[int, int, int], labels: bool, widest: float | None
+) -> dict[str, Any]:
     """The words on a box, and half its size."""
     nodes = graph.nodes
     kind = str(nodes.kind[row])
@@ -200,7 +211,7 @@ def _card(graph: AttributionGraph, row: int, tried: tuple[int, int, int], labels
             notes.append(f"{ablated} of {many} ablated" if many > 1 else "ablated alone")
         if wrong:
             notes.append(f"{wrong} moved the other way" if many > 1 else "moved the other way")
-    lines = [shorten(line, 24) for line in wrap(shorten(name, 44), WIDEST, NAME)][:2]
+    lines = [shorten(line, 24) for line in wrap(shorten(name, 44), min(WIDEST, (widest or 1000.0) / 4), NAME)][:2]
     wide = max(*(width_of(line, NAME, True) for line in lines), *(width_of(note, NOTE) for note in notes), 16.0)
     high = len(lines) * (NAME + 3) + len(notes) * (NOTE + 2.5)
     return {"lines": lines, "notes": notes, "wrong": tried[2] > 0, "size": (wide / 2 + 8, high / 2 + 5)}
@@ -221,8 +232,13 @@ def _place(graph: AttributionGraph, row: int) -> str:
     return f"{many}L{low}{f'–L{high}' if high > low else ''}{where}"
 
 
-def _source(graph: AttributionGraph, edges: list[int], rows: list[int], cards: Mapping[int, dict[str, Any]]) -> str:
-    """What `dot` is asked: one rank a layer, tokens at the bottom in the order of the prompt, logits on top."""
+def _source(
+    graph: AttributionGraph, edges: list[int], rows: list[int], cards: Mapping[int, dict[str, Any]], apart: float
+) -> str:
+    """What `dot` is asked: one rank a layer, tokens at the bottom in the order of the prompt, logits on top.
+
+    apart: between boxes of one rank, in inches.
+    """
     band: dict[int, int] = {}
     layers = {layer: place for place, layer in enumerate(sorted({int(graph.nodes.layer[row]) for row in rows}))}
     inputs: dict[int, list[int]] = {row: [] for row in rows}
@@ -233,7 +249,7 @@ def _source(graph: AttributionGraph, edges: list[int], rows: list[int], cards: M
         band[row] = max([own, *(band[source] + 1 for source in inputs[row])])
     top = max(band.values(), default=0)
     band.update({row: top for row in rows if graph.nodes.kind[row] == "logit"})
-    parts = ["digraph groups {", "graph [rankdir=BT ranksep=0.5 nodesep=0.2 ordering=out];"]
+    parts = ["digraph groups {", f"graph [rankdir=BT ranksep=0.5 nodesep={apart} ordering=out];"]
     parts.append('node [shape=box fixedsize=true label=""]; edge [dir=none];')
     used = sorted(set(band.values()))
     parts += [f"band{level} [style=invis width=0.01 height=0.01];" for level in used]

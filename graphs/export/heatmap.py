@@ -12,7 +12,7 @@ from graphs.errors import BadOption
 from graphs.export.lettering import readable, shorten, width_of, wrap
 from graphs.export.scene.captions import lay_out_notes, lay_out_title
 from graphs.export.scene.marks import MARGIN, Scene, Shape, Text
-from graphs.export.scene.options import check_look
+from graphs.export.scene.options import check_look, widest_of
 from graphs.export.scene.themes import THEMES, mix
 
 CELL = 26.0
@@ -97,18 +97,20 @@ def compose_heatmap(
     """The values, the last row on top as layers are drawn, each with its number in it and its name under the pointer.
 
     Colours run to the largest size; what is no number is grey. Crowded squares hold a minus sign in place of numbers.
+    width_cm: on paper; where there is no room for numbers of a readable size, squares hold none.
     title: in place of the map's own. legend: the bar that says what colours mean.
 
     Raises:
         BadOption: there is no such theme or font, or the width is none that paper has.
     """
     check_look(theme, font, width_cm)
-    colours, drawn, values = THEMES[theme], _choose(found), found.values
-    crowded = max(drawn.at.shape) > CROWD
+    room = widest_of(width_cm, NUMBER) or float("inf")
+    colours, drawn, values = THEMES[theme], _choose(found, room), found.values
+    crowded = max(drawn.at.shape) > CROWD or _names_wide(drawn.rows) + CELL * len(drawn.columns) + MARGIN > room
     cell = SMALL if crowded else CELL
     names = [shorten(readable(column).strip() or "␣", LONG) for column in drawn.columns]
     turned = max(width_of(name, 8.5) for name in names) > cell - 2  # too wide to stand side by side
-    left = MARGIN + max(width_of(row, 9.0) for row in drawn.rows) + 8
+    left = _names_wide(drawn.rows)
     width = max(left + cell * len(names) + MARGIN, 280.0, *((left + cell * len(names) + 60,) if turned else ()))
     texts, top = lay_out_title(title or found.title, width, colours)
     largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
@@ -190,18 +192,27 @@ def short(value: float) -> str:
     return "0" if text.strip("-.0") == "" else text
 
 
-def _choose(found: HeatMap) -> _Drawn:
-    """The squares to draw: all, or the strongest rows and columns of too many; ranked, each row's strongest."""
+def _names_wide(rows: Sequence[str]) -> float:
+    """Where the squares begin, to the right of the names of their rows."""
+    return MARGIN + max(width_of(row, 9.0) for row in rows) + 8
+
+
+def _choose(found: HeatMap, room: float) -> _Drawn:
+    """The squares to draw: all, or the strongest rows and columns of too many; ranked, each row's strongest.
+
+    room: how wide the map may be.
+    """
     size = np.nan_to_num(np.abs(found.effect))
     rows = _strongest(size.max(1), min(found.most, MOST_ROWS))
     said = []
     if len(rows) < len(found.rows):
         said.append(f"the {len(rows)} strongest of {len(found.rows):,} rows are drawn")
-    at = np.arange(size.size).reshape(size.shape)[rows]
+    at, names = np.arange(size.size).reshape(size.shape)[rows], [readable(found.rows[row]) for row in rows]
     if found.ranked:
-        order = np.argsort(-size[rows], axis=1, kind="stable")[:, :RANKS]
-        if size.shape[1] > RANKS:
-            said.append(f"of each row the {RANKS} strongest of {size.shape[1]:,} are drawn")
+        ranks = int(np.clip((room - _names_wide(names) - MARGIN) / CELL, 1, RANKS))
+        order = np.argsort(-size[rows], axis=1, kind="stable")[:, :ranks]
+        if size.shape[1] > ranks:
+            said.append(f"of each row the {ranks} strongest of {size.shape[1]:,} are drawn")
         columns, across = [str(place + 1) for place in range(order.shape[1])], f"{found.across}, strongest first"
         at = np.take_along_axis(at, order, 1)
     else:
@@ -209,7 +220,7 @@ def _choose(found: HeatMap) -> _Drawn:
         if len(kept) < len(found.columns):
             said.append(f"the {len(kept)} strongest of {len(found.columns):,} columns are drawn")
         columns, across, at = [found.columns[each] for each in kept], found.across, at[:, kept]
-    return _Drawn(at, [readable(found.rows[row]) for row in rows], columns, across, "; ".join(said))
+    return _Drawn(at, names, columns, across, "; ".join(said))
 
 
 def _strongest(size: Float[np.ndarray, "place"], most: int) -> list[int]:

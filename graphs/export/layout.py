@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -17,9 +17,12 @@ TALL = 300.0  # what all gaps together may take before they shrink
 EMPTY = 7.0  # the height of a layer without nodes
 BETWEEN = 14.0  # between columns
 NARROWEST = 26.0  # a column without nodes
+LONG = 1400.0  # columns without nodes take no more than that together
 LIST = 3  # so many nodes in a row are not yet a crowd
 ASPECT = 1.7  # the width over the height that is aimed at
 CAPACITIES = (90, 130, 180, 240, 320, 430, 600, 900, 1600)  # how wide a row may get before a cell starts another
+TALLEST, PAGE = 1.5, 600.0  # the height over the width where that is limited, and at most
+NARROW = (18, 40, 60)  # besides, where the width is limited
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Layout:
     column_x, column_width: the middle and the width of each token's column. [pos]
     layer_y: the middle of each layer's band, empty layers between others included.
     layer_height: the height of that band.
+    squeezed: how much closer to each other than they should nodes stand, to the side and upwards.
     """
 
     x: Float[np.ndarray, "node"]
@@ -41,6 +45,7 @@ class Layout:
     column_width: Float[np.ndarray, "pos"]
     layer_y: Mapping[int, float]
     layer_height: Mapping[int, float]
+    squeezed: tuple[float, float] = (1.0, 1.0)
 
 
 def place_nodes(
@@ -48,6 +53,7 @@ def place_nodes(
     *,
     room: Float[np.ndarray, "node"] | None = None,
     narrowest: Float[np.ndarray, "pos"] | None = None,
+    widest: float | None = None,
 ) -> Layout:
     """A place for every node, none on top of another.
 
@@ -57,13 +63,45 @@ def place_nodes(
 
     room: space kept free to the right of each node, for its label. [node]
     narrowest: the least width of each column. [pos]
+    widest: what the whole may be wide, its height then not much more; any width if none.
     """
     room = np.zeros(len(graph.nodes)) if room is None else room
-    least = np.full(len(graph.tokens), NARROWEST) if narrowest is None else np.maximum(narrowest, NARROWEST)
+    between = NARROWEST + BETWEEN
+    close = min(1.0, (LONG if widest is None else widest / 2) / max(len(graph.tokens) * between, 1))
+    least = np.maximum(0.0 if narrowest is None else narrowest, np.full(len(graph.tokens), NARROWEST * close))
     cells = _cells(graph)
-    plans = [_Plan.of(graph, cells, room + STEP, least, capacity) for capacity in CAPACITIES]
-    best = min(plans, key=lambda plan: abs(np.log(max(plan.width, 1) / max(plan.height, 1) / ASPECT)))
-    return best.place(len(graph.nodes), room + STEP)
+    capacities = CAPACITIES if widest is None else (*NARROW, *CAPACITIES)
+    plans = [_Plan.of(graph, cells, room + STEP, least, capacity, BETWEEN * close) for capacity in capacities]
+    # The least squeezed; of several, the one whose width is as it should be to its height.
+    best = min(
+        plans,
+        key=lambda plan: (
+            -min(_squeeze(plan, widest)),
+            abs(np.log(max(plan.width, 1) / max(plan.height, 1) / ASPECT)),
+        ),
+    )
+    return _squeezed(best.place(len(graph.nodes), room + STEP), *_squeeze(best, widest))
+
+
+def _squeeze(plan: _Plan, widest: float | None) -> tuple[float, float]:
+    if widest is None:
+        return 1.0, 1.0
+    return min(1.0, widest / max(plan.width, 1)), min(1.0, min(TALLEST * widest, PAGE) / max(plan.height, 1))
+
+
+def _squeezed(layout: Layout, across: float, upwards: float) -> Layout:
+    return replace(
+        layout,
+        x=layout.x * across,
+        y=layout.y * upwards,
+        width=layout.width * across,
+        height=layout.height * upwards,
+        column_x=layout.column_x * across,
+        column_width=layout.column_width * across,
+        layer_y={layer: y * upwards for layer, y in layout.layer_y.items()},
+        layer_height={layer: high * upwards for layer, high in layout.layer_height.items()},
+        squeezed=(across, upwards),
+    )
 
 
 def _cells(graph: AttributionGraph) -> dict[tuple[int, int], list[int]]:
@@ -83,9 +121,12 @@ class _Plan:
     rows: dict[tuple[int, int], list[list[int]]]
     columns: np.ndarray  # widths, the one for what has no position first. [1 + pos]
     layers: dict[int, float]  # heights, from the top layer down
+    between: float  # columns
 
     @classmethod
-    def of(cls, graph: AttributionGraph, cells: dict, size: np.ndarray, least: np.ndarray, capacity: float) -> _Plan:
+    def of(
+        cls, graph: AttributionGraph, cells: dict, size: np.ndarray, least: np.ndarray, capacity: float, between: float
+    ) -> _Plan:
         columns = np.concatenate([[0.0], least])
         rows = {}
         answers = max((layer for layer, _ in cells), default=0)
@@ -113,7 +154,7 @@ class _Plan:
         layers = {
             layer: busiest[layer] * ROW + gap if layer in busiest else EMPTY for layer in range(top, bottom - 1, -1)
         }
-        return cls(rows, columns, layers)
+        return cls(rows, columns, layers, between)
 
     @property
     def width(self) -> float:
@@ -121,7 +162,7 @@ class _Plan:
 
     @property
     def gaps(self) -> np.ndarray:
-        gaps = np.full(len(self.columns), BETWEEN)
+        gaps = np.full(len(self.columns), self.between)
         gaps[0] *= self.columns[0] > 0
         return gaps
 

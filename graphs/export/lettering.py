@@ -17,6 +17,12 @@ def _unfit(letter: str) -> bool:
     return turns or unicodedata.category(letter) in ("Cc", "Cs") or ord(letter) & 0xFFFE == 0xFFFE
 
 
+def kept_apart(words: str) -> str:
+    """Words that read from right to left, so that a figure beside them stays beside them; others as they are."""
+    turned = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in words)
+    return f"\u200e\u2068{words}\u2069" if turned else words
+
+
 def shorten(words: str, most: int) -> str:
     """The words, cut to so many letters."""
     return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
@@ -27,7 +33,7 @@ def width_of(words: str, size: float, bold: bool = False) -> float:
     narrow, wide = "ijltfI|'.,:;!()[]/\\-` ", "mwMW@%—…"
     total = 0.0
     for letter in words:
-        if unicodedata.combining(letter):
+        if unicodedata.category(letter) in ("Mn", "Me", "Cf"):  # accents, joiners
             continue
         if unicodedata.east_asian_width(letter) in "WF":
             total += 1.0

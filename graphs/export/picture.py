@@ -15,7 +15,8 @@ from graphs.export.lettering import readable
 from graphs.export.plots import PLOTS, compose_plots
 from graphs.export.scene import compose
 from graphs.export.scene.marks import Curve, Line, Scene, Shape, Text
-from graphs.export.scene.options import check_options
+from graphs.export.scene.options import CM, INCH, check_options
+from graphs.export.scene.themes import mix
 from graphs.graph import AttributionGraph
 
 # The first that is there is taken. Words are measured as wide as Helvetica; serif letters are narrower.
@@ -30,9 +31,8 @@ DOT_FAMILIES = {
 SUFFIXES = (".svg", ".png", ".pdf", ".dot")
 # The same picture, the same bytes: Graphviz notes when a PDF was made. As long as before, so that places in it hold.
 CREATED, NEVER = re.compile(rb"/CreationDate \(D:\d{14}Z\)"), b"/CreationDate (D:20000101000000Z)"
-INCH = 72.0
 MOST_SHOWN = 1500  # nodes that a notebook shows unasked
-CM = 2.54  # to the inch
+SOLID = 0.5  # edges as opaque as that are
 DOT = 1.35  # the radius of the dot in a node that was ablated alone
 EXTENTS = {  # half the width and half the height, in radii
     "circle": (1.0, 1.0),
@@ -72,7 +72,8 @@ def render(scene: Scene, suffix: str) -> bytes:
     """Any scene as a file with that ending, one of SUFFIXES. Raises MissingProgram."""
     if suffix in (".svg", ".dot"):
         return (to_svg if suffix == ".svg" else to_dot)(scene).encode()
-    found = _render(to_dot(scene), suffix[1:])
+    dots = None if suffix == ".pdf" else 144 if scene.width_cm is None else 300
+    found = _render(to_dot(scene, dots), suffix[1:])
     return CREATED.sub(NEVER, found) if suffix == ".pdf" else found
 
 
@@ -226,18 +227,21 @@ def _svg_text(text: Text, paper: str) -> str:
     return words if text.row is None else f'<g id="l{text.row}">{words}</g>'
 
 
-def to_dot(scene: Scene) -> str:
-    """The scene as Graphviz source with fixed places, for `neato -n2`. Nodes are called as in the SVG."""
+def to_dot(scene: Scene, dots: int | None = None) -> str:
+    """The scene as Graphviz source with fixed places, for `neato -n2`. Nodes are called as in the SVG.
+
+    dots: to the inch, of pixels; a PDF would come out so much larger.
+    """
     high, paper = scene.height, scene.colours["paper"]
     corners = [(0.0, 0.0), (scene.width, scene.height)]
     size = ""
     if scene.width_cm is not None:
         wide = scene.width_cm / CM
         size = f' size="{wide:.4f},{wide * scene.height / scene.width:.4f}!"'
-    dpi = 144 if scene.width_cm is None else 300
+    dpi = "" if dots is None else f" dpi={dots}"
     parts = [
         "digraph graph_on_paper {",
-        f'graph [bgcolor="{paper}" outputorder=edgesfirst splines=true margin=0 pad=0 dpi={dpi}{size}];',
+        f'graph [bgcolor="{paper}" outputorder=edgesfirst splines=true margin=0 pad=0{dpi}{size}];',
         f'node [fontname="{DOT_FAMILIES[scene.font]}" label="" fixedsize=true margin=0 penwidth=1.2];',
         *(f'corner{i} [shape=none width=0 height=0 pos="{_flip(at, high)}"];' for i, at in enumerate(corners)),
         *(part for i, line in enumerate(scene.lines) for part in _dot_line(i, line, high)),
@@ -246,7 +250,7 @@ def to_dot(scene: Scene) -> str:
             for i, shape in enumerate(scene.shapes)
             for part in _dot_shape(f"sample{i}" if shape.row is None else f"n{shape.row}", shape, high)
         ),
-        *(part for i, curve in enumerate(scene.curves) for part in _dot_curve(i, curve, high)),
+        *(part for i, curve in enumerate(scene.curves) for part in _dot_curve(i, curve, high, paper)),
         *(_dot_text(i, text, high, paper, DOT_FAMILIES[scene.font]) for i, text in enumerate(scene.texts)),
         "}",
     ]
@@ -270,12 +274,16 @@ def _dot_points(name: str, start: tuple[float, float], end: tuple[float, float],
     ]
 
 
-def _dot_curve(number: int, curve: Curve, high: float) -> list[str]:
+def _dot_curve(number: int, curve: Curve, high: float, paper: str) -> list[str]:
     *chain, tip = curve.points
     start, foot = chain[0], chain[-1]
     spline = " ".join(_flip(point, high) for point in chain)
     long = ((tip[0] - foot[0]) ** 2 + (tip[1] - foot[1]) ** 2) ** 0.5
+    # Half transparent, a head would be darker where it lies on its own rim. What is faint must let others through:
+    # Graphviz keeps no order among edges.
     colour = f"{curve.colour}{round(255 * curve.opacity):02x}"
+    if curve.opacity >= SOLID:
+        colour = mix(paper, curve.colour, curve.opacity)
     # Graphviz draws heads ten points long at size 1, a tee two and a half.
     head = f"arrowhead=tee arrowsize={_number(0.4 + 0.12 * curve.width)}"
     if not curve.tee:

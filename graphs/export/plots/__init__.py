@@ -20,7 +20,7 @@ from graphs.export.plots.steps import chart_steps
 from graphs.export.scene.captions import heading, lay_out_caption
 from graphs.export.scene.legend import lay_out_legend
 from graphs.export.scene.marks import LETTER, MARGIN, Scene, Text
-from graphs.export.scene.options import check_look
+from graphs.export.scene.options import check_look, widest_of
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
 
@@ -159,15 +159,16 @@ def compose_plots(
         found = "was not tested" if assay is None else "was tested without it"
         raise BadOption(f"{wanted} measured by `circuits check`; this graph {found}.")
     colours = THEMES[theme]
-    marks = Marks([], [], [], NARROWEST - MARGIN, MARGIN + 44)
+    widest = widest_of(width_cm)
+    top_lines = heading(graph, title, int((widest or (840.0 if len(which) > 1 else NARROWEST)) / 8), colours, widest)
+    marks = Marks([], [], [], min(NARROWEST, widest or NARROWEST) - MARGIN, top_lines[-1].y + 19)
     for name, found in charts.items():
-        marks = _add_plot(marks, PLOTS[name], found, colours, named=len(which) > 1, legend=legend)
+        marks = _add_plot(marks, PLOTS[name], found, colours, named=len(which) > 1, legend=legend, widest=widest)
     texts, width, top = marks.texts, marks.right + MARGIN, marks.bottom
     missing = [PLOTS[name].title for name in which if name not in charts]
     for words in wrap(f"not measured: {'; '.join(missing)}", width - 2 * MARGIN, LETTER) if missing else ():
         texts.append(Text(MARGIN, top, words, colours["quiet"]))
         top += 14
-    top_lines = heading(graph, title, int(width / 8), colours)
     caption, top = lay_out_caption([None], assay, width, top + 4, colours)
     return Scene(
         width=max(width, *(text.box[2] + MARGIN for text in top_lines)),
@@ -191,12 +192,22 @@ def compose_plot(plot: Plot, charts: Sequence[Chart], theme: str) -> Scene:
 
 
 def _add_plot(
-    marks: Marks, plot: Plot, charts: Sequence[Chart], colours: dict[str, str], *, named: bool, legend: bool
+    marks: Marks,
+    plot: Plot,
+    charts: Sequence[Chart],
+    colours: dict[str, str],
+    *,
+    named: bool,
+    legend: bool,
+    widest: float | None = None,
 ) -> Marks:
     """A plot below what is there."""
     top = marks.bottom
     title = [Text(MARGIN, top + 6, plot.title, colours["ink"], size=12.5, bold=True)] if named else []
-    new = lay_out_charts(charts, plot.in_a_row, MARGIN, top + 24 * named, colours)
+    for in_a_row in range(plot.in_a_row, 0, -1):
+        new = lay_out_charts(charts, in_a_row, MARGIN, top + 24 * named, colours)
+        if widest is None or new.right <= widest - MARGIN:
+            break
     right, top = max(marks.right, new.right), new.bottom
     says = []
     for words in wrap(plot.says, right - MARGIN, LETTER) if legend else ():

@@ -6,18 +6,20 @@ import numpy as np
 
 from graphs.assays import Assay
 from graphs.errors import BadOption
-from graphs.export.scene.axes import NAMES, layer_lines, layer_names, token_texts
+from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts
 from graphs.export.scene.captions import caption_lines, heading, lay_out_caption
 from graphs.export.scene.edges import draw_edges
 from graphs.export.scene.labels import make_room, place_labels
 from graphs.export.scene.legend import lay_out_legend, samples_of
-from graphs.export.scene.marks import LINE, MARGIN, Scene
+from graphs.export.scene.marks import MARGIN, Scene
 from graphs.export.scene.names import label_of
 from graphs.export.scene.nodes import draw_nodes, radii_of
-from graphs.export.scene.options import check_look
+from graphs.export.scene.options import check_look, widest_of
 from graphs.export.scene.tested import as_tried, moved_the_other_way
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
+
+FLATTEST = 0.4  # of their size, nodes and edges keep at least so much
 
 
 def compose(
@@ -50,7 +52,8 @@ def compose(
     legend: say below what the marks mean.
     title: instead of the prompt.
     font: "sans" or "serif".
-    width_cm: the width on paper, in centimetres; a PNG then has 300 dots to the inch.
+    width_cm: the width on paper, in centimetres; a PNG then has 300 dots to the inch. The narrower, the fewer labels
+        and the closer the nodes, so that letters stay readable.
     bare: leave heading and caption to the page around the picture, which then must say the same.
 
     Raises:
@@ -66,20 +69,24 @@ def compose(
     rows = np.flatnonzero(~np.isin(graph.nodes.kind, hidden))
     shown = graph.select(rows)
     names = [label_of(shown, row) if labels or shown.nodes.kind[row] == "logit" else "" for row in range(len(rows))]
-    reserved, layout = make_room(shown, names)
+    placed, widest = beside_tokens(shown), widest_of(width_cm)
+    reserved, layout = make_room(placed, names, None if widest is None else widest - NAMES - 2 * MARGIN)
     tested = None if assay is None else np.isin(rows, [each.node for each in assay.ablations])
     wrong = np.isin(rows, [] if assay is None else moved_the_other_way(assay))
 
-    top_lines = [] if bare else heading(graph, title, max(110, int(layout.width / 9)), colours)
-    left, top = MARGIN + NAMES, MARGIN + (LINE * 2 + 12) * (not bare)
-    width = max(layout.width + left + MARGIN, 720.0, *(text.box[2] + MARGIN for text in top_lines))
+    top_lines = [] if bare else heading(graph, title, max(110, int(layout.width / 9)), colours, widest)
+    left, top = MARGIN + NAMES, MARGIN if bare else top_lines[-1].y + 18
+    width = max(
+        layout.width + left + MARGIN, min(720.0, widest or 720.0), *(text.box[2] + MARGIN for text in top_lines)
+    )
     left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
     x, y = layout.x + left, layout.y + top
 
-    tokens, depth = token_texts(shown, layout, left, top, colours)
-    radius = radii_of(shown)
+    tokens, depth = token_texts(placed, layout, left, top, colours)
+    scale = max(min(layout.squeezed), FLATTEST)
+    radius = radii_of(shown) * scale
     labelled = place_labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
-    curves, counts = draw_edges(graph, rows, x, y, radius, (most_edges, least_share), bos, colours)
+    curves, counts = draw_edges(graph, rows, x, y, radius, (most_edges, least_share), bos, colours, scale)
     curves = [as_tried(graph, curve, assay, colours) for curve in curves]
     bottom = top + layout.height + depth
     said = [] if bare else [*caption_lines(graph, counts), None]

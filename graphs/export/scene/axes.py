@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from graphs.export.layout import Layout
 from graphs.export.lettering import readable, shorten
-from graphs.export.scene.marks import MARGIN, Line, Text
+from graphs.export.scene.marks import LETTER, MARGIN, Line, Text
 from graphs.graph import AttributionGraph
 
 NAMES = 46.0  # for the layers' names, at the left
+
+
+def beside_tokens(graph: AttributionGraph) -> AttributionGraph:
+    """The graph as it is laid out: where nothing but answers stands at a token, as components do, without columns."""
+    nodes = graph.nodes
+    if (nodes.position[nodes.kind != "logit"] >= 0).any():
+        return graph
+    nowhere = nodes.with_columns(position=np.full(len(nodes), -1))
+    return replace(graph, nodes=nowhere, tokens=(), token_ids=())
 
 
 def token_texts(
@@ -47,12 +58,16 @@ def layer_lines(layout: Layout, left: float, top: float, width: float, colours: 
 
 
 def layer_names(graph: AttributionGraph, layout: Layout, top: float, colours: dict[str, str]) -> list[Text]:
-    """The layers' names at the left, of those that have nodes."""
+    """The layers' names at the left, of those that have nodes, where there is room."""
     kinds: dict[int, set[str]] = {}
     for layer, kind in zip(graph.nodes.layer.tolist(), graph.nodes.kind.tolist(), strict=True):
         kinds.setdefault(layer, set()).add(kind)
     texts = []
-    for layer, found in kinds.items():
+    last = float("inf")
+    for layer, found in sorted(kinds.items()):
+        if last - layout.layer_y[layer] < LETTER:
+            continue
+        last = layout.layer_y[layer]
         name = "logits" if "logit" in found else "tokens" if "token" in found else f"L{layer}"
         texts.append(Text(MARGIN, top + layout.layer_y[layer], name, colours["quiet"]))
     return texts

@@ -15,10 +15,16 @@ from graphs.export.scene.names import first_token, prompt_of, target_of
 from graphs.graph import AttributionGraph
 
 NOTE = 8.5  # letters of notes
+COLUMN = 560.0  # below a narrower picture words are smaller
 
 
-def heading(graph: AttributionGraph, title: str | None, most: int, colours: dict[str, str]) -> list[Text]:
-    """Above a picture: the prompt, or a title in its place, so many letters at most; what it answers, what made it."""
+def heading(
+    graph: AttributionGraph, title: str | None, most: int, colours: dict[str, str], widest: float | None = None
+) -> list[Text]:
+    """Above a picture: the prompt, or a title in its place, so many letters at most; what it answers, what made it.
+
+    widest: the picture's width, at which lines are broken; none for a line each.
+    """
     words = title if title is not None else prompt_of(graph)
     asked = np.flatnonzero((graph.goal != 0) | (graph.nodes.kind == "logit"))
     asked = asked[np.argsort(-graph.goal[asked], kind="stable")].tolist()
@@ -26,10 +32,15 @@ def heading(graph: AttributionGraph, title: str | None, most: int, colours: dict
     more = f" and {len(asked) - 3} more" if len(asked) > 3 else ""
     # A picture is shown around: of a folder on someone's disk it says the last name only.
     sources = {name: str(graph.provenance[name]) for name in ("model", "transcoders") if name in graph.provenance}
-    made = [f"{name} {os.path.basename(at.rstrip('/')) if os.path.isabs(at) else at}" for name, at in sources.items()]
+    shown = {name: os.path.basename(at.rstrip("/")) if os.path.isabs(at) else at for name, at in sources.items() if at}
+    made = [readable(f"{name} {at}") for name, at in shown.items()]
+    name, told = shorten(readable(words), most), " · ".join([f"→ {answer}{more}", *made])
+    wide = (widest or float("inf")) - 2 * MARGIN
+    names, lines = wrap(name, wide, 16.0), wrap(told, wide, 11.0)
+    first = MARGIN + 6 + 19.0 * len(names)
     return [
-        Text(MARGIN, MARGIN + 6, shorten(readable(words), most), colours["ink"], size=15.0, bold=True),
-        Text(MARGIN, MARGIN + 25, readable(" · ".join([f"→ {answer}{more}", *made])), colours["quiet"], size=11.0),
+        *(Text(MARGIN, MARGIN + 6 + 19.0 * at, line, colours["ink"], 15.0, bold=True) for at, line in enumerate(names)),
+        *(Text(MARGIN, first + 14.0 * at, line, colours["quiet"], size=11.0) for at, line in enumerate(lines)),
     ]
 
 
@@ -58,12 +69,13 @@ def lay_out_caption(
         for verdict, colour in (("not supported", "failed"), ("untested", "quiet")):
             claims = [_claim(each) for each in assay.verdicts if each.verdict == verdict]
             told += [(f"{verdict}: {claim}", colours[colour]) for claim in claims]
+    size = 11.0 if width >= COLUMN else 9.0
     texts = []
     for line in lines:
         for words, colour in told if line is None else [(line, colours["ink"])]:
-            for part in wrap(readable(words), width - 2 * MARGIN, 11.0):
-                texts.append(Text(MARGIN, top, part, colour, size=11.0))
-                top += LINE
+            for part in wrap(readable(words), width - 2 * MARGIN, size):
+                texts.append(Text(MARGIN, top, part, colour, size=size))
+                top += LINE * size / 11.0
     return texts, top
 
 

@@ -9,35 +9,40 @@ import numpy as np
 from graphs.export.layout import Layout, place_nodes
 from graphs.export.lettering import readable, shorten, width_of
 from graphs.export.scene.axes import NAMES
-from graphs.export.scene.marks import LETTER, MARGIN, Text
+from graphs.export.scene.marks import LETTER, MARGIN, SMALL, Text
 from graphs.export.scene.names import has_name
 from graphs.graph import AttributionGraph
 
-SMALL = 8.5  # for units that have a number only
 MOST_NUMBERS = 60  # so many units are called by their number; more say nothing
 CROWD = 40  # in a crowd like this, no room is kept for numbers
+FEWER = (400, 250, 160, 120, 90, 60, 40, 25, 15)  # labels besides logits' that are tried, where not all find room
+LINES = 0.6  # rows may come so much closer to each other before labels touch
 AREA = 1_250_000.0  # how large the picture of a graph may grow to make room for labels
 
 
-def make_room(graph: AttributionGraph, names: Sequence[str]) -> tuple[list[int], Layout]:
-    """For which labels room is kept, as many as the picture's size allows, and the layout that keeps it."""
+def make_room(graph: AttributionGraph, names: Sequence[str], widest: float | None = None) -> tuple[list[int], Layout]:
+    """For which labels room is kept, as many as the picture's size allows, and the layout that keeps it.
+
+    widest: what the layout may be; where not even the nodes find room, none is kept for labels.
+    """
     order = _order_of_labels(graph, names)
     if len(order) > CROWD:
         order = [row for row in order if has_name(graph, row)]
     logits = sum(str(graph.nodes.kind[row]) == "logit" for row in order)
     tokens = [width_of(shorten(readable(token).strip(), 14), 11.0) + 4 for token in graph.tokens]
-    narrowest = np.array(tokens) * (sum(tokens) < 1500)
-    bare = place_nodes(graph, narrowest=narrowest)
+    narrowest = np.array(tokens) * (sum(tokens) < (1500 if widest is None else widest / 2))
+    bare = place_nodes(graph, narrowest=narrowest, widest=widest)
     most = max(AREA, 1.3 * bare.width * bare.height)
-    fewer = [logits + count for count in (400, 250, 160, 120, 90, 60, 40, 25, 15) if logits + count < len(order)]
+    fewer = [logits + count for count in FEWER if logits + count < len(order)]
     for count in (len(order), *fewer):
         room = np.zeros(len(names))
         for row in order[:count]:
             room[row] = width_of(names[row], _label_size(graph, row)) + 9
-        layout = place_nodes(graph, room=room, narrowest=narrowest)
-        if layout.width * layout.height <= most:
+        layout = place_nodes(graph, room=room, narrowest=narrowest, widest=widest)
+        fits = layout.squeezed[0] == 1 and layout.squeezed[1] >= LINES
+        if layout.width * layout.height <= most and fits:
             break
-    return order[:count], layout
+    return (order[:count], layout) if fits else ([], bare)
 
 
 def place_labels(

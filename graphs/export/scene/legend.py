@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphs.assays import Assay
-from graphs.export.lettering import width_of
+from graphs.export.lettering import width_of, wrap
 from graphs.export.scene.edges import STRONG, breadth, head_length
 from graphs.export.scene.marks import LETTER, LINE, MARGIN, Curve, Line, Shape, Text
 from graphs.export.scene.tested import failed_edge, moved_the_other_way
@@ -62,12 +62,14 @@ def lay_out_legend(
     x, y = MARGIN, top
     for sample, words in samples:
         long = LONG.get(sample, 14.0)
-        space = long + width_of(words, LETTER) + 18
+        lines = wrap(words, width - 2 * MARGIN - long - 2, LETTER)
+        space = long + max(width_of(line, LETTER) for line in lines) + 18
         if x > MARGIN and x + space > width - MARGIN + 18:
             x, y = MARGIN, y + LINE
         _draw_sample(legend, sample, x, y, colours)
-        legend["texts"].append(Text(x + long + 2, y, words, colours["quiet"]))
-        x += space
+        for at, line in enumerate(lines):
+            legend["texts"].append(Text(x + long + 2, y + LINE * at, line, colours["quiet"]))
+        x, y = x + space, y + LINE * (len(lines) - 1)
     return legend, y + LINE / 2 * bool(samples)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from graphs.export.lettering import width_of
 
 LETTER = 10.0
+SMALL = 8.5  # the smallest that matter
 MARGIN = 18.0
 LINE = 15.5  # from one line of words to the next
 

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from graphs.export.lettering import readable, shorten
+from graphs.export.lettering import kept_apart, readable, shorten
 from graphs.graph import AttributionGraph
 from graphs.wording import held_against
 
@@ -17,7 +17,9 @@ def label_of(graph: AttributionGraph, row: int) -> str:
     kind = str(nodes.kind[row])
     words = readable(str(nodes.label[row])).strip()
     if kind == "logit":
-        return f"{_logit_name(graph, row)} {_likely(graph, row)}"
+        return f"{kept_apart(_logit_name(graph, row))} {_likely(graph, row)}"
+    if kind == "token" and nodes.position[row] < 0:
+        return shorten(words, 30)
     if kind in ("token", "error", "unselected"):
         return ""
     return shorten(words, 30) or f"L{nodes.unit(row)}"
@@ -60,15 +62,19 @@ def _logit_name(graph: AttributionGraph, row: int) -> str:
 
 def first_token(graph: AttributionGraph) -> int | None:
     """The row of the mark that opens the prompt (`<bos>`, `<s>`, `[CLS]`, …), None if there is none."""
-    if not graph.tokens or not re.fullmatch(r"<[^ ]*>|\[[A-Z]+\]", graph.tokens[0].strip()):
+    if not _opens(graph):
         return None
     rows = np.flatnonzero((graph.nodes.kind == "token") & (graph.nodes.position == 0))
     return int(rows[0]) if len(rows) else None
 
 
+def _opens(graph: AttributionGraph) -> bool:
+    return bool(graph.tokens) and bool(re.fullmatch(r"<[^ ]*>|\[[A-Z]+\]", graph.tokens[0].strip()))
+
+
 def prompt_of(graph: AttributionGraph) -> str:
     """What the model was asked, as it was typed if that is known, without the mark that opens it."""
-    opening = graph.tokens[0] if first_token(graph) is not None else ""
+    opening = graph.tokens[0] if _opens(graph) else ""
     if graph.provenance.get("prompt"):
         return readable(str(graph.provenance["prompt"])).removeprefix(opening).strip()
     tokens = [readable(token) for token in graph.tokens[bool(opening) :]]

@@ -7,8 +7,12 @@ from inspect import Signature
 from typing import Any
 
 from graphs.errors import BadOption
+from graphs.export.scene.marks import SMALL
 from graphs.export.scene.themes import FONTS, THEMES
 
+READABLE = 6.0  # points: the least that letters are to measure on paper
+INCH = 72.0
+CM = 2.54  # to the inch
 CHOICES = {"bos": ("grey", "draw", "hide"), "errors": ("grey", "hide")}
 
 
@@ -40,3 +44,8 @@ def check_look(theme: str, font: str, width_cm: float | None, bos: str = "grey",
         raise BadOption(f"a picture's font is {' or '.join(FONTS)}; found {font!r}.")
     if width_cm is not None and not 1 <= width_cm <= 500:
         raise BadOption(f"a picture is 1 to 500 cm wide; found {width_cm}. A column of a paper is about 8.5 cm.")
+
+
+def widest_of(width_cm: float | None, letter: float = SMALL) -> float | None:
+    """How wide a picture may be, in its own points, for letters of that size to be READABLE on paper. None: any."""
+    return None if width_cm is None else width_cm / CM * INCH * letter / READABLE

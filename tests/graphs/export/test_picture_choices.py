@@ -149,7 +149,7 @@ def test_font_and_width_reach_the_file():
 
     high = 8.5 * scene.height / scene.width
     assert 'width="8.5cm"' in svg and f'height="{high:.4g}cm"' in svg and "Times New Roman" in svg
-    assert f'size="{8.5 / 2.54:.4f},{high / 2.54:.4f}!"' in dot and "dpi=300" in dot and 'fontname="Times' in dot
+    assert f'size="{8.5 / 2.54:.4f},{high / 2.54:.4f}!"' in dot and "dpi" not in dot and 'fontname="Times' in dot
     for choice in ({"font": "comic"}, {"width_cm": 0.1}, {"width_cm": float("nan")}):
         with pytest.raises(BadOption):
             compose(world(), **choice)
