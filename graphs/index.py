@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 INDEX = ".index"
-KEY = b"circuit-assay graphs"  # of the metadata under which a file says what it holds
+KEY = b"circuit-assay graphs 2"  # of the metadata under which a file says what it holds
 ORDER = ("layer", "feature", "kind", "graph", "node")
 MOST = 2000  # graphs in one file: so many are sorted in memory
 ROWS = 50_000  # in a row group: a look-up reads one or two of them
@@ -173,7 +173,10 @@ def _write(folder: Place, table: pyarrow.Table, marks: Mapping[str, str]) -> Par
     with desk(folder, SAVING) as place:
         unfinished = place / path.name
         described = table.replace_schema_metadata({KEY: json.dumps(dict(marks))})
-        parquet.write_table(described, unfinished, compression="zstd", row_group_size=ROWS)
+        # Statistics of these alone: they pass over nan, and DuckDB then takes it that a column has none.
+        parquet.write_table(
+            described, unfinished, compression="zstd", row_group_size=ROWS, write_statistics=list(ORDER)
+        )
         land_file(unfinished, path)
     return Part(path, dict(marks), frozenset(marks))
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphs.query import Base
 
 UNITS = "('feature', 'neuron', 'attention')"
+KNOWN = "if(isnan(influence), null, influence)"  # for SQL takes what is no number for the largest of all
 UNIT = "concat('L', layer, if(kind = 'attention', '/attn/', '/'), feature)"
 
 
@@ -34,7 +35,7 @@ def holding(base: Base, unit: str, *, most: int | None = None) -> pyarrow.Table:
         f"""
         select graph, prompt, model, transcoders, nodes.position, label, activation, influence
         from nodes join graphs on graphs.id = graph
-        where {_is_unit(unit)} order by influence desc nulls last, graph, nodes.position
+        where {_is_unit(unit)} order by {KNOWN} desc nulls last, graph, nodes.position
         """,
         most=most,
     )
@@ -52,7 +53,7 @@ def shared(base: Base, graphs: Sequence[str] = (), *, most: int | None = None) -
         f"""
         with each as (
             select transcoders, model, if(kind = 'neuron', model, null) as owner, kind, layer, feature, graph,
-                any_value(label) as label, sum(influence) as influence
+                any_value(label) as label, sum({KNOWN}) as influence
             from nodes join graphs on graphs.id = graph
             where kind in {UNITS} and {among} group by all
         )
@@ -105,7 +106,7 @@ def labelled(base: Base, words: str, *, most: int | None = None) -> pyarrow.Tabl
         f"""
         select graph, prompt, kind, layer, nodes.position, feature, label, influence
         from nodes join graphs on graphs.id = graph
-        where contains(lower(label), lower({text_in_sql(words)})) order by influence desc nulls last, graph, node
+        where contains(lower(label), lower({text_in_sql(words)})) order by {KNOWN} desc nulls last, graph, node
         """,
         most=most,
     )

@@ -125,6 +125,68 @@ def test_neurons_of_two_models_are_not_shared_and_features_are(tmp_path):
         assert set(holding(base, "L0/544")["model"].to_pylist()) == {"toy", "other"}
 
 
+def test_what_is_no_number_is_found_as_that(store):
+    values = np.concatenate([g.nodes.value for g in graphs_of(store).values()])
+    assert 0 < np.isnan(values).sum() < len(values)
+
+    (counted,) = store.query("select count(*) filter (isnan(value)) as n, count(*) as every from nodes").to_pylist()
+
+    assert counted == {"n": np.isnan(values).sum(), "every": len(values)}
+    assert len(store.query("from nodes where not isnan(value)")) == (~np.isnan(values)).sum()
+
+
+def test_where_influence_is_not_known_it_is_not_the_largest(store):
+    known = {g.nodes.influence[1]: id for id, g in graphs_of(store).items()}
+    nodes = traced(0).nodes
+    without = replace(traced(0), nodes=nodes.with_columns(influence=np.full(4, np.nan)))
+    last = store.save(without, name="unknown")
+    with opened(store) as base:
+        expected = [known[share] for share in sorted(known, reverse=True)]
+        assert holding(base, "L0/544")["graph"].to_pylist() == [*expected, last]
+        assert labelled(base, "texas")["graph"].to_pylist() == [*expected, last]
+        most = shared(base)
+        assert most["graphs"].to_pylist()[0] == 4
+        ours = [share for share, id in known.items() if store.load(id).provenance["transcoders"] == "ours"]
+        assert most["influence"].to_pylist()[0] == pytest.approx(np.mean(ours))
+
+
+def test_a_graph_named_twice_shares_with_itself_what_it_has(store):
+    (id, other) = [id for id, g in graphs_of(store).items() if g.provenance["prompt"] in ("dallas", "austin")]
+    with opened(store) as base:
+        assert shared(base, [id, other, id]).equals(shared(base, [id, other]))
+        assert len(shared(base, [id, other, id])) == 1
+
+
+def test_a_feature_at_several_positions_counts_with_all_of_them(store):
+    edges = [(0, 1, 1.0), (0, 2, 1.0), (1, 3, 2.0), (2, 3, 0.5)]
+    graph = graph_of(edges, "token feature feature logit", provenance={"transcoders": "ours"})
+    columns = {"feature": [7, 544, 544, 9], "layer": [-1, 0, 0, 1], "position": [0, 0, 1, 1]}
+    nodes = graph.nodes.with_columns(
+        **{name: np.array(column) for name, column in columns.items()}, influence=np.array([0.0, 0.25, 0.5, 0.0])
+    )
+    graph = replace(graph, nodes=nodes, tokens=("a", "b"), token_ids=(1, 2))
+    ids = [store.save(graph, name=name) for name in ("here", "there")]
+    target = str(nodes.label[3])
+    with opened(store) as base:
+        (found,) = shared(base, ids).to_pylist()
+        assert (found["unit"], found["influence"], found["graphs"]) == ("L0/544", 0.75, 2)
+        means = {row["mean"]: row["graphs"] for row in between(base, "L0/544", target).to_pylist() if row["mean"]}
+        assert means[2.5] == 2
+        assert holding(base, "L0/544@1")["influence"].to_pylist() == [0.5, 0.5]
+
+
+def test_features_of_attention_are_units_of_their_own(store):
+    graph = traced(0)
+    kinds = np.array(["token", "attention", "feature", "logit"])
+    ids = {store.save(replace(graph, nodes=graph.nodes.with_columns(kind=kinds)), name=name) for name in ("a", "b")}
+    with opened(store) as base:
+        found = shared(base, sorted(ids))
+        assert set(found["unit"].to_pylist()) == {"L0/attn/544", "L1/0"}
+        assert set(holding(base, "L0/attn/544")["graph"].to_pylist()) == ids
+        assert not ids & set(holding(base, "L0/544")["graph"].to_pylist())
+        assert len(holding(base, "L2/9")) == 0  # a logit is no unit
+
+
 def test_the_mean_weight_of_an_edge(store):
     graphs = [g for g in graphs_of(store).values() if g.provenance["transcoders"] == "ours"]
     weights = [g.to_dense()[3, 1] for g in graphs if len(g.source) > 2]
