@@ -11,7 +11,7 @@ import numpy as np
 from graphs.assays import Assay
 from graphs.errors import BadOption
 from graphs.export.lettering import readable, shorten, width_of, wrap
-from graphs.export.scene.captions import fan_in_words, heading, lay_out_caption
+from graphs.export.scene.captions import doubts_in_words, fan_in_words, heading, lay_out_caption
 from graphs.export.scene.edges import breadth, head_length
 from graphs.export.scene.legend import lay_out_legend
 from graphs.export.scene.marks import MARGIN, Curve, Scene, Shape, Text
@@ -97,7 +97,7 @@ def compose_diagram(
         shapes.append(_shape(graph, row, cards[row], x, y, colours))
         texts += _words(cards[row], x, y, colours)
     curves = _curves(graph, edges, splines, left, top, bos, colours)
-    lines = [*_said(graph, counts), *fan_in_words(graph, bos), None]
+    lines = [*_said(graph, counts), *fan_in_words(graph, bos), *doubts_in_words(tested), None]
     caption, bottom = lay_out_caption(lines, assay, width, top + high + 20, colours)
     key, bottom = lay_out_legend(_samples(graph, rows) if legend else [], width, bottom + 4, colours)
     return Scene(

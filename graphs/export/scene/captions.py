@@ -11,10 +11,11 @@ import numpy as np
 from graphs.assays import VERDICTS, Assay, Verdict
 from graphs.export.lettering import readable, shorten, wrap
 from graphs.export.scene.marks import LINE, MARGIN, Text
-from graphs.export.scene.names import first_token, prompt_of, target_of
+from graphs.export.scene.names import first_token, label_of, prompt_of, target_of
 from graphs.graph import AttributionGraph
 
 NOTE = 8.5  # letters of notes
+OFTEN, FEW = 2 / 3, 4  # of all tokens; units that are called by name
 COLUMN = 560.0  # below a narrower picture words are smaller
 
 
@@ -108,7 +109,27 @@ def caption_lines(graph: AttributionGraph, counts: dict[str, Any]) -> list[str]:
         if counts[kind]:
             many = f"{words} node{'s are' if counts[kind] > 1 else ' is'} not drawn"
             lines[-1] += f"; {counts[kind]} {many}{ends[kind]}"
-    return lines + fan_in_words(graph, counts["bos"])
+    return [*lines, *fan_in_words(graph, counts["bos"]), *doubts_in_words(graph)]
+
+
+def doubts_in_words(graph: AttributionGraph) -> list[str]:
+    """What a reader should be wary of: errors where the answer is read, units that fire on nearly everything."""
+    from graphs.paths import influence
+
+    nodes = graph.nodes
+    told = []
+    last = (nodes.kind == "error") & (nodes.position == len(graph.tokens) - 1)
+    share = float(influence(graph)[last].sum())
+    if share >= 0.005:
+        told.append(f"{share:.0%} of the influence ends in errors at the last token")
+    notes = graph.provenance.get("feature_notes") or {}
+    often = {nodes.unit(row): row for row in nodes.where("feature", "attention", "neuron").tolist()}
+    often = {unit: row for unit, row in often.items() if (notes.get(unit, {}).get("density") or 0.0) > OFTEN}
+    if often:
+        first = ", ".join(label_of(graph, row) for row in list(often.values())[:FEW])
+        more = f" and {len(often) - FEW} more" if len(often) > FEW else ""
+        told.append(f"active on more than two thirds of all tokens: {first}{more}")
+    return told
 
 
 def fan_in_words(graph: AttributionGraph, bos: str) -> list[str]:

@@ -80,6 +80,21 @@ def test_hidden_errors_are_counted_with_their_edges():
     assert "what the features miss" not in words_of(scene)
 
 
+def test_errors_at_the_last_token_and_units_that_are_always_active_are_told():
+    notes = {"1/0": {"label": "texas", "density": 0.7}, "0/9": {"density": 0.9}}
+    graph = world()
+    nodes = graph.nodes.with_columns(feature=np.array([0, 1, -1, 0, -1, -1, 6]))
+    scene = compose(replace(graph, nodes=nodes, provenance={"feature_notes": notes}))
+
+    # The error at texas has 1/5 of its half of the goal, that at austin 1/4 of the goal: both are of the last token.
+    assert "35% of the influence ends in errors at the last token" in words_of(scene)
+    assert "active on more than two thirds of all tokens: texas" in words_of(scene)
+    rare = {"1/0": {"density": 0.6}}
+    assert "active on" not in words_of(compose(replace(graph, nodes=nodes, provenance={"feature_notes": rare})))
+    earlier = graph.nodes.with_columns(position=np.array([0, 1, 0, 1, -1, 0, 1]))
+    assert "at the last token" not in words_of(compose(replace(graph, nodes=earlier)))
+
+
 def test_the_strongest_of_what_is_not_hidden_are_drawn():
     scene = compose(world(), errors="hide", most_edges=2)
 
