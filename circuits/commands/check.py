@@ -130,4 +130,9 @@ def _made_with(made: Mapping[str, Any], what: str, given: str | None) -> str:
     name = given or made.get(what)
     if not isinstance(name, str) or not name:
         raise WrongGraph(f"the graph does not say with which {what} it was made: name them with --{what}.")
+    if given is None and "imported" in made:
+        raise WrongGraph(
+            f"another program made the graph, and calls its {what} {name!r}: say what that is here, with --{what}, or "
+            "trace the prompt here."
+        )
     return name

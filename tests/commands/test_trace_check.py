@@ -151,6 +151,14 @@ def test_an_option_that_says_nothing_is_refused_before_anything_is_loaded(
     assert "is wanted, found" in capsys.readouterr().err
 
 
+def test_a_model_that_another_program_names_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made = {"model": "gemma-2-2b", "transcoders": "clt", "imported": {}}
+    id = Store(tmp_path).save(graph_of([(0, 1, 1.0)], "token logit", provenance=made))
+
+    assert main(["check", id, "--store", str(tmp_path)]) == 2
+    assert "calls its model 'gemma-2-2b': say what that is here, with --model" in capsys.readouterr().err
+
+
 def test_a_graph_that_does_not_say_what_made_it_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     id = Store(tmp_path).save(graph_of([(0, 1, 1.0)], "token logit"))
 
