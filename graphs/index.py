@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,30 +72,31 @@ def refresh(folder: Place, wanted: Mapping[str, str], read: Callable[[str], pyar
     kept = [part for part in parts if 2 * len(part.counts) >= len(part.holds)]
     worn = [part for part in parts if part.counts and part not in kept]
     unused = [part for part in parts if not part.counts]
-    if unused and not missing and time.time() - _last_change(folder / INDEX) > IN_USE:
+    if unused and time.time() - _last_change(folder / INDEX) > IN_USE:
         _remove(unused)
     loose, problems = [], {}
     while missing or worn:
         marks, tables, missing, rest = {}, [], missing[:MOST], missing[MOST:]
-        for id, found in zip(missing, each_of(folder, partial(_nodes_of, read), missing), strict=True):
-            if isinstance(found, str):
-                problems[id] = found
+        for id, nodes in zip(missing, each_of(folder, partial(_nodes_of, read), missing), strict=True):
+            if isinstance(nodes, str):
+                problems[id] = nodes
             else:
-                tables.append(found)
+                tables.append(nodes)
                 marks[id] = wanted[id]
         # Files grow by taking in those of their size: there are few, and a graph is seldom written again. Those that
         # were taken in stay until later, for somebody may be reading them.
         kept.sort(key=lambda part: len(part.counts))
-        taken, worn, missing = worn, [], rest
-        while kept and len(kept[0].counts) <= min(2 * len(marks), MOST - len(marks)):
+        taken, worn, missing, size = worn, [], rest, len(marks)
+        while kept and len(kept[0].counts) <= min(2 * size, MOST - size):
             taken.append(kept.pop(0))
-            marks |= {id: wanted[id] for id in taken[-1].counts}
-        marks |= {id: wanted[id] for part in taken for id in part.counts}
-        try:
-            tables += [_rows_of(part) for part in taken]
-        except (OSError, ValueError):  # damaged, or put into another file by somebody else: so they are read again
-            _remove(taken)
-            return refresh(folder, wanted, read)
+            size += len(taken[-1].counts)
+        for part in taken:
+            try:
+                tables.append(_rows_of(part))
+                marks |= {id: wanted[id] for id in part.counts}
+            except (OSError, ValueError):  # damaged, or put into another file by somebody else: read its graphs again
+                _remove([part])
+                missing += sorted(part.counts)
         if not tables:
             continue
         table = pyarrow.concat_tables(tables).sort_by([(column, "ascending") for column in ORDER])
@@ -173,10 +174,9 @@ def _write(folder: Place, table: pyarrow.Table, marks: Mapping[str, str]) -> Par
     with desk(folder, SAVING) as place:
         unfinished = place / path.name
         described = table.replace_schema_metadata({KEY: json.dumps(dict(marks))})
-        # Statistics of these alone: they pass over nan, and DuckDB then takes it that a column has none.
-        parquet.write_table(
-            described, unfinished, compression="zstd", row_group_size=ROWS, write_statistics=list(ORDER)
-        )
+        # They pass over nan, and DuckDB then takes it that a column has none: so of no column that may.
+        statistics: Any = list(ORDER)
+        parquet.write_table(described, unfinished, compression="zstd", row_group_size=ROWS, write_statistics=statistics)
         land_file(unfinished, path)
     return Part(path, dict(marks), frozenset(marks))
 

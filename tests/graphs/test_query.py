@@ -245,6 +245,63 @@ def test_files_of_the_index_are_few(store):
     assert store.query(SORTED).equals(as_read(store))
 
 
+def test_another_graph_under_the_same_name_is_noticed(store):
+    store.query("from nodes limit 1")
+    old, new = store.find("austin"), store.find("dallas")
+    shutil.rmtree(old)
+    new.rename(old)
+
+    labels = store.query(f"select label from nodes where graph = '{old.name}' order by node")["label"].to_pylist()
+
+    assert labels == store.load(old.name).nodes.label.tolist() == traced(0).nodes.label.tolist()
+
+
+def test_a_damaged_file_of_the_index_that_cannot_be_removed_is_none_either(store, monkeypatch):
+    store.query("from nodes")
+    (path,) = (store.folder / INDEX).iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(b"PAR1" + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])  # what it holds can be read still
+    for number in range(3):
+        store.save(traced(0), name=f"number {number}")
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        patch.setattr("tempfile.mkdtemp", refuse)
+        assert len(store.query("from nodes")) == 28
+    assert store.query(SORTED).equals(as_read(store))
+
+
+def test_of_a_file_of_the_index_that_is_mostly_of_the_past_the_rest_is_kept(store):
+    store.query("from nodes limit 1")
+    for name in ("austin", "dallas", "graph"):
+        shutil.rmtree(store.find(name))
+
+    assert {row["graph"] for row in store.query("from nodes").to_pylist()} == set(graphs_of(store))
+    assert [part.holds.keys() for part in store.index(store.lines()[0]).parts if part.counts] == [
+        graphs_of(store).keys()
+    ]
+
+
+def test_more_graphs_than_a_file_of_the_index_takes_are_in_several(store, monkeypatch):
+    monkeypatch.setattr("graphs.index.MOST", 3)
+
+    assert len(store.query("from nodes")) == 16
+    assert sorted(len(part.counts) for part in store.index(store.lines()[0]).parts) == [1, 3]
+
+
+def test_a_large_file_of_the_index_is_not_written_again_for_one_graph_more(store):
+    store.query("from nodes limit 1")
+    (large,) = os.listdir(store.folder / INDEX)
+    store.save(traced(0), name="one more")
+
+    counts = {part.path.name: len(part.counts) for part in store.index(store.lines()[0]).parts}
+
+    assert counts.pop(large) == 4 and list(counts.values()) == [1]
+
+
 def test_files_of_the_index_that_nobody_reads_any_more_are_removed(store, monkeypatch):
     for number in range(4):
         store.save(traced(0), name=f"number {number}")
