@@ -50,6 +50,7 @@ function showBeside(text, name) {
     found = compare(other);
   } catch (fault) {
     section.replaceChildren(close, make("p", { class: "failed", role: "alert" }, `${name} could not be compared: wanted is a graph's page, or JSON saved from one (${fault.message}).`));
+    section.scrollIntoView({ block: "nearest" });
     return;
   }
   const light = (rows, words) => make("button", { type: "button", click: () => { spot = rows; highlight(); svg.scrollIntoView({ block: "nearest" }); } }, words);
@@ -66,4 +67,5 @@ function showBeside(text, name) {
       make("div", {}, make("h3", {}, "Only there"), make("table", {}, ...found.there.slice(0, FEW).map((row) => make("tr", {}, make("td", {}, `${other.nodes.label[row] || other.nodes.kind[row]} L${other.nodes.layer[row]}${at(row)}`), figure(percent(other.nodes.influence[row])))))),
     ),
   );
+  section.scrollIntoView({ block: "nearest" }); // it lies far below what was clicked
 }

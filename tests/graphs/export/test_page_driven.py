@@ -434,6 +434,7 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
         enter("least", 0);
         showBeside({page}, "page.html");
         said.beside = text("#beside");
+        said.top = document.getElementById("beside").getBoundingClientRect().top - innerHeight;
         showBeside(JSON.stringify(shownGraph()), "x.json");
         said.itself = text("#beside");
         for (const wrong of ["nonsense", "<p>", "{{}}", '{{"nodes":{{"kind":["x"]}}}}']) {{
@@ -453,6 +454,7 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
     assert "what is hidden counted as pruned" in words
     assert 2 in found["json"]["nodes"]["row"] and 5 not in found["json"]["nodes"]["row"]
     assert len(found["json"]["edges"]["source"]) == len(found["json"]["edges"]["weight"]) < 7
+    assert found["top"] < 0
     assert "6 nodes in both 1 only here 1 only there" in found["beside"]
     assert "edges: 5 in both, 2 only here, 2 only there" in found["beside"]
     assert "7 nodes in both 0 only here 0 only there" in found["itself"] and "influence 1.00" in found["itself"]
