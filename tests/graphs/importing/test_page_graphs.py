@@ -19,6 +19,7 @@ from graphs.graph import AttributionGraph
 from graphs.grouping import name_of
 from graphs.importing import import_graph, neuronpedia
 from graphs.importing.neuronpedia import read_groups_saved_there
+from graphs.nodes import OF_ATTENTION
 from graphs.store import content_of
 from tests.graphs.foreign import changed, page_graph, written
 
@@ -126,6 +127,63 @@ def names(graph: AttributionGraph) -> list[str]:
     return [name_of(graph, row) for row in range(len(graph.nodes))]
 
 
+def test_an_id_that_says_otherwise_than_layer_and_position_is_a_name_only(tmp_path):
+    for name in ("9_8_1", "1_8_0"):  # of another layer, of another position: the unit is told by its number
+        record = changed("nodes", 1, "node_id", to=name)
+        for link in record["links"]:
+            link.update({end: name for end in ("source", "target") if link[end] == "1_7_1"})
+        assert "L1/7@1" in names(import_graph(written(tmp_path / "x.json", record)))
+
+    record["nodes"][1]["feature"] = 42  # of layer 2, unit 6
+    with pytest.raises(ForeignFile, match="a unit of layer 1, found 42, of layer 2"):
+        import_graph(written(tmp_path / "x.json", record))
+
+
+def test_logits_stand_above_the_last_layer_where_their_own_says_less(tmp_path):
+    for said in ("2", "3", 3):  # the number of layers, or one above it
+        record = page_graph()
+        for node in record["nodes"][-2:]:
+            node["layer"] = said
+        found = import_graph(written(tmp_path / "x.json", record))
+        assert found.nodes.layer[found.nodes.where("logit")].tolist() == [2, 2]
+
+
+def test_an_activation_of_nothing_is_nothing_and_one_that_is_missing_is_one(tmp_path):
+    record = changed("nodes", 0, "activation", to=0.0)
+    record["nodes"][1]["activation"] = None
+    found = import_graph(written(tmp_path / "x.json", record)).nodes
+
+    assert found.activation[found.where("feature")].tolist() == [0.0, 0.5, 1.0]  # 0_1_1, 1_90_0, 1_7_1
+
+
+def test_what_others_say_of_themselves_is_told(tmp_path):
+    record = page_graph()
+    record["metadata"]["feature_details"] = {"neuronpedia_source_set": "16k"}
+    found = import_graph(written(tmp_path / "x.json", record)).provenance
+    assert found["transcoders"] == "16k"
+    assert found["imported"]["influence"]["1_-1_0"] == 0.8
+    record["metadata"] |= {"feature_details": {"neuronpedia_source_set": 7}, "info": "none"}
+    assert "transcoders" not in import_graph(written(tmp_path / "x.json", record)).provenance
+
+
+def test_errors_of_attention_are_told_from_those_of_the_mlp(tmp_path):
+    record = changed("nodes", 3, "feature_type", to="lorsa error")
+    found = import_graph(written(tmp_path / "x.json", record)).nodes
+
+    (row,) = found.where("error")
+    assert found.feature[row] == OF_ATTENTION and found.label[row] == "attention error L1"
+    assert list(found.kind).index("error") < list(found.layer).index(1) + 2  # before what replaces the MLP
+
+
+def test_an_older_id_is_the_units_where_a_unit_has_it(tmp_path):
+    record = {**page_graph(), "nodes": [*page_graph()["nodes"], COLLIDING]}
+    record["links"] = [link for link in record["links"] if "0_1_0" not in link.values()]
+    graph = import_graph(written(tmp_path / "x.json", record))
+    saved = written(tmp_path / "saved.json", {"supernodes": [["unit", "0_1_0"]]})
+
+    assert read_groups_saved_there(saved, graph) == {"unit": ["L0/1@0"]}
+
+
 def test_a_probability_is_read_from_the_text_where_it_is_nowhere_else(tmp_path):
     record = changed("nodes", 6, "token_prob", to=0.0)
 
@@ -171,6 +229,11 @@ COLLIDING = {**page_graph()["nodes"][0], "node_id": "0_1_0", "feature": 2, "ctx_
         (changed("links", 0, to=link("E_5_0", "0_1_0")), "from token 'E_5_0' to error '0_1_0': tokens, errors"),
         (changed("links", 0, to=link("3_11_1", "3_12_1")), "from logit '3_11_1' to logit '3_12_1'"),
         ({**page_graph(), "nodes": [*page_graph()["nodes"], COLLIDING]}, "two nodes are called '0_1_0', an error"),
+        (
+            {**page_graph(), "nodes": [*page_graph()["nodes"], COLLIDING], "links": [link("E_5_0", "0_1_0")]},
+            "joins 'E_5_0' and '0_1_0', but two nodes are called '0_1_0'",
+        ),
+        ({**page_graph(), "nodes": [*page_graph()["nodes"], COLLIDING, COLLIDING]}, "two nodes have the id '0_1_0'"),
         (changed("metadata", "prompt_tokens", to="a b"), "prompt_tokens should be a list"),
         (changed("metadata", "prompt_tokens", to=["\ud800", "b"]), "prompt_tokens"),
         (changed("metadata", "info", to={"name": "\udfff"}), "half of a character"),
