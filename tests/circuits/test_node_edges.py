@@ -193,6 +193,23 @@ def test_a_head_reads_only_with_what_is_kept_of_it():
     torch.testing.assert_close(found[:, others], everything[:, others])
 
 
+def test_a_key_that_is_not_kept_at_one_position_is_read_at_the_others():
+    transformer = transformer_of(model_of("gpt2"))
+    parts = parts_of(transformer, apart=True)
+    kept = torch.ones(len(parts.names), 6, dtype=torch.bool)
+    everything = score_node_edges(transformer, PAIRS, logit_difference, parts, kept, **CLEAN)
+    kept[parts.names.index("a1.h2<k>"), 3] = False
+
+    found = score_node_edges(transformer, PAIRS, logit_difference, parts, kept, **CLEAN)
+
+    nodes = nodes_of(parts, kept)
+    there = torch.tensor([node.position == 3 for node in nodes])
+    keys = torch.tensor([reader.name.startswith("a1.h2<k>@") for reader in readers_of(nodes)])
+    gone = there[:, None] & keys
+    assert found[gone].abs().max() == 0 < everything[gone].abs().max()
+    torch.testing.assert_close(found[~gone], everything[~gone])
+
+
 def test_few_readers_at_once_are_the_same_as_many(monkeypatch):
     transformer, parts = opened("gpt2")
     whole = score_node_edges(transformer, PAIRS, logit_difference, parts, all_of(parts), **CLEAN)
