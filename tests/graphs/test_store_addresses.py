@@ -11,7 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from graphs import Assay, Store, Verdict
 from graphs import store as module
 from graphs.addresses import Address
-from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph, UnknownStore, UnreachableStore
+from graphs.errors import BadQuery, CannotWrite, ForeignFolder, UnknownGraph, UnknownStore, UnreachableStore
 from graphs.index import INDEX
 from graphs.query import opened
 from graphs.records import RECORD, TABLES
@@ -260,6 +260,15 @@ def test_the_edges_of_what_is_gone_by_now_are_none(far):
             (far.folder / id / name).unlink()
         assert set(base.ask("from edges")["graph"].to_pylist()) == {other}
         assert base.ask("select sum(weight) from edges", among=[id]).to_pylist()[0].popitem()[1] is None
+
+
+@pytest.mark.parametrize("table", ["nodes", "edges"])
+def test_questions_read_nothing_beside_the_graphs_there_either(far, table):
+    far.save(small())
+    (far.folder / "notes.csv").write_bytes(b"said\nsecret\n")
+    for file in (f"{far.folder}/notes.csv", "memory://far/*", "/etc/hostname"):
+        with pytest.raises(BadQuery, match="no files"):
+            far.query(f"select * from read_csv('{file}'), {table}")
 
 
 @pytest.mark.parametrize(
