@@ -39,7 +39,9 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 def add_graphs(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """GRAPH, or GRAPH… with nargs="+": as `find_graph` takes them."""
-    parser.add_argument("graph", metavar="GRAPH", nargs=nargs, help="an id, its beginning, or a graph's folder")
+    parser.add_argument(
+        "graph", metavar="GRAPH", nargs=nargs, help="an id, its beginning or the digits it ends in, or a graph's folder"
+    )
 
 
 def add_model(parser: argparse.ArgumentParser, default: str | None = MODEL, *, transcoders: bool = True) -> None:
@@ -157,7 +159,7 @@ def transcoders_for(arguments: argparse.Namespace) -> str:
 
 
 def find_graph(store: Store, text: str) -> Place:
-    """The folder of the graph that a person means: an id in the store, the beginning of one, or a path.
+    """The folder of the graph that a person means: an id in the store, how one begins or the digits it ends in, a path.
 
     An id comes first: a folder of the same name in the current one does not hide it.
 
@@ -165,18 +167,27 @@ def find_graph(store: Store, text: str) -> Place:
         UnknownGraph: nothing of that name, or several.
     """
     from graphs.errors import UnknownGraph
+    from graphs.wording import visible
 
     try:
         return store.find(text)
     except UnknownGraph:
         if text and Path(text).is_dir():
             return store.find(Path(text))
-        found = [each for each in store.list() if each.id.startswith(text)]
-        several = [f"  {each.id}  {each.saved[:16].replace('T', ' ')}" for each in found]
+        known = store.list()
+        ending = [each.id for each in known if text and each.id.endswith(f"-{text}")]
+        found = [each for each in known if each.id.startswith(text)]
+        if len(ending) == 1 and not found:
+            return store.find(ending[0])
+        several = [
+            f"  {each.id}  {each.saved[:16].replace('T', ' ')}  {', '.join(map(visible, each.targets))}".rstrip()
+            for each in found
+        ]
         if text and len(several) > 1:
             more = [f"  and {len(several) - MOST} more"] if len(several) > MOST else []
             listed = "\n".join([*several[:MOST], *more])
             raise UnknownGraph(
-                f"{len(several)} graphs begin with {text!r}, newest first; give the whole id of one:\n{listed}"
+                f"{len(several)} graphs begin with {text!r}, newest first; give the whole id of one, or what it "
+                f"ends in:\n{listed}"
             ) from None
         raise

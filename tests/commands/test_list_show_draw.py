@@ -48,10 +48,12 @@ def test_a_name_that_begins_several_graphs_is_met_with_all_of_them_the_newest_fi
 
     assert main(["show", "one", "--store", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "circuits: 2 graphs begin with 'one', newest first; give the whole id of one:",
-        f"  {second}  2002-01-01 00:00",
-        f"  {first}  2001-01-01 00:00",
+        "circuits: 2 graphs begin with 'one', newest first; give the whole id of one, or what it ends in:",
+        f"  {second}  2002-01-01 00:00  logit 3",
+        f"  {first}  2001-01-01 00:00  logit 3",
     ]
+    assert main(["show", first.removeprefix("one-"), "--store", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{first}, in ")
 
 
 def test_list_has_a_line_for_each_graph(store, capsys):
