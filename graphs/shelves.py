@@ -165,6 +165,7 @@ def kept_tables(final: Place, content: str) -> dict[str, File] | None:
 def _send(new: Path, final: Address) -> None:
     record = json.loads((new / RECORD).read_bytes())
     files, unsent = record["files"], [table for table in TABLES if (new / table).exists()]
+    attached = [name for name in final.sizes() if name not in (RECORD, *TABLES)]  # to the graph of before
     for _ in range(TURNS):
         for table in unsent:
             (final / table).put(new / table)
@@ -173,9 +174,8 @@ def _send(new: Path, final: Address) -> None:
         # Of two that send the same graph the one may have sent its tables after the other its record.
         if not unsent or _seal(final) != record["seal"] or _are_there(final, files):
             break
-    for name in final.sizes():
-        if name not in (RECORD, *TABLES):
-            (final / name).unlink(missing_ok=True)
+    for name in attached:
+        (final / name).unlink(missing_ok=True)
 
 
 def _seal(final: Address) -> Any:

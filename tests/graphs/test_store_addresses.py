@@ -216,6 +216,23 @@ def test_a_writer_whose_tables_were_overwritten_sends_them_again(far, monkeypatc
     assert sent == [*TABLES, RECORD, *TABLES]
 
 
+def test_what_is_added_while_the_graph_is_saved_again_stays(far, monkeypatch):
+    id = far.save(small())
+    far.add(id, "trials", b"before", most=9)
+    really = Address.put
+
+    def put(self, file):
+        really(self, file)
+        if self.name == RECORD:
+            monkeypatch.setattr(Address, "put", really)
+            far.add(id, "trials", b"meanwhile", most=9)
+
+    monkeypatch.setattr(Address, "put", put)
+    far.save(small(), assay(1))
+
+    assert far.added(id, "trials") == [b"meanwhile"] and far.assay(id).verdicts == assay(1).verdicts
+
+
 def test_a_disk_that_refuses_is_told(far, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
