@@ -18,6 +18,7 @@ from graphs.export.scene.options import check_look, widest_of
 from graphs.export.scene.tested import as_tried, moved_the_other_way
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
+from graphs.wording import circuit_in_words
 
 FLATTEST = 0.4  # of their size, nodes and edges keep at least so much
 
@@ -89,7 +90,8 @@ def compose(
     curves, counts = draw_edges(graph, rows, x, y, radius, (most_edges, least_share), bos, colours, scale)
     curves = [as_tried(graph, curve, assay, colours) for curve in curves]
     bottom = top + layout.height + depth
-    said = [] if bare else [*caption_lines(graph, counts), None]
+    measured = circuit_in_words(graph)
+    said = [] if bare else [*caption_lines(graph, counts), *measured, *([] if measured and assay is None else [None])]
     caption, height = lay_out_caption(said, assay, width, bottom + 16, colours)
     samples = samples_of(shown, assay, curves) if legend else []
     key, height = lay_out_legend(samples, width, height + 4, colours)

@@ -147,7 +147,9 @@ def fan_in_words(graph: AttributionGraph, bos: str) -> list[str]:
 
 
 def _claim(verdict: Verdict) -> str:
-    found = "" if verdict.number != verdict.number else f"{verdict.number:.3g}, "
+    from graphs.wording import figure_in_words
+
+    found = "" if verdict.number != verdict.number else f"{figure_in_words(verdict)}, "
     return f"{verdict.claim}: {found}wanted {verdict.threshold}"
 
 

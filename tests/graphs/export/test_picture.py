@@ -273,6 +273,18 @@ def test_what_was_tested_is_told_from_what_was_not():
     assert "not ablated alone" in colours
 
 
+def test_figures_are_as_their_bars_are_and_a_circuit_says_what_it_keeps():
+    graph = small()
+    verdict = Verdict("needed", "not supported", 0.274, "≤ 20% of the difference survives", "none")
+    assert "not supported: needed: 27.4%, wanted ≤ 20% of the difference survives" in words_of(
+        compose(graph, assay=replace(assayed(graph), verdicts=[verdict]))
+    )
+    made = {"circuit": {"m0->logits": 1.0}, "options": {"metric": "kl", "ablation": "zero"}, "pairs": 1}
+    made["metric"] = {"clean": 3.0, "corrupted": -1.0, "circuit": 2.0}
+    said = words_of(compose(replace(graph, provenance=graph.provenance | made)))
+    assert "75.0% of the difference kept" in said and "not tested by ablation" not in said
+
+
 def test_a_graph_that_was_not_tested_says_so():
     scene = compose(small())
 
