@@ -349,7 +349,7 @@ def _words(card: Mapping[str, Any], x: float, y: float, colours: dict[str, str])
 
 def _samples(graph: AttributionGraph, rows: list[int]) -> list[tuple[str, str]]:
     samples = [("raise", "raises its target"), ("lower", "lowers it")]
-    samples.append(("breadth", "10%, 40%, all of its target's input; darker: carries more"))
+    samples.append(("breadth", "10%, 40%, all of its target's input; stronger: carries more"))
     if set(graph.nodes.kind[rows].tolist()) & set(UNEXPLAINED):
         samples.append(("box", "unexplained"))
     return samples

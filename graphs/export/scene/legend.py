@@ -39,7 +39,7 @@ def samples_of(graph: AttributionGraph, assay: Assay | None, curves: Sequence[Cu
     if "bias" in found:
         samples.append(("plus", "bias: a constant of the model"))
     samples += [("raise", "raises its target"), ("lower", "lowers it")]
-    samples.append(("width", "5%, 20%, 40% of its target's input; darker: carries more"))
+    samples.append(("width", "5%, 20%, 40% of its target's input; stronger: carries more"))
     samples.append(("size", "larger: more influence"))
     if assay is not None:
         samples += [("dot", "ablated alone and measured"), ("circle", "not ablated alone")]
