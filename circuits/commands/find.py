@@ -23,7 +23,7 @@ OF_EDGES = ("eap-ig", "eap", "eap-ig-activations", "clean-corrupted", "relp", "e
 OF_NODES = ("atp", "atp-star", "conductance", "exact-nodes")
 BY_SEARCH = ("acdc",)
 ABLATIONS = ("resample", "zero", "mean", "mean-by-position", "optimal")
-METRICS = ("logit-difference", "probability-difference", "log-probability", "kl")
+METRICS = ("logit-difference", "probability-difference", "log-probability", "cross-entropy", "kl")
 TAKEN = {
     "edges": ("edges", "positions", "signed", "batch", "memory", "steps", "begin", "seed"),
     "nodes": (

@@ -27,6 +27,7 @@ METRICS = {  # in words, and their units
     "logit-difference": ("logit of {right!r} less that of {wrong!r}", "logits"),
     "probability-difference": ("probability of {right!r} less that of {wrong!r}", "probability"),
     "log-probability": ("log probability of {right!r}", "nats"),
+    "cross-entropy": ("minus the cross entropy of {right!r}", "nats"),
     "kl": ("minus the divergence from the clean run", "nats"),
 }
 WRITTEN = ".svg, .png, .pdf, .dot, .html, .json or .csv"

@@ -46,5 +46,6 @@ METRICS: dict[str, Metric] = {
     "logit-difference": logit_difference,
     "probability-difference": probability_difference,
     "log-probability": log_probability,
+    "cross-entropy": log_probability,  # the same: like kl it is given with its sign turned
     "kl": divergence,
 }
