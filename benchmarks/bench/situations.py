@@ -61,8 +61,7 @@ def prepare(
 
     Raises:
         UnfitTranscoders: the dictionary's features are parts of no one MLP.
-        BadOption: features are ablated by other than resample, or means by position are wanted of lengths that no
-            training prompt has.
+        BadOption: means by position are wanted of lengths that no training prompt has.
         BadPairs: a record is no pair for this model. UnfaithfulModel: it has a part that is not known here.
     """
     gathered = {name: gather(model, _named(name, splits[name])) for name in ("train", *MEASURED)}
@@ -71,10 +70,6 @@ def prepare(
     if ablation == "mean-by-position" and set().union(*lengths.values()) != lengths["train"]:
         raise BadOption("means by position are those of training prompts, and some others are of another length.")
     if level == "features":
-        if ablation != "resample":
-            raise BadOption(
-                f"features are ablated by resample, to what they are on the corrupted prompt; not {ablation}."
-            )
         transformer = take_apart(transformer, dictionary(), gathered["train"], features)
     ablate = ABLATIONS[ablation](
         transformer, gathered["train"], lambda name, done, total: None, neurons=level in INSIDE

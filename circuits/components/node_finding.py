@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from jaxtyping import Bool, Float
 
 from circuits.attribution import PART_METHODS
 from circuits.components import verification
-from circuits.components.ablations import ABLATIONS
-from circuits.components.batching import fit_batch
 from circuits.components.metrics import Metric
 from circuits.components.node_edges import score_node_edges
 from circuits.components.node_graphs import graph_of_nodes, name_of
@@ -23,7 +20,6 @@ from circuits.components.pairs import Pairs
 from circuits.components.parts import Parts, parts_of
 from circuits.components.searching import (
     Found,
-    Search,
     begin_search,
     check_alike,
     check_choice,
@@ -34,6 +30,7 @@ from circuits.components.searching import (
     score_pairs,
 )
 from circuits.components.taking_apart import check_separable, take_apart
+from circuits.components.transformer import Transformer
 from circuits.errors import BadOption
 from circuits.model import Model
 from circuits.progress import Progress
@@ -90,14 +87,15 @@ def find_nodes(
             raise BadOption(f"the {nodes} nodes are chosen from those verified: verify {nodes} or more, not {verify}.")
     if positions:
         check_alike(pairs)
-    _check_features(transcoders, max_features, neurons=neurons, ablation=ablation)
+    _check_features(transcoders, max_features, neurons=neurons)
     asked = {"metric": metric, "ablation": ablation, "batch": batch, "memory": memory, "progress": progress}
-    search = begin_search(model, pairs, apart=apart, neurons=neurons, **asked)
-    parts = parts_of(search.transformer, apart=apart, neurons=neurons)
-    if transcoders is not None:
-        room = memory if batch is None else None
-        search = _take_apart(search, transcoders, max_features, apart=apart, memory=room)
-        parts = parts_of(search.transformer, apart=apart, neurons=True, dictionary=transcoders.content_hash)
+    units: dict[str, Any] = {"apart": apart, "neurons": neurons or transcoders is not None}
+
+    def with_features(transformer: Transformer, batches: Iterable[Pairs]) -> Transformer:
+        return transformer if transcoders is None else take_apart(transformer, transcoders, batches, max_features)
+
+    search = begin_search(model, pairs, laid_open=with_features, **units, **asked)
+    parts = parts_of(search.transformer, dictionary="" if transcoders is None else transcoders.content_hash, **units)
     score = PART_METHODS[method]
     mean = score_pairs(search, method, score, options, parts, unfinished=unfinished, positions=positions)
     among, verified = None, {}
@@ -138,7 +136,7 @@ def strongest_nodes(
     return chosen
 
 
-def _check_features(transcoders: Dictionary | None, max_features: int | None, *, neurons: bool, ablation: str) -> None:
+def _check_features(transcoders: Dictionary | None, max_features: int | None, *, neurons: bool) -> None:
     """Raises BadOption or UnfitTranscoders where features cannot be nodes."""
     if max_features is not None:
         check_count("max_features", max_features)
@@ -149,26 +147,6 @@ def _check_features(transcoders: Dictionary | None, max_features: int | None, *,
     check_separable(transcoders)
     if neurons:
         raise BadOption(f"neurons and features are asked: {transcoders.name}+neurons has both, each in its own layers.")
-    if ablation == "optimal":
-        raise BadOption(
-            "optimal constants are those of heads, MLPs and neurons, not of features: take another ablation."
-        )
-
-
-def _take_apart(
-    search: Search, transcoders: Dictionary, max_features: int | None, *, apart: bool, memory: float | None
-) -> Search:
-    """The same search in a transformer whose MLPs have features, which are ablated too. memory: that batches must fit.
-
-    Raises:
-        BadOption: one pair takes more.
-    """
-    opened = take_apart(search.transformer, transcoders, search.batches(), max_features)
-    ablate = ABLATIONS[search.ablation](opened, search.pairs, search.progress, apart=apart, neurons=True)
-    batch = search.batch
-    if memory is not None:
-        batch = fit_batch(opened, search.pairs, search.metric, memory, neurons=True)
-    return replace(search, transformer=opened, ablate=ablate, batch=batch)
 
 
 def _told(

@@ -4,7 +4,7 @@
 
 Each component by itself, all else live, by gradient descent (Adam) from its mean. A step is measured by how far the
 component strays from its mean; of all steps the best is kept, so that no component ends worse than at its mean. Every
-step runs the rest of the model once for each component: thousands of times where neurons are components.
+step runs the rest of the model once for each component: thousands of times where neurons or features are.
 
 Source: Li & Janson 2024, "Optimal ablation for interpretability"; METHODS section 8.5.
 """
@@ -21,6 +21,7 @@ from circuits.components.edge_scores import read_logits
 from circuits.components.head_changes import READ, beyond_norm, change_one_head, read_by_heads
 from circuits.components.held_runs import spread
 from circuits.components.pairs import Pairs
+from circuits.components.parts import UNITS
 from circuits.components.transformer import Layer, Run, Transformer, normalise
 from circuits.progress import Progress
 
@@ -44,10 +45,13 @@ def fit_constants(
     """Constants of the tokens ("input"), of heads ("mixed") and of MLPs ("mlp"), shaped as the means are.
 
     means: of all positions, where they begin: [head 1 d_head] or [1 d]. apart: also of each head's "query", "key" and
-    "value". neurons: of each neuron ("neurons") in the place of MLPs.
+    "value". neurons: of each neuron ("neurons") in the place of MLPs, or of each feature and of what they miss
+    ("features", "errors") where an MLP has some.
     """
-    names = [*(READ if apart else ()), "mixed", "neurons" if neurons else "mlp"]
-    places = [("input", 0), *((name, at) for at in range(len(transformer.layers)) for name in names)]
+    places: list[Place] = [("input", 0)]
+    for at, layer in enumerate(transformer.layers):
+        units = ("mlp",) if not neurons else ("neurons",) if layer.features is None else ("features", "errors")
+        places += [(name, at) for name in (*(READ if apart else ()), "mixed", *units)]
     begin = {(name, at): _by_component(name, means[name][at][None])[0] for name, at in places}
     few = [part for each in pairs for part in each.split(max(1, ROWS // each.clean.shape[1]))]
     unit = _straying(transformer, few, begin)
@@ -67,9 +71,9 @@ def fit_constants(
                 best[place] = torch.where(better, begin[place] + unit[place] * moved[place], best[place])
         descent.step()
         progress("fitting constants", step, STEPS)
-    found: dict[str, list[Tensor]] = {}
+    found = {name: list(means[name]) for name, _ in places}
     for (name, at), values in best.items():
-        found.setdefault(name, []).append(values.view_as(means[name][at]))
+        found[name][at] = values.view_as(means[name][at])
     return found
 
 
@@ -83,14 +87,14 @@ def cost_of_constants(
 ) -> Float[Tensor, "component"]:
     """KL(clean || with each of these components at its value), summed over the pairs.
 
-    clean: the clean run, its neurons kept where they are the components. first: the first of the components.
+    clean: the clean run, its neurons or features kept where they are the components. first: the first of these.
     """
     (name, at), (count, length) = place, pairs.clean.shape
     layer, own = transformer.layers[at], slice(first, first + len(values))
     if name == "input":
         ends = transformer.go_on(transformer.begin(spread(values[0], count, length)), 0, keep=False).after[None]
-    elif name in ("mlp", "neurons"):
-        mlp = values[:, None] if name == "mlp" else _write_without(layer, clean.neurons[at], own, values)
+    elif name in ("mlp", "neurons", "features", "errors"):
+        mlp = values[:, None] if name == "mlp" else _write_with(layer, clean, place, own, values)
         middle = clean.before[at] + normalise(layer.post_norm, clean.attention[at])
         stream = (middle + mlp).flatten(0, 1)
         ends = transformer.go_on(stream, at + 1, keep=False).after.unflatten(0, (len(values), count))
@@ -106,12 +110,20 @@ def cost_of_constants(
     return torch.stack([(wanted.exp() * (wanted - each)).sum() for each in said])
 
 
-def _write_without(
-    layer: Layer, neurons: Float[Tensor, "pair pos neuron"], own: slice, values: Float[Tensor, "some 1 1"]
+def _write_with(
+    layer: Layer, clean: Run, place: Place, own: slice, values: Float[Tensor, "some 1 d"]
 ) -> Float[Tensor, "some pair pos d_model"]:
-    """What the MLP adds when one of these neurons, each in turn, has its value."""
-    change = values[..., None] - neurons[..., own].movedim(-1, 0)[..., None]
-    return normalise(layer.mlp_post_norm, layer.write_unnormed(neurons) + change * layer.W_out[own, None, None])
+    """What the MLP adds when one of its neurons or features, each in turn, or what these miss, has its value."""
+    name, at = place
+    active, features = getattr(clean, name)[at], layer.features
+    change = values[:, None] - (active[None] if name == "errors" else active[..., own].movedim(-1, 0)[..., None])
+    if name == "neurons":
+        out = layer.write_unnormed(active) + change * layer.W_out[own, None, None]
+        return normalise(layer.mlp_post_norm, out)
+    assert features is not None
+    out = features.join(clean.features[at], clean.errors[at])
+    out = out + (change if name == "errors" else change * features.W_dec[own, None, None])
+    return normalise(layer.mlp_post_norm, out) if features.unnormed else out
 
 
 def _add_losses(
@@ -151,6 +163,6 @@ def _straying(transformer: Transformer, few: list[Pairs], means: Constants) -> C
 
 def _by_component(name: str, values: Tensor) -> Float[Tensor, "pair component pos d"]:
     """What a column of a run holds, each component by itself."""
-    if name == "neurons":
+    if name in UNITS:
         return values.mT[..., None]
     return values if values.dim() == 4 else values[:, None]

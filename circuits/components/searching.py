@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,11 @@ def begin_search(
     progress: Progress,
     apart: bool = False,
     neurons: bool = False,
+    laid_open: Callable[[Transformer, Iterable[Pairs]], Transformer] = lambda transformer, batches: transformer,
 ) -> Search:
     """Check what is asked, lay the model open, and prepare the ablation. apart, neurons: what is taken apart for it.
+
+    laid_open: from the open model and the pairs to the one that is searched, its MLPs with features.
 
     Raises:
         BadOption: an option makes no sense.
@@ -115,8 +118,14 @@ def begin_search(
     function = metric if callable(metric) else METRICS[metric]
     transformer = transformer_of(model)
     check_faithful(transformer, model, pairs[0].clean[:1])
-    if batch is None:
-        batch = BATCH if memory is None else fit_batch(transformer, pairs, function, memory, neurons=neurons)
+
+    def fitting() -> int:
+        if batch is not None or memory is None:
+            return batch or BATCH
+        return fit_batch(transformer, pairs, function, memory, neurons=neurons)
+
+    size = fitting()
+    transformer = laid_open(transformer, (few for each in pairs for few in each.split(size)))
     return Search(
         model=model,
         transformer=transformer,
@@ -125,7 +134,7 @@ def begin_search(
         metric_name=None if callable(metric) else metric,
         ablation=ablation,
         ablate=ABLATIONS[ablation](transformer, pairs, progress, apart=apart, neurons=neurons),
-        batch=batch,
+        batch=fitting(),
         progress=progress,
     )
 

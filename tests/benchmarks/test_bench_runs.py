@@ -20,6 +20,7 @@ from benchmarks.bench.plans import plan
 from benchmarks.bench.presets import PRESETS
 from benchmarks.bench.rows import UNTESTED, read_rows, write_rows
 from benchmarks.bench.running import WHOLE, run_plan
+from benchmarks.bench.situations import MEASURED, prepare
 from benchmarks.bench.truths import measure_truth
 from benchmarks.truth import TRUTHS
 from circuits.components.ablations import resample
@@ -275,6 +276,30 @@ def test_circuits_of_other_features_are_compared_by_name(model, task, tmp_path, 
         if one | other:
             assert alike[size] == pytest.approx(len(one & other) / len(one | other))
     assert 0 < alike[1.0] < 1
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean", "optimal"])
+def test_features_are_ablated_as_neurons_are(ablation, model, task, monkeypatch):
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 1)
+    lines = [json.loads(line) for line in open(task, encoding="utf-8")]
+    splits = {name: lines[at::3] for at, name in enumerate(("train", *MEASURED))}
+    numbers = {"features": 8, "parts": 2, "draws": 40}
+
+    made = prepare(
+        model,
+        transformer_of(model),
+        splits,
+        ablation,
+        level="features",
+        dictionary=lambda: dictionary_of(model, "per-layer"),
+        **numbers,
+    )
+
+    level, ends = LEVELS["features"](made.transformer), made.ends["test"]
+    circuits = [np.zeros_like(level.units), np.ones_like(level.units)]
+    nothing, everything = run_circuits(made.courses["test"], circuits, level.carry).metric
+    np.testing.assert_allclose(nothing, ends.ablated, atol=1e-9)
+    np.testing.assert_allclose(everything, ends.clean, atol=1e-9)
 
 
 def test_on_a_known_circuit_patching_is_perfect_and_chance_is_chance():

@@ -7,11 +7,12 @@ from circuits.components.ablations import ABLATIONS, constants, mean_values, res
 from circuits.components.held_runs import HELD, hold
 from circuits.components.optimal_constants import cost_of_constants
 from circuits.components.pairs import Pairs
-from circuits.components.parts import parts_of
+from circuits.components.parts import UNITS, parts_of
+from circuits.components.taking_apart import take_apart
 from circuits.components.transformer import transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
-from tests.circuits.worlds import model_of
+from tests.circuits.worlds import dictionary_of, model_of
 
 SHORT = Pairs(
     clean=torch.tensor([[1, 2, 5, 9]]),
@@ -75,18 +76,26 @@ def column_of_component(transformer, run, place, part):
     if name == "input":
         return run.before[0][:1, :1] - (0 if transformer.W_pos is None else transformer.W_pos[0])
     column = getattr(run, name)[layer]
-    if name == "mlp":
+    if name in ("mlp", "errors"):
         return column[:1, :1]
-    return column[:1, :1, part, None] if name == "neurons" else column[0, part, None, :1]
+    return column[:1, :1, part, None] if name in UNITS else column[0, part, None, :1]
 
 
 @pytest.mark.parametrize(
     ("family", "level"),
-    [("gpt2", {}), ("gemma2", {"apart": True}), ("gpt_neox", {"neurons": True}), ("gemma2", {"neurons": True})],
+    [
+        ("gpt2", {}),
+        ("gemma2", {"apart": True}),
+        ("gpt_neox", {"neurons": True}),
+        ("gemma2", {"neurons": True}),
+        ("gpt2", {"neurons": True, "set": "mixed"}),
+    ],
 )
 def test_the_best_constant_is_never_worse_than_the_mean_and_for_most_components_better(family, level, monkeypatch):
     monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 12)
-    transformer = transformer_of(model_of(family))
+    transformer, level = transformer_of(model_of(family)), dict(level)
+    if kind := level.pop("set", None):
+        transformer = take_apart(transformer, dictionary_of(model_of(family), kind), [PAIRS])
     means = mean_values(transformer, [PAIRS])
     best = ABLATIONS["optimal"](transformer, [PAIRS], silent, **level)(transformer, PAIRS)
     at_mean = constants(means)(transformer, PAIRS)
@@ -105,24 +114,27 @@ def test_the_best_constant_is_never_worse_than_the_mean_and_for_most_components_
     assert sum(better) > 0.6 * len(better)
 
 
-@pytest.mark.parametrize("family", ["gemma2", "gpt2", "olmo2"])
-def test_what_a_constant_costs_is_the_divergence_of_a_run_with_it(family):
+@pytest.mark.parametrize(("family", "writes"), [("gemma2", "mlp_raw"), ("gpt2", "mlp_output"), ("olmo2", "mlp_output")])
+def test_what_a_constant_costs_is_the_divergence_of_a_run_with_it(family, writes):
     transformer = transformer_of(model_of(family))
     clean = transformer.run(transformer.embed(PAIRS.clean), neurons=True)
     wanted = transformer.log_probabilities(transformer.unembed(clean.after))[torch.arange(2), PAIRS.position]
     numbers = torch.Generator().manual_seed(4)
-    for name in ("query", "key", "value", "mixed", "neurons", "mlp"):
-        column = getattr(clean, name)[1]
-        shape = {"neurons": (5, 1, 1), "mlp": (1, 1, 16)}.get(name, (2, 1, column.shape[-1]))
+    for name in ("query", "key", "value", "mixed", "neurons", "mlp", "features", "errors"):
+        if name == "features":
+            transformer = take_apart(transformer, dictionary_of(model_of(family), "per-layer", writes=writes), [PAIRS])
+            clean = transformer.run(transformer.embed(PAIRS.clean), neurons=True)
+        column, whole = getattr(clean, name)[1], name in ("mlp", "errors")
+        shape = (1, 1, 16) if whole else (5, 1, 1) if name in UNITS else (2, 1, column.shape[-1])
         values = torch.randn(shape, generator=numbers, dtype=torch.float64)
 
-        costs = cost_of_constants(transformer, PAIRS, clean, (name, 1), values, 0 if name == "mlp" else 2)
+        costs = cost_of_constants(transformer, PAIRS, clean, (name, 1), values, 0 if whole else 2)
 
         for at, value in enumerate(values):
             put = column.clone()
-            if name == "mlp":
+            if whole:
                 put[:] = value
-            elif name == "neurons":
+            elif name in UNITS:
                 put[..., 2 + at] = value[0]
             else:
                 put[:, 2 + at] = value

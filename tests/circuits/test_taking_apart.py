@@ -186,7 +186,6 @@ def test_sets_whose_features_are_parts_of_no_one_mlp_are_refused(kind, complaint
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"ablation": "optimal"}, "not of features"),
         ({"neurons": True}, "has both"),
         ({"max_features": 0}, "at least 1"),
         ({"max_features": 3, "transcoders": None}, "give the transcoders"),
@@ -197,6 +196,19 @@ def test_what_cannot_be_done_with_features_is_said(options, complaint):
 
     with pytest.raises(BadOption, match=complaint):
         find_nodes(model, [PAIRS], **{"transcoders": dictionary_of(model, "per-layer"), **options})
+
+
+@pytest.mark.parametrize("ablation", ["mean", "optimal"])
+def test_features_give_way_to_constants_too(ablation, monkeypatch):
+    monkeypatch.setattr("circuits.components.optimal_constants.STEPS", 1)
+    model, dictionary, opened = taken_apart("gpt2")
+
+    found = find_nodes(model, [PAIRS], transcoders=dictionary, ablation=ablation, nodes=10**6)
+
+    ablate = ABLATIONS[ablation](opened, [PAIRS], lambda name, done, total: None, neurons=True)
+    other = read_logits(opened, ablate(opened, PAIRS).after, PAIRS)
+    whole = float(logit_difference(other, PAIRS, other, opened.log_probabilities).mean())
+    assert found.corrupted == pytest.approx(whole) and found.kept == pytest.approx(found.clean)
 
 
 LEVELS = [{"positions": True}, {"apart": True}, {"max_features": 6}]
