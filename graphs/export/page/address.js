@@ -1,7 +1,7 @@
 // What is asked of the page, and stands in its address after "#": node, least (influence), share (of input), dense, find,
-// path, zoom, groups.
+// path, zoom, side (1 or 0: the groups beside the picture or below), groups.
 
-const state = { node: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, groups: [] };
+const state = { node: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, side: null, groups: [] };
 
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
@@ -15,6 +15,7 @@ function readAddress() {
   state.find = said.get("find") ?? "";
   state.path = said.has("path") && graph.paths[value("path") - 1] ? value("path") - 1 : null;
   state.zoom = said.has("zoom") && value("zoom") > 0 ? value("zoom") : null;
+  state.side = said.has("side") ? value("side") > 0 : null;
   document.getElementById("find").value = state.find;
 }
 
@@ -23,6 +24,7 @@ function writeAddress() {
   if (state.node !== null) said.set("node", state.node);
   if (state.path !== null) said.set("path", state.path + 1);
   for (const name of [...SLIDERS, "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
+  if (state.side !== null) said.set("side", Number(state.side));
   if (state.find) said.set("find", state.find);
   if (state.groups.length) said.set("groups", JSON.stringify(state.groups.map((each) => [each.name, ...each.rows])));
   const words = said.toString();

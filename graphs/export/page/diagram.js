@@ -36,7 +36,15 @@ function widthOf(words, font) {
   return ruler.measureText(words).width;
 }
 
+let boxMarks = []; // of the diagram: each box, with the rows in it
+
+function markBoxes() {
+  const asked = hovered ?? state.node;
+  for (const { mark, rows } of boxMarks) mark.classList.toggle("on", rows.includes(asked));
+}
+
 function diagram() {
+  boxMarks = [];
   const { boxes, flows } = quotient();
   const whole = flows.reduce((total, flow) => total + flow.carries, 0);
   const runs = boxes.map((each) => each.rows.reduce((total, row) => total + (goal[row] ?? 0), 0));
@@ -84,7 +92,7 @@ function diagram() {
       edge = card.x - card.wide / 2 - 18;
     }
   });
-  const picture = draw("svg", { class: "diagram", width, height: Math.max(bands.length, 1) * 84 - 36, viewBox: `0 0 ${width} ${Math.max(bands.length, 1) * 84 - 36}`, role: "group", "aria-label": `${order.length} boxes` });
+  const picture = draw("svg", { class: "diagram", style: `width: clamp(${0.7 * width}px, 100%, ${width}px)`, width, height: Math.max(bands.length, 1) * 84 - 36, viewBox: `0 0 ${width} ${Math.max(bands.length, 1) * 84 - 36}`, role: "group", "aria-label": `${order.length} boxes` });
   const most = Math.max(...drawn.map((flow) => flow.carries), 1e-12);
   for (const flow of [...drawn].sort((a, b) => a.carries - b.carries)) {
     const [from, to] = [cards.get(flow.source), cards.get(flow.target)];
@@ -114,6 +122,7 @@ function diagram() {
       ...(card.note ? [draw("text", { class: "note", x: card.x, y: card.y + 11 }, card.note)] : []),
     );
     picture.append(group);
+    boxMarks.push({ mark: group, rows });
   }
   const carries = drawn.reduce((total, flow) => total + flow.carries, 0);
   const lost = flows.reduce((total, flow) => total + flow.carries - Math.abs(flow.signed), 0);

@@ -102,6 +102,7 @@ function showGroups() {
     make("p", {}, button(`suggested (${suggested.length})`, () => regroup(suggested), !suggested.length), " ", button("undo", undo, !past.length), " ", button("none", () => regroup([]), !state.groups.length)),
     said ? make("p", { class: "failed", role: "alert" }, said) : "",
     waiting !== null ? make("p", {}, `${names[waiting]}: go to another node and press g to group the two.`) : "",
-    make("div", { class: "sides" }, make("div", {}, ...diagram()), lines.length ? make("ul", {}, ...lines) : ""),
+    make("div", { class: "sides" }, make("div", { class: "scroll" }, ...diagram()), lines.length ? make("ul", {}, ...lines) : ""),
   );
+  markBoxes();
 }

@@ -42,6 +42,7 @@ function highlight() {
   svg.querySelectorAll(".found").forEach((mark) => mark.classList.remove("found"));
   found?.forEach((row) => nodeMark[row]?.classList.add("found"));
   for (const dot of dots) dot.mark.classList.toggle("on", dot.node === asked);
+  markBoxes();
   const pinned = state.node === null ? null : place[state.node];
   ring.classList.toggle("gone", !pinned || !nodeShown[state.node]);
   if (pinned) fill(ring, { cx: pinned.x, cy: pinned.y, r: pinned.reach + 3.5 }, []);

@@ -91,7 +91,12 @@ const tall = Number(svg.getAttribute("height"));
 const LEGIBLE = 0.62;
 const scale = () => svg.getBoundingClientRect().width / natural;
 
+const WIDE = window.matchMedia("(min-width: 1700px)");
+const isBeside = () => state.side ?? WIDE.matches; // the diagram of groups
+
 function resize() {
+  document.getElementById("halves").classList.toggle("side", isBeside());
+  document.getElementById("side").setAttribute("aria-pressed", isBeside());
   // At first as wide as there is room, within what can be read: a wide picture is scrolled.
   svg.style.width = state.zoom === null ? `clamp(${natural * LEGIBLE}px, 100%, ${natural * 1.35}px)` : `${natural * state.zoom}px`;
 }

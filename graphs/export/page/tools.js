@@ -27,6 +27,11 @@ function listenToTools() {
     state.zoom = rounded(svg.parentElement.clientWidth / natural);
     refresh();
   });
+  document.getElementById("side").addEventListener("click", () => {
+    state.side = !isBeside();
+    refresh();
+  });
+  WIDE.addEventListener("change", resize);
   window.addEventListener("hashchange", () => {
     readAddress();
     refresh();

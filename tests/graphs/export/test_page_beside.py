@@ -1,0 +1,65 @@
+"""The diagram of groups stands below the picture or beside it, and each points out in the other what it is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graphs import draw
+from tests.browser import CHROMIUM, new_page
+from tests.graphs.export.test_page_driven import fact
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page was not driven")
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_groups_stand_beside_the_picture_when_asked_and_where_there_is_room_and_the_address_says_so(tmp_path: Path):
+    address = draw(fact(), tmp_path / "page.html").as_uri()
+    with new_page(tmp_path) as page:
+
+        def places():
+            boxes = [page.locator(f"#{name}").bounding_box() for name in ("picture", "groups", "panel")]
+            return [round(box["x"]) for box in boxes], boxes[1]["y"] > boxes[0]["y"]
+
+        page.goto(address)
+        below = places()
+        page.locator("#side").click()
+        asked, hash = places(), page.evaluate("location.hash")
+        page.goto("about:blank")
+        page.goto(f"{address}#side=1")
+        again = places()
+        page.set_viewport_size({"width": 1800, "height": 900})
+        page.goto("about:blank")
+        page.goto(address)
+        wide = places()
+        page.locator("#side").click()
+        put_below = places()
+
+    assert below[0][1] == 0 and below[1]
+    assert hash == "#side=1" and again == asked
+    for (picture, groups, panel), lower in (asked, wide):
+        assert picture < groups < panel and not lower
+    assert put_below[0][1] == 0 and put_below[1]
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_a_node_of_the_picture_points_out_its_box_and_a_box_its_node(tmp_path: Path):
+    lit = "() => [...document.querySelectorAll('.diagram .on')].map((box) => box.getAttribute('aria-label'))"
+    with new_page(tmp_path) as page:
+        page.goto(draw(fact(), tmp_path / "page.html").as_uri())
+        none = page.evaluate(lit)
+        page.locator('.hit[data-row="2"]').hover()
+        hovered = page.evaluate(lit)
+        page.locator('.hit[data-row="3"]').click()
+        page.mouse.move(1, 1)
+        pinned = page.evaluate(lit)
+        page.keyboard.press("Escape")
+        page.locator(".diagram g[aria-label^='austin']").hover()
+        found = page.evaluate("() => [...svg.querySelectorAll('.node.on')].map((mark) => mark.id)")
+
+    assert none == []
+    assert hovered == ["texas L0 @dallas"] and pinned == ["L1/3 @dallas"]
+    assert found == ["n6"]
