@@ -67,7 +67,7 @@ def graph_of_nodes(
     rank[alive] = np.arange(int(alive.sum()))
     weight = weights[source, target]
     coming_in = np.bincount(target, weight, minlength=len(alive))
-    gross = np.bincount(target, np.abs(weight), minlength=len(alive))
+    gross = np.bincount(target, np.abs(weight), minlength=len(alive)).astype(np.float64)  # whole without an edge
     sources = ends | np.array([node.column[0] == "input" for node in nodes] + [False])
     table = _nodes(model, transformer, parts, pairs, nodes, notes)
     table = table.with_columns(value=np.where(sources, np.nan, coming_in), gross=gross).take(np.flatnonzero(alive))
