@@ -20,10 +20,13 @@ from hypothesis import given, settings, strategies
 from benchmarks.peers.processes import environment, is_installed
 from graphs import Store, export, scores
 from graphs.errors import BadGraph, ForeignFile
+from graphs.export import circuit_tracer as writing
 from graphs.graph import AttributionGraph
 from graphs.grouping import name_of
 from graphs.importing import archives, import_graph
+from graphs.importing import circuit_tracer as reading
 from graphs.importing.archives import Archive
+from graphs.nodes import OF_ATTENTION
 from graphs.store import content_of
 from tests.graphs.foreign import page_graph, written
 from tests.worlds import graph_of
@@ -311,6 +314,94 @@ def test_a_record_of_any_name_is_a_record_and_no_file(file, name):
         import_graph(rewritten(file, stream))
 
 
+def said_otherwise(file: Path, name: bytes, packed: int, unpacked: int) -> Path:
+    """The same file whose directory says another size of a record."""
+    content = bytearray(file.read_bytes())
+    at = content.rfind(name) - 46  # what the directory says of a record begins so far before its name
+    assert content[at : at + 4] == b"PK\1\2"
+    content[at + 20 : at + 28] = struct.pack("<LL", packed, unpacked)
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize("name", [b"graph/data/0", b"graph/data.pkl"])
+def test_a_record_is_no_longer_than_the_file_and_no_longer_than_it_lies(file, name):
+    content = file.read_bytes()
+    with pytest.raises(ForeignFile, match="is said to be longer than the file"):
+        import_graph(said_otherwise(file, name, 2**31 - 1, 2**31 - 1))
+    file.write_bytes(content)
+    with pytest.raises(ForeignFile, match="is compressed, from 9 bytes to 1,000,000"):
+        import_graph(said_otherwise(file, name, 9, 1_000_000))
+
+
+def test_a_pickle_of_more_than_numbers_need_is_not_read(file, monkeypatch):
+    long = b"\x80\x02" + b"N" * archives.MOST_STREAM + b"."
+    rewritten(file, long)
+    monkeypatch.setattr(pickletools, "genops", lambda *_: pytest.fail("it is read"))
+
+    with pytest.raises(ForeignFile, match="has 2,097,155 bytes, wanted 2,097,152"):
+        import_graph(file)
+
+
+def test_one_pickle_is_wanted_and_of_this_byte_order(file):
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("other/data.pkl", b"N.")
+    with pytest.raises(ForeignFile, match=r"one data\.pkl is wanted in it, found 2"):
+        import_graph(file)
+
+
+@pytest.mark.parametrize(("order", "said"), [(b"big", "another byte order"), (b"x" * 99, "has 99 bytes")])
+def test_the_byte_order_is_the_common_one(file, order, said):
+    with zipfile.ZipFile(file) as archive:
+        content = {each.filename: archive.read(each) for each in archive.infolist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, record in (content | {"graph/byteorder": order}).items():
+            archive.writestr(name, record)
+
+    with pytest.raises(ForeignFile, match=said):
+        import_graph(file)
+
+
+# The matrix: 11 by 11 numbers, each row 11 behind the one before, from the first of what is stored.
+COUNT, START, SHAPE_OF, STEPS = (
+    b"X\x03\x00\x00\x00cpu\x8a\x01\x79",
+    b"\x8a\x01\x00",
+    b"(\x8a\x01\x0b\x8a\x01\x0bt",
+    b"(\x8a\x01\x0b\x8a\x01\x01t",
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (SHAPE_OF + STEPS, SHAPE_OF + b"(\x8a\x01\x01\x8a\x01\x0bt", "does not lie in one piece"),
+        (SHAPE_OF + STEPS, SHAPE_OF + b"(\x8a\x01\x00\x8a\x01\x01t", "does not lie in one piece"),
+        (SHAPE_OF, b"(\x8a\x01\xff\x8a\x01\x0bt", "an array of no shape"),
+        (SHAPE_OF, b"(\x88\x8a\x01\x0bt", "an array of no shape"),
+        (SHAPE_OF, b"(\x8a\x01\x0bt", "an array of no shape"),
+        (SHAPE_OF + STEPS, b"(" + b"K\x01" * 5 + b"t(" + b"K\x01" * 5 + b"t", "an array of no shape"),
+        (START + SHAPE_OF, b"\x8a\x01\xff" + SHAPE_OF, "an array of no shape"),
+    ],
+)
+def test_an_array_that_lies_otherwise_is_refused(file, before, after, said):
+    stream = stream_of(file)
+    assert stream.count(before) == 1
+
+    with pytest.raises(ForeignFile, match=said):
+        import_graph(rewritten(file, stream.replace(before, after)))
+
+
+def test_an_array_may_begin_within_what_is_stored(graph, file):
+    stream = stream_of(file)
+    assert stream.count(COUNT) == 1
+    stream = stream.replace(COUNT, COUNT[:-1] + b"\x7a").replace(START + SHAPE_OF, b"\x8a\x01\x01" + SHAPE_OF)
+    with zipfile.ZipFile(file) as archive:
+        matrix = archive.read("graph/data/0")
+    assert len(matrix) == 121 * 4
+
+    assert weights(import_graph(rewritten(file, stream, **{"0": b"junk" + matrix}))) == weights(graph)
+
+
 def test_an_array_is_as_large_as_what_is_stored_of_it(file):
     (record,) = [each for each in ("0", "1", "2") if Archive(file).size(each) == 11 * 11 * 4]
     with pytest.raises(ForeignFile, match="has not the size of 121 numbers"):
@@ -343,6 +434,78 @@ def test_what_is_missing_is_named(file, before, after, said):
 
     with pytest.raises(ForeignFile, match=said):
         import_graph(rewritten(file, stream.replace(before, after)))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"selected_features": np.array([0, 1, 3])}, "selected_features should be rows of 3 active"),
+        ({"selected_features": np.array([-1, 0, 1])}, "selected_features should be rows of 3 active"),
+        ({"selected_features": np.zeros(3, dtype="<f4")}, "selected_features should be an array of whole numbers"),
+        ({"activation_values": np.zeros(2, dtype="<f4")}, "as many activation_values"),
+        ({"activation_values": np.zeros(3, dtype="<i8")}, "activation_values should be an array of numbers"),
+        ({"active_features": np.zeros((3, 2), dtype="<i8")}, r"found shapes \(3, 2\)"),
+        ({"active_features": np.zeros(9, dtype="<i8")}, "active_features should be an array of 2 axes"),
+        ({"logit_probabilities": np.zeros(3, dtype="<f4")}, "as many as logit_probabilities"),
+        ({"logit_targets": []}, "as many as logit_probabilities"),
+        ({"logit_targets": [("x", 1), ("y", 2)]}, "logit_targets should be a list of texts and ids"),
+        ({"logit_targets": "x"}, "logit_targets should be a list of texts and ids"),
+        ({"input_tokens": np.zeros(2**16 + 1, dtype="<i8")}, "input_tokens should be"),
+        ({"input_tokens": np.array([5, -6])}, "has feature -6, out of range"),
+        ({"adjacency_matrix": np.zeros((11, 10), dtype="<f4")}, "should be an array of 11 by 11"),
+        ({"adjacency_matrix": np.ones((11, 11), dtype="<f4")}, "a layer that is not above"),
+        ({"adjacency_matrix": np.zeros((11, 11), dtype="<i8")}, "should be an array of 11 by 11"),
+        ({"cfg": None}, "cfg should be a configuration"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_named(graph, tmp_path, monkeypatch, parts, said):
+    write = writing._write
+    monkeypatch.setattr(writing, "_write", lambda path, record: write(path, {**record, **parts}))
+    export(graph, tmp_path / "x.pt")
+
+    with pytest.raises(ForeignFile, match=said):
+        import_graph(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("layers", [0, -1, 10_000, True, "2"])
+def test_a_model_has_layers(graph, tmp_path, monkeypatch, layers):
+    make = writing._config
+    changed = {"n_layers": layers}
+    monkeypatch.setattr(writing, "_config", lambda *a: replace(make(*a), state={**(make(*a).state or {}), **changed}))
+    export(graph, tmp_path / "x.pt")
+
+    with pytest.raises(ForeignFile, match="cfg should be a configuration with n_layers"):
+        import_graph(tmp_path / "x.pt")
+
+
+def test_a_graph_of_more_nodes_than_a_matrix_has_room_for_is_not_read(file, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_NODES", 10)
+
+    with pytest.raises(ForeignFile, match="has 11 nodes, 10 are the most"):
+        import_graph(file)
+
+
+def test_a_target_that_is_no_token_is_written_beyond_the_vocabulary(tmp_path):
+    plain = graph_of([(0, 1, 1), (1, 2, 1), (1, 3, 2), (0, 4, 1)], "token feature logit logit logit")
+    graph = replace(plain, nodes=plain.nodes.with_columns(feature=np.array([7, 1, -1, 20, -1]), layer=LAYERS))
+    found = import_graph(export(graph, tmp_path / "x.pt"))
+
+    assert found.nodes.feature[found.nodes.where("logit")].tolist() == [21, 20, 23]
+    assert found.provenance["imported"]["vocab_size"] == 21
+
+
+LAYERS = np.array([-1, 0, 1, 1, 1], dtype=np.int32)
+
+
+def test_what_stands_outside_of_the_model_has_no_room(tmp_path):
+    plain = graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit")
+    for column in ({"position": np.array([0, -1, 0])}, {"layer": np.array([-1, 3, 2])}):
+        with pytest.raises(BadGraph, match="or one where it has none"):
+            export(replace(plain, nodes=plain.nodes.with_columns(**column)), tmp_path / "x.pt")
+    twice = graph_of([(0, 1, 1), (1, 2, 1)], "token error logit")
+    twice = replace(twice, nodes=twice.nodes.with_columns(feature=np.array([7, OF_ATTENTION, 2])))
+    with pytest.raises(BadGraph, match="error of attention"):
+        export(twice, tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02}q\x00.", b"PK\5\6" + b"\0" * 18, b"junk" * 1000])
