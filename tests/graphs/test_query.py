@@ -345,6 +345,11 @@ def test_where_nothing_may_be_written_the_graphs_are_read(store, monkeypatch):
 
     assert len(store.query("from nodes")) == 16
     assert os.listdir(store.folder / INDEX) == []
+    monkeypatch.undo()
+    store.query("from nodes")
+    store.save(traced(0), name="again")
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert len(store.query("from nodes")) == 20 and len(os.listdir(store.folder / INDEX)) == 1
 
 
 def test_saves_keep_the_index_where_there_are_many(tmp_path, monkeypatch):
