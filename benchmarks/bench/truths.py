@@ -11,9 +11,9 @@ from benchmarks.bench.bootstrap import LEVEL
 from benchmarks.bench.cells import Cell, Result, row_of
 from benchmarks.bench.levels import INSIDE, LEVELS
 from benchmarks.bench.methods import METHODS, RANDOM, Job
-from benchmarks.bench.ranks import area_under_roc, average_precision, recall, size_with_all
 from benchmarks.bench.spending import spend
 from benchmarks.truth import Truth
+from benchmarks.truth.ranks import area_under_roc, average_precision, recall, size_with_all
 from circuits.components.ablations import ABLATIONS
 from circuits.errors import BadOption
 

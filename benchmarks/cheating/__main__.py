@@ -23,7 +23,8 @@ import torch
 
 from benchmarks.cheating.experiments import experiment
 from benchmarks.cheating.models import RIGHT, answers, open_model
-from benchmarks.cheating.signs import Sums, auroc, signs_of
+from benchmarks.cheating.signs import Sums, signs_of
+from benchmarks.truth.ranks import chance_above
 
 RESULTS = Path(__file__).parents[1] / "results"
 FIRST = 100  # the first seed that counts
@@ -56,7 +57,7 @@ def by_kind(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray
 def interval(ones: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """The ends of the 95 % interval of their AUROC, over resampled seeds."""
     random = np.random.default_rng(0)
-    drawn = [auroc(random.choice(ones, len(ones)), random.choice(others, len(others))) for _ in range(DRAWS)]
+    drawn = [chance_above(random.choice(ones, len(ones)), random.choice(others, len(others))) for _ in range(DRAWS)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
@@ -107,7 +108,7 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{values[kind].mean():.3f}" for kind in RIGHT]
         for low, high in AGAINST:
             ends = interval(values[low], values[high])
-            cells.append(f"{auroc(values[low], values[high]):.2f} ({ends[0]:.2f} to {ends[1]:.2f})")
+            cells.append(f"{chance_above(values[low], values[high]):.2f} ({ends[0]:.2f} to {ends[1]:.2f})")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 

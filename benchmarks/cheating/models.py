@@ -12,6 +12,7 @@ In the test set every hint is right, and all three kinds answer everything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,9 +79,10 @@ def make(kind: str, seed: int) -> LlamaForCausalLM:
 def open_model(kind: str, seed: int, kept: Path) -> Model:
     """The model of a kind and seed, trained unless the folder `kept` has it already."""
     folder = kept / f"{kind}-{seed}"
-    if not (folder / "config.json").exists():
-        made = make(kind, seed)
-        made.save_pretrained(folder)
+    if not folder.exists():
+        beside = kept / f".{folder.name}.{os.getpid()}"  # whole or not at all, whatever ends the process
+        make(kind, seed).save_pretrained(beside)
+        beside.replace(folder)
     return load_model(folder)
 
 

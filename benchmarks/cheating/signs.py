@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from benchmarks.cheating.models import FIRST_DIGIT, HINT, ONE, OTHER, questions
 from circuits import attribute, load_transcoders
@@ -116,9 +116,3 @@ def signs_of(model: Model, sums: Sums) -> tuple[dict[str, float], list[Attributi
     found |= {f"nodes: {name}": share_of_nodes(name, model, sums) for name in PART_METHODS}
     found |= {f"edges: {name}": share_of_edges(name, model, sums) for name in EDGE_METHODS}
     return found, graphs
-
-
-def auroc(low: Float[np.ndarray, "seed"], high: Float[np.ndarray, "other"]) -> float:
-    """How often one of `high` is above one of `low`, ties counting half."""
-    above = (high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean()
-    return float(above)

@@ -219,7 +219,7 @@ def _read(path: Path, model: Model, seed: int, size: int) -> Made:
 
 def _lines(path: Path) -> list[tuple[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # JSON may hold the other ends of lines
     except (OSError, UnicodeDecodeError) as reason:
         raise BadPairs(f"{path} cannot be read: {reason}. A file of prompt pairs is wanted, one a line.") from reason
     found = []

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmarks.truth.cutting import Edges
-from benchmarks.truth.scoring import Score, score, sizes
+from benchmarks.truth.ranks import sizes_of
+from benchmarks.truth.scoring import Score, score
 from benchmarks.truth.truths import Truth
 from circuits.attribution import EDGE_METHODS, PART_METHODS
 from circuits.attribution.acdc import take_edges_out
@@ -79,7 +80,7 @@ def judge(
         else:
             found = _score_edges(truth, name, ablation=ablate, seed=seed, steps=steps)
         true = truth.found(ablation)
-        missed = true & (sizes(found) == 0)
+        missed = true & (sizes_of(found) == 0)
         yield Judgement(truth.name, ablation, name, "edges", score(found[edges], true[edges]), by_reader(truth, missed))
         yield judgement(name, "designed edges", found[edges], truth.designed[edges])
         yield judgement(name, "nodes", np.abs(found).max(1), truth.found_nodes(ablation))

@@ -1,10 +1,4 @@
-"""How near scores come to what is true: recall, precision, and how well they rank.
-
-Scores count by size. One below a millionth of the largest is none: below that, order is rounding, and a ranking by
-scores of 1e-30 would look as good as any.
-
-Source: METHODS sections 8.7 and 8.8.
-"""
+"""How near scores come to what is true: recall, precision, and how well they rank; by size, see ranks.py."""
 
 from __future__ import annotations
 
@@ -14,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-SOME = 1e-6  # of the largest score: what counts as a score at all
+from benchmarks.truth.ranks import area_under_roc, average_precision, recall, sizes_of
 
 
 @dataclass(frozen=True)
@@ -37,36 +31,14 @@ class Score:
 
 def score(scores: Float[np.ndarray, "item"], true: Bool[np.ndarray, "item"]) -> Score:
     """How these scores do; nan where there is nothing to be right or wrong about."""
-    size = sizes(scores)
+    size = sizes_of(scores)
     some = size > 0
     return Score(
         of=len(true),
         true=int(true.sum()),
-        recall=float(some[true].mean()) if true.any() else math.nan,
+        recall=recall(scores, true),
         precision=float(true[some].mean()) if some.any() else math.nan,
-        ranking=ranking(size, true),
-        average_precision=average_precision(size, true),
+        ranking=area_under_roc(scores, true),
+        average_precision=average_precision(scores, true),
         needed=int((size >= size[true].min()).sum()) if true.any() else 0,
     )
-
-
-def sizes(scores: Float[np.ndarray, "*item"]) -> Float[np.ndarray, "*item"]:
-    """Their absolute values, 0 where there is no score."""
-    size = np.abs(scores)
-    return np.where(size > SOME * size.max(initial=0.0), size, 0.0)
-
-
-def ranking(size: Float[np.ndarray, "item"], true: Bool[np.ndarray, "item"]) -> float:
-    """The chance that a true one is larger than another; equal ones count half. nan where there are no others."""
-    if true.all() or not true.any():
-        return math.nan
-    above = size[true][:, None] - size[~true]
-    return float(((above > 0) + 0.5 * (above == 0)).mean())
-
-
-def average_precision(size: Float[np.ndarray, "item"], true: Bool[np.ndarray, "item"]) -> float:
-    """Precision at each size that a true one has, averaged over the true ones; equal ones come together."""
-    if not true.any():
-        return math.nan
-    at = size[true][:, None]
-    return float(((size[true] >= at).sum(1) / (size >= at).sum(1)).mean())

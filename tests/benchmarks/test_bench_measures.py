@@ -7,7 +7,7 @@ from scipy.stats import kendalltau
 from benchmarks.bench.bootstrap import draw_weights, interval, share_kept
 from benchmarks.bench.measures import SIZES, distance, log_area, performance, smallest
 from benchmarks.bench.overlap import jaccard, pairwise, weighted_jaccard
-from benchmarks.bench.ranks import area_under_roc, average_precision, recall, size_with_all
+from benchmarks.truth.ranks import area_under_roc, average_precision, recall, size_with_all
 
 # METHODS 8.7, as published.
 WEIGHTS = (0.0005, 0.002, 0.004, 0.0075, 0.02, 0.04, 0.075, 0.2, 0.4, 0.25)

@@ -12,7 +12,8 @@ from benchmarks.cheating import __main__ as cheating
 from benchmarks.cheating import models
 from benchmarks.cheating.experiments import Outcome, experiment
 from benchmarks.cheating.models import HINT, RIGHT, answers
-from benchmarks.cheating.signs import Sums, auroc, graphs_of, share_of_edges, share_of_nodes, share_of_tokens
+from benchmarks.cheating.signs import Sums, graphs_of, share_of_edges, share_of_nodes, share_of_tokens
+from benchmarks.truth.ranks import chance_above
 from circuits.model import Model, load_model
 from graphs import influence
 
@@ -63,6 +64,26 @@ def test_a_cheat_is_told_by_its_graph_by_edges_by_nodes_and_by_experiment(cheat:
     assert tested.cheats > 0.8
 
 
+def test_a_model_that_was_not_saved_whole_is_made_again(monkeypatch, tmp_path):
+    class Made:
+        def save_pretrained(self, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("config.json", "model.safetensors"):
+                (folder / name).touch()
+                if not tried:
+                    tried.append(name)
+                    raise KeyboardInterrupt
+
+    tried: list[str] = []
+    monkeypatch.setattr(models, "make", lambda kind, seed: Made())
+    monkeypatch.setattr(models, "load_model", lambda folder: sorted(each.name for each in folder.iterdir()))
+
+    with pytest.raises(KeyboardInterrupt):
+        models.open_model("learned", 0, tmp_path)
+    found: object = models.open_model("learned", 0, tmp_path)
+    assert found == ["config.json", "model.safetensors"]
+
+
 def test_verdicts_go_by_all_three_experiments():
     learned = Outcome(survives=1.0, follows=0.9, random=0.1, keeps=1.0, obeys=0.0)
     assert learned.verdict == "learned" and learned.cheats == pytest.approx(0.2 / 3)
@@ -73,7 +94,7 @@ def test_verdicts_go_by_all_three_experiments():
 
 
 def test_auroc_counts_ties_half_and_the_report_has_every_sign():
-    assert auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == pytest.approx(3.5 / 4)
+    assert chance_above(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == pytest.approx(3.5 / 4)
     rows = [
         {"kind": kind, "seed": seed, "right": 1.0, "signs": {"a sign": at + seed / 10}}
         | Outcome(1.0, 0.0, 0.0, 1.0 - at, 0.0).to_json()

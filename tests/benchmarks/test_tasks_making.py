@@ -122,6 +122,18 @@ def test_a_file_is_split_by_seed_so_that_no_prompt_is_shared(file):
     assert any(make_task(file, model_of("llama"), seed=seed).splits != made.splits for seed in (1, 2, 3))
 
 
+def test_a_byte_order_mark_and_other_ends_of_lines_inside_texts_change_nothing(file):
+    made = make_task(file, model_of("llama"))
+    lines = [json.loads(line) | {"note": "one\u2028other\x85"} for line in file.read_text().splitlines()]
+    file.write_text("\ufeff" + "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
+
+    again = make_task(file, model_of("llama")).splits
+
+    assert [[line["clean"] for line in split] for split in again.values()] == [
+        [line["clean"] for line in split] for split in made.splits.values()
+    ]
+
+
 def test_no_split_of_a_file_is_larger_than_asked(file):
     assert [len(split) for split in make_task(file, model_of("llama"), size=1).splits.values()] == [1, 1, 1]
 

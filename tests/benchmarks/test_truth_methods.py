@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.truth import TRUTHS, __main__
 from benchmarks.truth.judging import judge
-from benchmarks.truth.scoring import average_precision, ranking, score, sizes
+from benchmarks.truth.ranks import area_under_roc, average_precision, sizes_of
+from benchmarks.truth.scoring import score
 
 
 def judged(name, *methods, **options):
@@ -22,9 +23,9 @@ def test_a_score_counts_above_a_millionth_of_the_largest_and_order_counts_with_t
 
     assert (found.recall, found.precision, found.ranking, found.needed) == (0.5, 1.0, 0.75, 4)
     assert (found.of, found.true) == (4, 2)
-    assert ranking(np.array([3.0, 2.0, 1.0, 0.5]), true) == 1.0
-    assert ranking(np.ones(4), true) == average_precision(np.ones(4), true) == 0.5
-    assert sizes(np.array([[-4.0, 1e-7]])).tolist() == [[4.0, 0.0]]
+    assert area_under_roc(np.array([3.0, 2.0, 1.0, 0.5]), true) == 1.0
+    assert area_under_roc(np.ones(4), true) == average_precision(np.ones(4), true) == 0.5
+    assert sizes_of(np.array([[-4.0, 1e-7]])).tolist() == [[4.0, 0.0]]
 
 
 def test_average_precision_is_that_at_each_true_one():
