@@ -251,6 +251,7 @@ def test_what_others_left_null_or_numbered_otherwise_is_written_as_the_schema_wa
 
     assert meta["schema_version"] == 1  # what is written are Cantor's numbers
     assert "node_threshold" not in meta and "title_prefix" not in meta
+    assert meta["info"] == theirs["metadata"]["info"] and meta["slug"] == "a-b"  # the rest is what it was
 
 
 def test_what_a_server_gives_back_without_our_words_is_read_by_its_ids(tmp_path):
@@ -276,6 +277,22 @@ def test_what_nobody_knows_is_a_source_that_explains_nothing(tmp_path):
 
     assert len(found.nodes.where("unselected")) == 1
     assert " x" in found.nodes.label
+
+
+def test_a_node_says_which_layer_position_and_activation_it_has():
+    #   token 0 --1--> feature 1 --1--> logit 3 (p=0.6) and logit 4 (p=0.3);  error 2
+    plain = graph_of([(0, 1, 1), (1, 3, 1), (1, 4, 1)], "token feature error logit logit", goal=[0, 0, 0, 0.3, 0.6])
+    labels = np.array(["a", "L1/1", "error L2", "x", "y"], dtype=object)
+    layers, activations = np.array([-1, 1, 2, 3, 3]), np.array([1, 2.5, 1, 0.3, 0.6])
+    graph = replace(plain, nodes=plain.nodes.with_columns(label=labels, layer=layers, activation=activations))
+    nodes = to_neuronpedia(graph, groups={"none": []})["nodes"]
+
+    assert [node["layer"] for node in nodes] == ["E", "1", "2", "4", "4"]  # logits stand above an empty row
+    assert [node["activation"] for node in nodes] == [None, 2.5, None, None, None]
+    assert [node["token_prob"] for node in nodes] == [0, 0, 0, 0.3, 0.6]
+    assert [node["is_target_logit"] for node in nodes] == [False, False, False, False, True]
+    assert [node["clerp"] for node in nodes[:3]] == ["", "", ""]  # the page has words of its own
+    assert to_neuronpedia(graph, groups={"none": []})["qParams"]["supernodes"] == []
 
 
 def test_where_files_lie_is_told_to_nobody():

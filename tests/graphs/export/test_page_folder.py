@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 
 from circuits.__main__ import main
 from graphs import Store
@@ -19,6 +20,7 @@ from graphs.identifiers import pair
 from graphs.importing import import_graph
 from tests.graphs.export.test_neuronpedia import misfits
 from tests.graphs.foreign import page_graph, written
+from tests.graphs.importing.test_page_graphs import JSON, all_places
 from tests.worlds import graph_of
 
 SCHEMA = Path(__file__).parents[4] / "shared" / "graphs" / "feature_details_schema.json"
@@ -173,6 +175,47 @@ def test_what_lies_there_and_is_no_record_is_named(tmp_path, record, said):
         import_graph(path)
 
     assert "43.json" in str(refusal.value) and len(str(refusal.value)) < 500
+
+
+RECORD = {
+    "index": 7,
+    "examples_quantiles": [{"quantile_name": "Top", "examples": [{**EXAMPLE, "train_token_ind": 1}, EXAMPLE]}],
+    "top_logits": ["a"],
+    "act_min": 0.0,
+    "act_max": 2.0,
+    "histogram": [1, 2],
+    "activation_frequency": 0.5,
+}
+
+
+@given(
+    strategies.lists(
+        strategies.tuples(strategies.sampled_from([*all_places(RECORD)][1:]), JSON), min_size=1, max_size=3
+    )
+)
+@settings(max_examples=60)
+def test_whatever_a_record_says_it_is_refused_by_name_or_a_note_that_can_be_stored(tmp_path_factory, changes):
+    record = json.loads(json.dumps(RECORD))
+    for (*way, last), value in changes:
+        inner = record
+        try:
+            for key in way:
+                inner = inner[key]
+            inner[last] = value
+        except (TypeError, KeyError, IndexError):
+            continue
+    folder = tmp_path_factory.mktemp("fuzz")
+    path = beside(folder, record)
+    try:
+        found = import_graph(path)
+    except ForeignFile as error:
+        assert "43.json" in str(error)
+        return
+    store = Store(folder / "store")
+    notes = found.provenance.get("feature_notes", {})
+    assert store.load(store.save(found)).provenance.get("feature_notes", {}) == notes
+    for note in notes.values():
+        json.dumps(feature_details(note, 7), allow_nan=False).encode()
 
 
 @pytest.mark.parametrize("scan", ["./data/features/../../secret", "./data/features/..", "/etc", "./data/features/a/b"])
