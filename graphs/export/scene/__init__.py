@@ -7,7 +7,7 @@ import numpy as np
 from graphs.assays import Assay
 from graphs.errors import BadOption
 from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts
-from graphs.export.scene.captions import caption_lines, heading, lay_out_caption
+from graphs.export.scene.captions import caption_lines, failure_in_words, heading, lay_out_caption
 from graphs.export.scene.edges import draw_edges
 from graphs.export.scene.labels import make_room, place_labels
 from graphs.export.scene.legend import lay_out_legend, samples_of
@@ -90,8 +90,11 @@ def compose(
     curves, counts = draw_edges(graph, rows, x, y, radius, (most_edges, least_share), bos, colours, scale)
     curves = [as_tried(graph, curve, assay, colours) for curve in curves]
     bottom = top + layout.height + depth
-    measured = circuit_in_words(graph)
-    said = [] if bare else [*caption_lines(graph, counts), *measured, *([] if measured and assay is None else [None])]
+    said: list[str | None] = []
+    if not bare:
+        measured = circuit_in_words(graph)
+        said = [*caption_lines(graph, counts), *failure_in_words(graph, assay), *measured]
+        said += [] if measured and assay is None else [None]
     caption, height = lay_out_caption(said, assay, width, bottom + 16, colours)
     samples = samples_of(shown, assay, curves) if legend else []
     key, height = lay_out_legend(samples, width, height + 4, colours)

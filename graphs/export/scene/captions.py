@@ -12,7 +12,9 @@ from graphs.assays import VERDICTS, Assay, Verdict
 from graphs.export.lettering import readable, shorten, wrap
 from graphs.export.scene.marks import LINE, MARGIN, Text
 from graphs.export.scene.names import first_token, label_of, prompt_of, target_of
+from graphs.export.scene.tested import failed_edge
 from graphs.graph import AttributionGraph
+from graphs.wording import name_node
 
 NOTE = 8.5  # letters of notes
 OFTEN, FEW = 2 / 3, 4  # of all tokens; units that are called by name
@@ -58,6 +60,13 @@ def lay_out_notes(notes: Sequence[str], width: float, top: float, colours: dict[
     lines = wrap(readable("; ".join(filter(None, notes))), width - 2 * MARGIN, NOTE)
     texts = [Text(MARGIN, top + 12.0 * at, line, colours["quiet"], size=NOTE) for at, line in enumerate(lines)]
     return texts, top + 12.0 * len(lines)
+
+
+def failure_in_words(graph: AttributionGraph, assay: Assay | None) -> list[str]:
+    """The edge that is red, by name: to some eyes its colour is that of edges that lower their target."""
+    failed = failed_edge(assay)
+    names = [name_node(graph, row) for row in failed or ()]
+    return [f"furthest from its weight: {' → '.join(names)}"] if names else []
 
 
 def lay_out_caption(

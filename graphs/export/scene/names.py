@@ -53,7 +53,8 @@ def has_name(graph: AttributionGraph, row: int) -> bool:
 
 
 def _logit_name(graph: AttributionGraph, row: int) -> str:
-    words = readable(str(graph.nodes.label[row])).strip()
+    label = readable(str(graph.nodes.label[row]))
+    words = label.strip() or "␣" * bool(label)
     if not words:
         return f"token {graph.nodes.feature[row]}"
     # A comma alone is no word, unless it is quoted.

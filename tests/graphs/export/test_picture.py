@@ -128,6 +128,17 @@ def test_a_large_graph_is_drawn_with_its_most_influential_labels():
     assert set(order[:15]) <= set(features) <= set(order[:200])
 
 
+def test_a_name_goes_before_numbers_of_more_influence():
+    graph = layered(90, layers=4, positions=6)
+    named = int(graph.nodes.where("feature")[-1])
+    label = np.array(["paris" if row == named else "" for row in range(len(graph.nodes))], dtype=object)
+    influence = np.linspace(1.0, 0.1, len(label))
+
+    scene = compose(replace(graph, nodes=graph.nodes.with_columns(label=label, influence=influence)))
+
+    assert "paris" in {text.words for text in scene.texts if text.row == named}
+
+
 def test_in_a_crowd_of_units_without_names_only_those_are_numbered_that_have_room_beside_them():
     scene = compose(layered(120, layers=4, positions=6))
 

@@ -207,4 +207,5 @@ def test_edges_that_were_measured_are_solid_others_dashed_and_the_one_that_faile
     edges, words, _, _ = drawn(0.2)
     red = [ends for ends, curve in edges.items() if curve.colour == THEMES["light"]["failed"]]
     assert red == [(1, 3)] and "too far" in words
+    assert "furthest from its weight: dallas → texas L1 @dallas" in words and "furthest" not in drawn(1e-6)[1]
     assert not any(curve.dashed for curve in edges_of(compose(graph)).values())

@@ -193,3 +193,11 @@ def test_words_from_right_to_left_keep_their_figure_beside_them():
 
 def test_marks_that_take_no_room_are_not_counted():
     assert width_of("a\u200d\u2068\u0301b\ufe0f", 10) == width_of("ab", 10)
+
+
+def test_a_logit_that_is_a_blank_is_shown_as_one():
+    nodes = world().nodes
+    for label, said in ((" ", '"␣" 100%'), ("", f"token {nodes.feature[6]} 100%")):
+        named = nodes.with_columns(label=np.where(nodes.kind == "logit", label, nodes.label.astype(str)).astype(object))
+        scene = compose(replace(world(), nodes=named))
+        assert [text.words for text in scene.texts if text.row == 6] == [said]
