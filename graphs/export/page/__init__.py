@@ -26,11 +26,11 @@ PATHS = 5
 # One job each. They run as one script, in this order: what is worked out at once needs what stands above it.
 SCRIPTS = (
     "fault.js elements.js graph.js address.js words.js picture.js replacement.js sifting.js moving.js lighting.js "
-    "search.js cells.js tables.js panel.js node.js card.js lists.js measured.js facts.js groups.js hulls.js "
-    "dragging.js diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
+    "search.js cells.js tables.js panel.js node.js edge.js card.js lists.js measured.js facts.js groups.js "
+    "hulls.js dragging.js diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
 ).split()
 SERVED = "live.js"  # after them
-TOLD = "registration ablations statistics verdicts seconds skipped".split()  # of an assay, besides its plots
+TOLD = "registration edges ablations statistics verdicts seconds skipped".split()  # of an assay, besides its plots
 MOST_SUGGESTED = 400  # units of a graph for which groups are suggested
 
 
@@ -133,7 +133,19 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
 
 def _told(assay: Assay | None) -> dict[str, Any] | None:
     record = {} if assay is None else assay.to_json()
-    return {**{name: record[name] for name in TOLD}, "stages": STAGES} if record else None
+    if not record:
+        return None
+    return {
+        **{name: record[name] for name in TOLD},
+        "between": [_along_edges(each) for each in record["between"]],
+        "stages": STAGES,
+    }
+
+
+def _along_edges(between: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what ablating nodes did further on, the pairs that an edge joins."""
+    joined = [at for at, hops in enumerate(between["hops"]) if hops == 1]
+    return {name: [column[at] for at in joined] for name, column in between.items() if isinstance(column, list)}
 
 
 def _by_edge(heads: Mapping[tuple[int, int], Sequence[tuple[int, int, float]]] | None) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-// What is asked of the page, and stands in its address after "#": node, least (influence), share (of input), dense, find,
-// path, zoom, side (1 or 0: the groups beside the picture or below), groups.
+// What is asked of the page, and stands in its address after "#": node, edge (source-target), least (influence), share (of
+// input), dense, find, path, zoom, side (1 or 0: the groups beside the picture or below), groups.
 
-const state = { node: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, side: null, groups: [] };
+const state = { node: null, edge: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, side: null, groups: [] };
 
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
   const value = (name) => (Number.isFinite(Number(said.get(name))) ? Number(said.get(name)) : 0);
   const node = said.has("node") ? value("node") : null;
   state.node = Number.isInteger(node) && node >= 0 && node < count ? node : null;
+  const [source, target] = (said.get("edge") ?? "").split("-").map(Number);
+  state.edge = state.node === null ? (inputs[target]?.find((e) => edges.source[e] === source) ?? null) : null;
   state.least = Math.max(0, value("least"));
   state.share = Math.max(0, value("share"));
   state.dense = Math.max(0, value("dense"));
@@ -22,6 +24,7 @@ function readAddress() {
 function writeAddress() {
   const said = new URLSearchParams();
   if (state.node !== null) said.set("node", state.node);
+  if (state.edge !== null) said.set("edge", `${edges.source[state.edge]}-${edges.target[state.edge]}`);
   if (state.path !== null) said.set("path", state.path + 1);
   for (const name of [...SLIDERS, "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
   if (state.side !== null) said.set("side", Number(state.side));

@@ -7,15 +7,16 @@ let litFor = "";
 
 function highlight() {
   const asked = hovered ?? state.node;
+  const edge = hovered === null ? state.edge : null;
   const path = hovered === null && state.path !== null ? graph.paths[state.path] : null;
   const found = matches();
   // Under a resting pointer the picture must rest too: what is drawn anew counts as entered anew.
   const together = hovered === null ? spot : null;
-  const question = JSON.stringify([asked, path, found, together, state.node, state.least, state.share, state.dense]);
+  const question = JSON.stringify([asked, edge, path, found, together, state.node, state.least, state.share, state.dense]);
   if (question === litFor) return;
   litFor = question;
   svg.querySelectorAll(".on").forEach((mark) => mark.classList.remove("on"));
-  svg.classList.toggle("asking", asked !== null || path !== null || together !== null || (hovered === null && found !== null));
+  svg.classList.toggle("asking", asked !== null || edge !== null || path !== null || together !== null || (hovered === null && found !== null));
   const light = (row) => {
     nodeMark[row]?.classList.add("on");
     nodeLabel[row]?.classList.add("on");
@@ -35,6 +36,9 @@ function highlight() {
       light(edges.source[e]);
       light(edges.target[e]);
     }
+  } else if (edge !== null) {
+    [edges.source[edge], edges.target[edge]].forEach(light);
+    wanted = [edge];
   } else if (found) found.forEach(light);
   const size = (e) => Math.abs(edges.share[e]);
   const strongest = wanted.sort((a, b) => size(b) - size(a)).slice(0, MOST_LIT);
@@ -67,11 +71,18 @@ function copy(e) {
 
 function pin(row) {
   state.node = row !== null && row >= 0 && row < count ? row : null;
-  state.path = null;
+  state.path = state.edge = null;
   refresh();
   if (state.node === null) return;
   panel.scrollTop = 0;
   reveal(state.node);
+}
+
+function pinEdge(e) {
+  state.node = state.path = null;
+  state.edge = e;
+  refresh();
+  panel.scrollTop = 0;
 }
 
 function peek(row) {

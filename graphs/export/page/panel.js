@@ -4,7 +4,7 @@ const panel = document.getElementById("panel");
 const extras = []; // of a page that is served: row -> more about a node, or null -> more of the overview
 
 function showPanel() {
-  panel.replaceChildren(...(state.node === null ? overview() : about(state.node)));
+  panel.replaceChildren(...(state.node !== null ? about(state.node) : state.edge !== null ? aboutEdge(state.edge) : overview()));
 }
 
 function overview() {
@@ -32,7 +32,7 @@ function overview() {
   );
   parts.push(make("h3", {}, "How to ask"));
   parts.push(
-    make("p", { class: "quiet" }, "Hover a node for what comes in and goes out; click to pin it. ",
+    make("p", { class: "quiet" }, "Hover a node for what comes in and goes out; click it to pin it, or an edge to see what was measured of it. ",
       ...["↑", "↓"].map((key) => make("kbd", {}, key)), " strongest output, input  ",
       ...["←", "→"].map((key) => make("kbd", {}, key)), " neighbours  ", make("kbd", {}, "/"), " find  ", make("kbd", {}, "Esc"), " back  ", make("kbd", {}, "g"), " … ", make("kbd", {}, "g"), " group two nodes, or drag one onto the other  ", make("kbd", {}, "u"), " undo"),
   );
@@ -48,6 +48,7 @@ function pathLine(path, index) {
   const show = (event) => {
     event.stopPropagation();
     state.path = state.path === index ? null : index;
+    state.edge = null;
     refresh();
   };
   const button = make("button", { type: "button", click: show, "aria-pressed": String(state.path === index) }, ...words);

@@ -73,7 +73,9 @@ function prepare() {
       return;
     }
     const row = rowOf(event);
-    pin(row === undefined ? null : Number(row));
+    const edge = event.target.closest?.(".edge");
+    if (row === undefined && edge) pinEdge(Number(edge.dataset.edge));
+    else pin(row === undefined ? null : Number(row));
   });
 }
 

@@ -4,7 +4,7 @@ function listenToTools() {
   const find = document.getElementById("find");
   find.addEventListener("input", () => {
     state.find = find.value;
-    state.node = null;
+    state.node = state.edge = null;
     refresh();
     panel.scrollTop = 0;
   });

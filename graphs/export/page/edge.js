@@ -1,0 +1,44 @@
+// What there is to know of one edge: what runs along it, and what experiments said of that.
+
+function aboutEdge(e) {
+  const [s, t] = [edges.source[e], edges.target[e]];
+  const heads = through(e);
+  const facts = [
+    ["from", goTo(s)], ["to", goTo(t)], ["weight", exactly(edges.weight[e])],
+    ["share", isBias(e) ? "a constant" : `${signedPercent(edges.share[e])} of the sizes of its target's inputs`],
+    ...(heads.length ? [["through", heads[0]]] : []),
+  ];
+  return [
+    make("button", { type: "button", class: "close", click: () => pin(null), "aria-label": "close, back to the overview" }, "×"),
+    make("h2", {}, `${names[s]} → ${names[t]}`),
+    make("dl", { class: "facts" }, ...facts.flatMap(([name, words]) => [make("dt", {}, name), make("dd", {}, words)])),
+    ...(edgeShown[e] ? [] : [make("p", { class: "quiet" }, "Hidden by the sliders.")]),
+    make("h3", {}, "Its source left out, all else held"),
+    make("p", { class: tried(e).failed ? "failed" : "quiet" }, tried(e).words),
+    ...ablatedAlong(e),
+  ];
+}
+
+function tried(e) {
+  const found = assay?.edges[0];
+  const s = edges.source[e];
+  if (!found) return { words: "Not tested." };
+  if (nodes.kind[s] === "unselected" || (isBias(e) && nodes.label[s].startsWith("encoder bias"))) return { words: "Not tested: its source is written nowhere, so it cannot be left out." };
+  const exact = assay.registration.thresholds?.exact ?? 1e-4;
+  const off = `${number(100 * found.largest)}% of the target's input`;
+  if (found.largest > exact && found.source === s && found.target === edges.target[e]) return { failed: true, words: `✗ not supported: the target moved otherwise than by the weight, by ${off}.` };
+  return found.largest > exact ? { words: `Tested; no edge was further from its weight than ${off}.` } : { words: `Tested: the target moved by the weight, to within ${off}.` };
+}
+
+// The source ablated and everything further on left free: what becomes of the target.
+function ablatedAlong(e) {
+  const [found, s, t] = [assay?.between[0], edges.source[e], edges.target[e]];
+  const i = found ? range(found.source.length).find((each) => found.source[each] === s && found.target[each] === t) : undefined;
+  if (i === undefined) return [];
+  const rows = [["by this edge alone", "direct"], ["by all paths, the graph predicts", "predicted"], ["measured, attention live", "measured"], ["measured, attention held", "measured_frozen"]];
+  const wrong = (name) => name.startsWith("measured") && found.predicted[i] * found[name][i] < 0;
+  return [
+    make("h3", {}, "Its source ablated, the target's value changes by"),
+    make("table", {}, ...rows.map(([words, name]) => make("tr", {}, make("td", {}, words), figure(signedPercent(found[name][i]), wrong(name) ? "failed" : "")))),
+  ];
+}
