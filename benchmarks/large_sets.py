@@ -34,6 +34,7 @@ import torch
 from jaxtyping import BFloat16
 from torch import Tensor
 
+from benchmarks.bench.spending import memory
 from circuits import load_model
 from circuits.attributing import attribute
 from circuits.model import Model
@@ -166,7 +167,7 @@ class Watch:
     """The largest anonymous memory of this process while it runs, in bytes."""
 
     def __init__(self) -> None:
-        self.anonymous = 0
+        self.anonymous = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -181,12 +182,6 @@ class Watch:
     def _look(self) -> None:
         while not self._over.wait(0.01):
             self.anonymous = max(self.anonymous, memory("RssAnon"))
-
-
-def memory(name: str) -> int:
-    """What the system says of this process's memory: VmRSS, VmHWM (the most it ever was), RssAnon, RssFile. Bytes."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[name].split()[0]) * 1024
 
 
 def read_from_disk() -> int:

@@ -8,7 +8,6 @@ at the present commit are not measured again. `--gpu` measures one graph of Gemm
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.bench.spending import begin, memory
 from benchmarks.peers.cases import Case, Made, make
 from benchmarks.peers.jobs import INSTALL, Peer, installed, write_attribution, write_graph
 from benchmarks.peers.processes import Spent, medians
@@ -78,20 +78,10 @@ GROWTH = {
 
 def spend(work: Callable[[], Any], *, fresh: bool = False) -> Spent:
     """What one run of ours takes. fresh: memory that was freed before goes back to the system first."""
-    if fresh:
-        ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _memory("VmRSS")
+    before = begin(fresh=fresh)
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return Spent(time.process_time() - cpu, time.perf_counter() - wall, _memory("VmHWM") - before)
-
-
-def _memory(name: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return Spent(time.process_time() - cpu, time.perf_counter() - wall, int(memory("VmHWM") - before))
 
 
 def gemm_rate(device: str = "cpu") -> float:

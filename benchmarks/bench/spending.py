@@ -33,24 +33,28 @@ def spend(work: Callable[[], Any], device: torch.device) -> tuple[Any, Spent]:
         found = work()
         torch.cuda.synchronize(device)
         return found, Spent(time.perf_counter() - began, torch.cuda.max_memory_allocated(device) - held)
-    held = _begin()
+    held = begin()
     began = time.process_time()
     found = work()
-    return found, Spent(time.process_time() - began, max(0.0, _memory("VmHWM") - held))
+    return found, Spent(time.process_time() - began, max(0.0, memory("VmHWM") - held))
 
 
-def _begin() -> float:
-    """Bytes held now; the system forgets what was the most so far."""
+def begin(*, fresh: bool = True) -> float:
+    """Bytes held now; the system forgets what was the most so far.
+
+    fresh: what was freed goes back first, or the work would find room that nobody counts.
+    """
     try:
-        # What was freed goes back first, or the work would find room that nobody counts.
-        ctypes.CDLL(None).malloc_trim(0)
+        if fresh:
+            ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except (OSError, AttributeError, TypeError):  # not Linux, or not its usual C library
         return math.nan
-    return _memory("VmRSS")
+    return memory("VmRSS")
 
 
-def _memory(name: str) -> float:
+def memory(name: str) -> float:
+    """What the system says of this process: VmRSS, VmHWM (the most since it forgot), RssAnon. Bytes, or nan."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

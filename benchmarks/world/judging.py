@@ -30,7 +30,7 @@ def right(model: LlamaForCausalLM, language: Language, prompts: Sequence[Prompt]
         return (years * (torch.arange(100) > started[:, None])).sum(-1)
     guess = logits.argmax(-1)
     good = torch.ones(len(tokens))
-    for step in range(len(prompts[0].answers) if len({len(p.answers) for p in prompts}) == 1 else 3):
+    for step in range(max(len(p.answers) for p in prompts)):
         has = torch.tensor([step < len(p.answers) for p in prompts])
         at = (last + step).clamp(max=tokens.shape[1] - 2)
         rows = torch.arange(len(tokens))
