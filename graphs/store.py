@@ -234,17 +234,21 @@ class Store:
         """
         known, since = catalog.recall(self.folder, LINE)
         marks = stamps_in(self.folder)
-        changed = [id for id, mark in marks.items() if known.get(id, (None,))[0] != mark]
-        anew = dict(zip(changed, each_of(self.folder, self._line, changed), strict=True))
-        lines, problems = {}, {}
-        for id in marks:
-            found = anew[id] if id in anew else dict(zip(LINE, known[id][1], strict=True))
+        lines, problems, read = {}, {}, 0
+        for id, mark in marks.items():
+            remembered, said = known.get(id, (None, []))
+            if remembered == mark:
+                lines[id] = dict(zip(LINE, said, strict=True))
+        changed = [id for id in marks if id not in lines]
+        for id, found in zip(changed, each_of(self.folder, self._line, changed), strict=True):
             if isinstance(found, str):
                 problems[id] = found
             elif found is not None:
-                lines[id] = found
+                lines[id], read = found, read + 1
+        if changed:
+            lines = {id: lines[id] for id in marks if id in lines}
         # From an address the record of even one graph takes a while.
-        if len(lines.keys() & anew.keys()) >= (1 if isinstance(self.folder, Address) else MANY) or since >= LONG:
+        if read >= (1 if isinstance(self.folder, Address) else MANY) or since >= LONG:
             rows = {id: (marks[id], list(line.values())) for id, line in lines.items()}
             catalog.remember(self.folder, LINE, rows, since)
         return lines, problems
