@@ -439,6 +439,11 @@ def test_no_more_memory_is_taken_than_allowed(store):
         store.query("select range from range(100000000)", memory=3e7)
 
 
+def test_no_more_is_computed_than_is_wanted(store):
+    with opened(store, memory=1e8) as base:
+        assert base.ask("select range from range(1000000000000)", most=5)["range"].to_pylist() == [0, 1, 2, 3, 4]
+
+
 def test_a_question_is_interrupted(store):
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
