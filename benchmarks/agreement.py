@@ -8,23 +8,22 @@ influence and scores. Results go to benchmarks/results/agreement.md; cases that 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers.case_tables import Rows, run_cases, table_of
 from benchmarks.peers.cases import Case, make
 from benchmarks.peers.graphs_apart import apart, compare_pruned, places
 from benchmarks.peers.hooked_models import without_float32
-from benchmarks.peers.jobs import INSTALL, Peer, installed, write_attribution
+from benchmarks.peers.jobs import Peer, write_attribution
 from circuits.attribution.direct import attribute_directly
 
 RESULT = Path(__file__).parent / "results/agreement.md"
-DTYPES = ("float64", "float32")
 SMALL = {"width": 64, "units": 512, "tokens": 8}
 CASES = [
     *(Case(family, **SMALL, kind=kind) for family in ("llama", "gpt2") for kind in ("per-layer", "skip")),
@@ -114,51 +113,18 @@ def compare(case: Case, dtype: str) -> Agreement:
     )
 
 
-def report(rows: dict[tuple[str, str], str]) -> str:
+def report(rows: Rows) -> str:
     """The results as a table, in the order of the cases."""
-    names = [field.name for field in fields(Agreement)]
     lines = ["# Equal to circuit-tracer", ""]
     lines += ["What `python -m benchmarks.agreement` found, case by case; its docstrings say what the columns are. In"]
-    lines += ["float32, `excess` ≤ 1 is asked for; the rest holds in both.", ""]
-    lines += [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    wanted = [(case.name, dtype) for dtype in DTYPES for case in CASES]
-    lines += [rows.get(key, f"| {' | '.join(key)} | not run yet |") for key in wanted]
+    lines += ["float32, `excess` ≤ 1 is asked for; the rest holds in both.", "", *table_of(Agreement, CASES, rows)]
     lines += ["", "Not compared:", "", *(f"- {what}: {why}" for what, why in BEYOND.items())]
     return "\n".join([*lines, ""])
 
 
-def read_rows() -> dict[tuple[str, str], str]:
-    """The lines that the table had before, by case and dtype."""
-    lines = RESULT.read_text(encoding="utf-8").splitlines() if RESULT.exists() else []
-    rows = [line for line in lines if line.startswith("| ") and "not run yet" not in line]
-    return {(cells[1].strip(), cells[2].strip()): line for line in rows for cells in [line.split("|")]}
-
-
-def _store(rows: dict[tuple[str, str], str]) -> None:
-    """Add rows to the table, at one stroke: two runs of different cases may go on side by side."""
-    fresh = RESULT.with_suffix(f".{os.getpid()}")
-    fresh.write_text(report(read_rows() | rows), encoding="utf-8")
-    fresh.replace(RESULT)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Print and store a line for each case; exit code 1 if any is apart. Arguments: words that its name must hold."""
-    if not installed():
-        print(INSTALL, file=sys.stderr)
-        return 2
-    names = [field.name for field in fields(Agreement)]
-    print(" | ".join(names), flush=True)
-    apart = 0
-    for case in CASES:
-        for dtype in DTYPES:
-            if all(word in f"{case.name} {dtype}" for word in arguments):
-                found = compare(case, dtype)
-                apart += not found.holds
-                shown = (getattr(found, name) for name in names)
-                line = " | ".join(f"{each:.1e}" if isinstance(each, float) else str(each) for each in shown)
-                print(line, "" if found.holds else "  <- apart", flush=True)
-                _store({(case.name, dtype): f"| {line} |{'' if found.holds else ' apart'}"})
-    return 1 if apart else 0
+    return run_cases(Agreement, CASES, compare, RESULT, report, arguments)
 
 
 if __name__ == "__main__":

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.peers.case_tables import Rows, run_cases, table_of
 from benchmarks.peers.cases import Case, Made, make
 from benchmarks.peers.hooked_models import without_float32
-from benchmarks.peers.jobs import INSTALL, Peer, installed, write_attribution
+from benchmarks.peers.jobs import Peer, write_attribution
 from circuits.interventions import Intervention, read_under
 from circuits.steering import say_on
 from circuits.tracing import Trace, trace
 
 RESULT = Path(__file__).parent / "results/interventions_agreement.md"
-DTYPES = ("float64", "float32")
 SAME = {"float64": 1e-10, "float32": 1e-4}  # of the largest
 SMALL = {"width": 64, "units": 512, "tokens": 8}
 CASES = [
@@ -89,10 +89,6 @@ class Agreement:
     def holds(self) -> bool:
         apart = [getattr(self, field.name) for field in fields(self)[2:]]
         return self.said == 0 and max(apart) <= SAME[self.dtype]
-
-    def __str__(self) -> str:
-        shown = (getattr(self, field.name) for field in fields(self))
-        return " | ".join(f"{each:.1e}" if isinstance(each, float) else str(each) for each in shown)
 
 
 def compare(case: Case, dtype: str) -> Agreement:
@@ -171,46 +167,20 @@ def _apart(ours: torch.Tensor, theirs: np.ndarray) -> float:
     return float(np.abs(ours.numpy() - theirs).max() / np.abs(theirs).max())
 
 
-def report(rows: dict[tuple[str, str], str]) -> str:
+def report(rows: Rows) -> str:
     """The results as a table, in the order of the cases, and what each way is called here."""
-    names = [field.name for field in fields(Agreement)]
     lines = ["# Interventions equal to circuit-tracer's", ""]
     lines += ["What `python -m benchmarks.interventions_agreement` found, case by case; its docstrings say what the"]
     lines += ["columns are. All are to be below 1e-4 in float32 and 1e-10 in float64, and no token said otherwise.", ""]
-    lines += [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    lines += [rows.get(key, f"| {' | '.join(key)} | not run yet |") for key in _keys()]
+    lines += table_of(Agreement, CASES, rows)
     lines += ["", "Its options, and ours for the same in a model of 4 layers:", ""]
     lines += [f"- {way}: `{theirs}` is `{ours(4)}`" for way, (theirs, ours) in WAYS.items()]
     return "\n".join([*lines, ""])
 
 
-def _keys() -> list[tuple[str, str]]:
-    return [(case.name, dtype) for dtype in DTYPES for case in CASES]
-
-
-def read_rows() -> dict[tuple[str, str], str]:
-    """The lines that the table had before, by case and dtype."""
-    lines = RESULT.read_text(encoding="utf-8").splitlines() if RESULT.exists() else []
-    rows = [line for line in lines if line.startswith("| ") and "not run yet" not in line]
-    return {(cells[1].strip(), cells[2].strip()): line for line in rows for cells in [line.split("|")]}
-
-
 def main(arguments: Sequence[str]) -> int:
     """Print and store a line for each case; exit code 1 if any is apart. Arguments: words that its name must hold."""
-    if not installed():
-        print(INSTALL, file=sys.stderr)
-        return 2
-    print(" | ".join(field.name for field in fields(Agreement)), flush=True)
-    apart = 0
-    for case in CASES:
-        for dtype in DTYPES:
-            if all(word in f"{case.name} {dtype}" for word in arguments):
-                found = compare(case, dtype)
-                apart += not found.holds
-                print(found, "" if found.holds else "  <- apart", flush=True)
-                row = {(case.name, dtype): f"| {found} |{'' if found.holds else ' apart'}"}
-                RESULT.write_text(report(read_rows() | row), encoding="utf-8")
-    return 1 if apart else 0
+    return run_cases(Agreement, CASES, compare, RESULT, report, arguments)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks import interventions_agreement
-from benchmarks.interventions_agreement import CASES, DTYPES, compare, read_rows, report
+from benchmarks.interventions_agreement import CASES, compare, report
+from benchmarks.peers.case_tables import DTYPES, read_rows
 from benchmarks.peers.cases import Case
 from benchmarks.peers.jobs import INSTALL, installed
 
@@ -18,13 +18,13 @@ def test_our_interventions_are_the_peers(case: Case, dtype: str):
     assert found.holds, found
 
 
-def test_cases_that_are_not_run_again_keep_their_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(interventions_agreement, "RESULT", tmp_path / "interventions_agreement.md")
+def test_cases_that_are_not_run_again_keep_their_lines(tmp_path):
+    path = tmp_path / "interventions_agreement.md"
     name = CASES[-1].name
     line = f"| {name} | float64 | 1.0e-15 |"
 
-    interventions_agreement.RESULT.write_text(report({(name, "float64"): line}), encoding="utf-8")
+    path.write_text(report({(name, "float64"): line}), encoding="utf-8")
 
-    assert read_rows()[(name, "float64")] == line
-    assert len(report(read_rows()).split("not run yet")) == len(CASES) * len(DTYPES)
+    assert read_rows(path)[(name, "float64")] == line
+    assert len(report(read_rows(path)).split("not run yet")) == len(CASES) * len(DTYPES)
     assert len({case.name for case in CASES}) == len(CASES)
