@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_seed(parser, "of the random sets")
     flags.add_paraphrase(parser)
     parser.add_argument(
+        "--groups",
+        metavar="FILE",
+        help='hypotheses, as JSON: {"texas": ["L1/544@3", …], …}: each is ablated as one, against random groups',
+    )
+    parser.add_argument(
         "--controls", metavar="N", type=flags.count, help="how many random sets (default: 100, quick 20)"
     )
     parser.add_argument(
@@ -38,12 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from graphs.grouping import read_groups
     from graphs.store import Store
 
     budget, paraphrases = _read_budget(arguments.budget), flags.paraphrases_in(arguments.paraphrase)
     store = Store(arguments.store)
     folder = flags.find_graph(store, arguments.graph)
     graph = store.load(folder)
+    groups = None if arguments.groups is None else read_groups(arguments.groups)
 
     from circuits.assaying import assay
     from circuits.errors import WrongGraph
@@ -79,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             controls=arguments.controls,
             seed=arguments.seed or 0,
             paraphrases=paraphrases,
+            groups=groups,
             budget=budget,
             unfinished=unfinished,
             progress=bars,

@@ -13,9 +13,9 @@ from hypothesis import given, settings, strategies
 from circuits.__main__ import main
 from graphs import Store
 from graphs.errors import CannotWrite, ForeignFile
-from graphs.export.feature_details import feature_details
 from graphs.export.neuronpedia import to_neuronpedia
 from graphs.export.page_folder import write_page_folder
+from graphs.export.page_folder.feature_details import feature_details
 from graphs.identifiers import pair
 from graphs.importing import import_graph
 from tests.graphs.export.test_neuronpedia import misfits

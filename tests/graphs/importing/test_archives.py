@@ -79,6 +79,8 @@ def test_biases_and_untraced_features_are_left_out_and_what_has_no_room_is_refus
         export(heads, tmp_path / "x.pt")
     with pytest.raises(BadGraph, match="explains something else"):
         export(graph_of([(0, 1, 1)], "token feature", goal=[0.0, 1.0]), tmp_path / "x.pt")
+    with pytest.raises(BadGraph, match="explains something else"):
+        export(graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit", goal=[0.0, 0.5, 0.5]), tmp_path / "x.pt")
     twins = graph_of([(0, 1, 1), (0, 2, 1), (1, 3, 1), (2, 3, 1)], "token error error logit")
     twins = import_twins(twins)
     with pytest.raises(BadGraph, match="two nodes stand where"):
@@ -94,6 +96,7 @@ def test_torch_reads_the_same_numbers(file):
     torch = pytest.importorskip("torch")
     with zipfile.ZipFile(file) as archive:
         assert all(each.compress_type == zipfile.ZIP_STORED for each in archive.infolist())
+        assert {each.date_time for each in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}  # the same on any day
     stand_ins = {
         name: type(name, (), {"__new__": lambda cls, *_: object.__new__(cls)})
         for name in ("UnifiedConfig", "LogitTarget")

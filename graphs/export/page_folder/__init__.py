@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from graphs.errors import CannotWrite
-from graphs.export.feature_details import feature_details
 from graphs.export.neuronpedia import TYPES, to_neuronpedia
+from graphs.export.page_folder.feature_details import feature_details
 from graphs.graph import AttributionGraph
 from graphs.identifiers import pair
 
