@@ -52,7 +52,7 @@ def state_edit(language: Language, features: StateFeatures, pairs: Pairs, *, dos
 def other_state_edit(
     language: Language, features: StateFeatures, pairs: Pairs, *, seed: int, dose: float = DOSE
 ) -> Edit:
-    """A control: the same with two states that the pair does not mention."""
+    """A control: the same with two states drawn by lot that are not the donor's; now and then one is the pair's own."""
     _, donor = _numbers(language, pairs)
     generator = torch.Generator().manual_seed(seed)
     count = len(language.states)
