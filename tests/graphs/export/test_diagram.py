@@ -102,6 +102,14 @@ def test_boxes_stand_apart_with_their_words_inside_and_are_25_at_most(features):
 
 
 @needs_graphviz
+def test_errors_and_the_opening_mark_are_boxes_unless_hidden():
+    every, some = boxes_of(composed()), boxes_of(composed(errors="hide", bos="hide"))
+
+    assert {"error", "<bos>"} <= set(every)
+    assert set(some) == set(every) - {"error", "<bos>"}
+
+
+@needs_graphviz
 def test_what_is_not_drawn_is_counted():
     said = words_of(composed(most_inputs=1, errors="hide", bos="hide"))
 

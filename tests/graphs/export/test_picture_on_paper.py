@@ -83,6 +83,29 @@ def test_nodes_and_edges_that_are_squeezed_are_smaller_and_thinner():
     assert 0.4 <= radius[1] / radius[0] < 0.9
 
 
+def test_edges_between_squeezed_layers_stay_between_them():
+    scene = compose(crowd(), width_cm=8.5)
+    layer = crowd().nodes.layer
+
+    for curve in scene.curves:
+        if curve.ends and layer[curve.ends[0]] < layer[curve.ends[1]]:
+            heights = [y for _, y in curve.points]
+            assert max(heights) <= heights[0] + 1e-6 and min(heights) >= heights[-1] - 1e-6
+
+
+def test_where_rows_are_squeezed_no_label_lies_on_another():
+    #   token 0 ---> feature 1 ---> feature 2 ---> … ---> logit 71, each a layer above the other
+    graph = graph_of([(row, row + 1, 1) for row in range(71)], " ".join(["token", *["feature"] * 70, "logit"]))
+    named = np.array([f"number {row}" for row in range(72)], dtype=object)
+    nodes = graph.nodes.with_columns(label=named, layer=np.arange(-1, 71), position=np.zeros(72, dtype=int))
+    scene = compose(replace(graph, nodes=nodes, token_ids=(1,), tokens=("dallas",)), width_cm=12.0)
+
+    boxes = [text.box for text in scene.texts if text.row is not None]
+    assert boxes
+    for at, (left, top, right, bottom) in enumerate(boxes):
+        assert not any(left < c and a < right and top < d and b < bottom for a, b, c, d in boxes[:at])
+
+
 def test_of_many_layers_those_are_named_that_have_room():
     scene = compose(crowd(layers=40, features=200), width_cm=8.5)
 
@@ -136,6 +159,7 @@ def test_a_pdf_is_as_wide_as_was_asked_and_a_png_has_300_dots_to_the_inch(tmp_pa
 
     assert box is not None and abs(float(box[1]) - 8.5 / 2.54 * 72) < 2
     assert abs(int.from_bytes(png[16:20]) - 8.5 / 2.54 * 300) < 4
+    assert b"/CreationDate (D:20000101000000Z)" in pdf
     bare = compose(world())
     box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", render(bare, ".pdf"))
     assert box is not None and abs(float(box[1]) - bare.width) < 2

@@ -29,7 +29,7 @@ from graphs.assays import (
 from graphs.errors import BadOption, ForeignFolder
 from graphs.export.picture import to_dot, to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plots
-from graphs.export.plots.charts import axis
+from graphs.export.plots.charts import Chart, Trail, axis, lay_out_charts
 from graphs.export.scene.themes import THEMES
 from tests.worlds import graph_of
 
@@ -269,3 +269,14 @@ def test_an_axis_has_a_few_numbers_evenly_spaced_within_it(low, size):
     slack = 1e-6 * size + 1e-9 * abs(low)
     assert low - slack <= values[0] and values[-1] <= low + size + slack
     assert np.diff(values) == pytest.approx(values[1] - values[0], rel=1e-3)
+
+
+def test_a_line_that_leaves_its_chart_is_cut_at_the_edge():
+    chart = Chart(
+        "x", [], axis("", 0.0, 1.0), axis("", 0.0, 1.0), (100.0, 50.0), trails=[Trail([(0, 0), (1, 2)], "kept")]
+    )
+
+    marks = lay_out_charts([chart], 1, 0.0, 0.0, THEMES["light"])
+
+    (line,) = (line for line in marks.lines if line.colour == THEMES["light"]["raise"])
+    assert line.x1 - line.x0 == pytest.approx(50) and line.y0 - line.y1 == pytest.approx(50)
