@@ -16,6 +16,7 @@ from graphs.index import INDEX
 from graphs.query import opened
 from graphs.records import RECORD, TABLES
 from graphs.shelves import kept_tables
+from graphs.shelves import names_in as names
 from tests.worlds import graph_of
 
 
@@ -323,3 +324,13 @@ def test_far_away_even_one_graph_is_remembered_and_several_are_read_at_once(far,
     for number in range(3):
         far.save(small(f"number {number}"))
     assert [entry.problem for entry in far.list()] == [""] * 4
+
+
+def test_what_lies_deeper_is_no_graph_and_what_is_gone_by_now_is_passed_over(far, monkeypatch):
+    id = far.save(small())
+    (far.folder / "other" / "project" / RECORD).write_bytes(b"{}")
+    assert [entry.id for entry in far.list()] == [id]
+
+    far.add(id, "trials", b"there", most=9)
+    monkeypatch.setattr(module, "names_in", lambda folder: ["gone.json", *names(folder)])
+    assert far.added(id, "trials") == [b"there"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphs import Assay, Store, Verdict
-from graphs.errors import CannotWrite, ForeignFolder
+from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
 from graphs.records import read_sheet
 from graphs.staging import SAVING, land, recover, staging
 from tests.worlds import graph_of
@@ -126,6 +127,16 @@ def test_what_is_added_lands_beside_a_graph_that_is_replaced_meanwhile(tmp_path,
 
     assert turns == [id] and store.added(id, "trials") == [b"second"]
     assert store.assay(id).verdicts == assay(1).verdicts
+
+
+def test_a_graph_that_is_removed_meanwhile_does_not_come_back_empty(tmp_path):
+    store = Store(tmp_path)
+    folder = store.find(store.save(small()))
+
+    with pytest.raises(UnknownGraph):
+        store.attach(folder, "graph.svg", lambda path: (path.write_bytes(b"<svg/>"), shutil.rmtree(folder)))
+
+    assert os.listdir(tmp_path) == []
 
 
 def kill_between_the_renames(folder, final):
