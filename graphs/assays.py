@@ -17,6 +17,7 @@ STAGES = {
     "trace": "the prompt run once",
     "ablations": "nodes ablated one by one",
     "subsets": "the whole graph against random sets",
+    "groups": "groups ablated together, against random ones",
     "edges": "each edge by experiment",
     "doses": "nodes halved and turned round",
     "steps": "where predictions are lost",
@@ -52,6 +53,7 @@ ALIKE = {
     "disturbances": ("distance", "count", "cosine", "error", "ratio", "stream"),
     "examples": ("prompt", "model", "circuit", "without"),
     "steps": ("node", *STEPS),
+    "groups": ("node", "singles"),
 }
 
 
@@ -274,6 +276,63 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Arrow:
+    """What ablating one group does to another that the graph joins it to; all changes are shares of that one's value.
+
+    The value of a group: its members' values, each counted in its own direction, so that their sizes add up.
+
+    to: the name of the other group.
+    direct, predicted: the graph's claims: the change by the edges from members to members alone, and by all paths.
+    measured, measured_frozen: what happened, attention live and held.
+    random: what happened when random groups were ablated in place of this one, attention live. [control]
+    p: (1 + controls that move it as far) / (1 + controls).
+    untested: why nothing can be said, empty when it can.
+    """
+
+    to: str
+    direct: float
+    predicted: float
+    measured: float
+    measured_frozen: float
+    random: Sequence[float]
+    p: float
+    untested: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of units that was registered as a hypothesis, ablated as one in the real model.
+
+    name: what it was registered as. node: rows of its members.
+    predicted: the graph's signed claim: the change of the target's value when all members are ablated at once.
+    measured, kl, measured_frozen, kl_frozen: what happened, see `Ablation`.
+    left: the share of the clean target that survives without the group, zero ablation, see `Subset`.
+    singles: the change when each member is ablated alone, attention live. [node]
+    random, random_kl: `measured` and `kl` of random groups as large. [control] alike: in what they are alike.
+    p: (1 + controls that move the target as far) / (1 + controls). unmatched: why there is none, empty when there is.
+    arrows: to each group that an edge of the graph joins it to.
+    untested: why nothing can be said, empty when it can.
+    """
+
+    name: str
+    node: Sequence[int]
+    predicted: float
+    measured: float
+    kl: float
+    measured_frozen: float
+    kl_frozen: float
+    left: float
+    singles: Sequence[float]
+    random: Sequence[float]
+    random_kl: Sequence[float]
+    alike: str
+    p: float
+    unmatched: str
+    arrows: Sequence[Arrow]
+    untested: str = ""
+
+
+@dataclass(frozen=True)
 class Control:
     """One figure of the graph beside the same figure of graphs that should do worse.
 
@@ -335,6 +394,7 @@ class Assay:
     between: level 3, one record. disturbances: level 4, one record for each kind and way of attention.
     reseeded: as subsets, of two more seeds. prunings: one record. examples: one record.
     rewordings: one record for each prompt, the unrelated ones last. steps: one record.
+    groups: one record for each group that was registered.
     """
 
     registration: Mapping[str, Any]
@@ -357,6 +417,7 @@ class Assay:
     rewordings: Sequence[Rewording] = ()
     examples: Sequence[Examples] = ()
     steps: Sequence[Steps] = ()
+    groups: Sequence[Group] = ()
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -405,6 +466,14 @@ def _check_lengths(assay: Assay) -> None:
             raise ForeignFolder(
                 f"assay.curves[{number}].random_faithfulness should have a list for each of {len(curve.random_area)} "
                 f"random sets, of {max(points - 1, 0)} points, found {len(sets)} of {sorted(lengths)}."
+            )
+    for number, group in enumerate(assay.groups):
+        tested = [each.random for each in group.arrows if not each.untested]
+        lengths = set(map(len, (group.random, group.random_kl, *tested)))
+        if len(lengths) > 1:
+            raise ForeignFolder(
+                f"assay.groups[{number}] should have a figure of each random group in all its lists, found lists of "
+                f"{' and '.join(map(str, sorted(lengths)))}."
             )
     for number, prunings in enumerate(assay.prunings):
         if any(len(each) != 2 for each in prunings.settings):

@@ -61,8 +61,7 @@ def group(
     """
     if groups is None:
         groups = suggest_groups(graph, distance=distance, same_position=same_position)
-    chosen = {str(label): find_nodes(graph, nodes) for label, nodes in groups.items() if len(nodes)}
-    member, labels = _membership(graph, chosen)
+    member, labels = _membership(graph, find_groups(graph, groups))
     order = _reading_order(graph, member, labels)
     member = np.argsort(order)[member]
     labels = [labels[old] for old in order]
@@ -170,8 +169,23 @@ def name_of(graph: AttributionGraph, row: int) -> str:
     return f"L{nodes.unit(row)}@{nodes.position[row]}"
 
 
+def find_groups(graph: AttributionGraph, groups: Mapping[str, Sequence[int | str]]) -> dict[str, list[int]]:
+    """The rows of each group that has nodes: see `find_nodes`.
+
+    Raises:
+        BadOption: a node is not there or is in two groups, or a group holds nodes that do not go together.
+    """
+    chosen = {str(label): find_nodes(graph, nodes) for label, nodes in groups.items() if len(nodes)}
+    _membership(graph, chosen)
+    return chosen
+
+
 def _membership(graph: AttributionGraph, groups: Mapping[str, list[int]]) -> tuple[Int[np.ndarray, "node"], list[str]]:
-    """Which group each node is in, those in none in one of their own, and what groups are called."""
+    """Which group each node is in, those in none in one of their own, and what groups are called.
+
+    Raises:
+        BadOption: see `find_groups`.
+    """
     member = np.full(len(graph.nodes), -1)
     for place, (label, rows) in enumerate(groups.items()):
         taken = [row for row in rows if member[row] >= 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench, strongest_units
 from circuits.assaying.between import summarise_between
 from circuits.assaying.examples import summarise_examples
-from circuits.assaying.ladder import EXPERIMENTS, OF_WORDINGS, QUICK
+from circuits.assaying.ladder import EXPERIMENTS, OF_GROUPS, OF_WORDINGS, QUICK
 from circuits.assaying.metric import Metric, choose_metric, why_untestable
 from circuits.assaying.rebuilding import missed_share
 from circuits.assaying.registration import register
@@ -31,8 +31,14 @@ from circuits.tracing import trace
 from circuits.transcoders.base import Dictionary
 from graphs.assays import STAGES, Assay
 from graphs.graph import AttributionGraph
+from graphs.grouping import find_groups
 
-UNREPLACED = ("steps", "between", "disturbances")  # experiments that follow a change through the model's own attention
+UNREPLACED = (
+    "groups",
+    "steps",
+    "between",
+    "disturbances",
+)  # experiments that follow a change through the model's own attention
 
 
 class OutOfTime(Exception):
@@ -51,6 +57,7 @@ def assay(
     controls: int | None = None,
     seed: int = 0,
     paraphrases: Sequence[str | Sequence[int]] = (),
+    groups: Mapping[str, Sequence[int | str]] | None = None,
     budget: float = math.inf,
     unfinished: Path | None = None,
     progress: Progress | None = None,
@@ -66,13 +73,15 @@ def assay(
     top: how many of the most influential units are ablated alone; by default 50, or when deep all, errors too.
     controls: how many random sets; by default 20, or when deep 100.
     paraphrases: the same question in other words; with any, their graphs are compared with this one.
+    groups: hypotheses: name -> nodes, as `graphs.group` takes them. Each is ablated as one, against random groups.
     budget: seconds after which no more is begun; what is left is named as untested.
     unfinished: a file that keeps each finished experiment: given again, with the same registration, they are not run
         again.
     progress: called with (what is being done, runs done, runs in all).
 
     Raises:
-        WrongGraph: the graph was made with other weights. BadOption: a number out of range.
+        WrongGraph: the graph was made with other weights. BadOption: a number out of range, or a group without a name,
+            without nodes, or with some that are not in the graph or in another group too.
         BadPrompt: a paraphrase that is no prompt, or the graph's own.
     """
     controls = (thresholds.MANY if deep else thresholds.CONTROLS) if controls is None else controls
@@ -85,8 +94,9 @@ def assay(
     _check_origin(model, transcoders, graph)
     began = time.perf_counter()
     reworded = _tokenize(model, graph, paraphrases)
-    names = _choose_experiments(experiments, deep, bool(reworded))
-    plan = {"experiments": names, "controls": controls, "seed": seed, "paraphrases": reworded}
+    named = _find_groups(graph, groups)
+    names = _choose_experiments(experiments, deep, bool(reworded), bool(named))
+    plan = {"experiments": names, "controls": controls, "seed": seed, "paraphrases": reworded, "groups": named}
     run = trace(model, transcoders, graph.token_ids)
     why = why_untestable(graph)
     if why:
@@ -96,7 +106,17 @@ def assay(
     ablated = _choose_ablated(graph, metric, deep, top)
     registration = register(model, transcoders, graph, metric, ablated, **plan)
     bench = Bench(
-        model, transcoders, run, graph, metric, ablated, controls, seed, _until(began + budget, progress), reworded
+        model,
+        transcoders,
+        run,
+        graph,
+        metric,
+        ablated,
+        controls,
+        seed,
+        _until(began + budget, progress),
+        reworded,
+        named,
     )
     seconds = {"trace": time.perf_counter() - began}
 
@@ -168,12 +188,31 @@ def _tokenize(model: Model, graph: AttributionGraph, paraphrases: Sequence[str |
     return found
 
 
-def _choose_experiments(wanted: Sequence[str] | None, deep: bool, reworded: bool) -> tuple[str, ...]:
-    names = (*(tuple(EXPERIMENTS) if deep else QUICK), *OF_WORDINGS) if wanted is None else tuple(wanted)
+def _find_groups(graph: AttributionGraph, groups: Mapping[str, Sequence[int | str]] | None) -> dict[str, list[int]]:
+    """The rows of each group.
+
+    Raises:
+        BadOption: see `assay`.
+    """
+    if groups is None:
+        return {}
+    if not groups:
+        raise BadOption('there are no groups to test: name some, as {"texas": ["L1/544@3", …], …}.')
+    for name, nodes in groups.items():
+        if not name.strip():
+            raise BadOption(f"a group wants a name to be called by, found {name!r} for {list(nodes)[:4]}.")
+        if not len(nodes):
+            raise BadOption(f"group {name!r} has no nodes: name some, or leave it out.")
+    return find_groups(graph, groups)
+
+
+def _choose_experiments(wanted: Sequence[str] | None, deep: bool, reworded: bool, grouped: bool) -> tuple[str, ...]:
+    names = (*(tuple(EXPERIMENTS) if deep else QUICK), *OF_WORDINGS, *OF_GROUPS) if wanted is None else tuple(wanted)
     strange = [name for name in names if name not in EXPERIMENTS]
     if strange:
         raise BadOption(f"there is no experiment {strange[0]!r}; there are {', '.join(EXPERIMENTS)}.")
-    return tuple(name for name in EXPERIMENTS if name in names and (name not in OF_WORDINGS or reworded))
+    left_out = {*(() if reworded else OF_WORDINGS), *(() if grouped else OF_GROUPS)}
+    return tuple(name for name in EXPERIMENTS if name in names and name not in left_out)
 
 
 def _choose_ablated(graph: AttributionGraph, metric: Metric, deep: bool, top: int | None) -> np.ndarray:

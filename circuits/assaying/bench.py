@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -30,7 +30,7 @@ class Bench:
     metric: what is measured. ablated: rows of the nodes that are ablated one by one.
     controls: how many random sets. seed: of every random choice.
     progress: called with (what is being done, runs done, runs in all).
-    paraphrases: the question in other words, as token ids.
+    paraphrases: the question in other words, as token ids. groups: rows of the groups that are tested, by name.
     """
 
     model: Model
@@ -43,6 +43,7 @@ class Bench:
     seed: int
     progress: Progress
     paraphrases: Sequence[Sequence[int]] = ()
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @cached_property
     def active(self) -> Int[Tensor, "active 3"]:

@@ -155,19 +155,19 @@ def _measure(
     sites: dict[int, Site] = {
         layer: (bench.transcoders.at(layer).reads, layer) for layer in sorted(set(nodes.layer[units].tolist()))
     }
-    clean = _read(bench, units, {layer: bench.run.inputs[layer][None] for layer in sites})[:, 0]
+    clean = read_values(bench, units, {layer: bench.run.inputs[layer][None] for layer in sites})[:, 0]
     found = [np.empty((len(units), 0))]
     count = bench.count("ablating nodes, reading all others", len(sources) * len(ATTENTION))
     for start in range(0, len(alone), AT_ONCE):
         some = alone[start : start + AT_ONCE]
         seen = read_under(bench.model, bench.transcoders, bench.run, some, list(sites.values()), attention=attention)
-        now = _read(bench, units, {layer: seen[site] for layer, site in sites.items()})
+        now = read_values(bench, units, {layer: seen[site] for layer, site in sites.items()})
         found.append((now - clean[:, None]) / np.where(clean == 0, 1, clean)[:, None])
         count(len(some))
     return np.concatenate(found, axis=1)
 
 
-def _read(
+def read_values(
     bench: Bench, units: Int[np.ndarray, "unit"], inputs: dict[int, Float[Tensor, "run pos _"]]
 ) -> Float[np.ndarray, "unit run"]:
     """The value of every unit in every run, from what stands where the dictionary reads."""

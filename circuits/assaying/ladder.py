@@ -13,6 +13,7 @@ from circuits.assaying.curves import test_curves
 from circuits.assaying.disturbing import test_disturbances
 from circuits.assaying.edges import test_edges
 from circuits.assaying.examples import test_examples
+from circuits.assaying.groups import test_groups
 from circuits.assaying.minimality import test_minimality
 from circuits.assaying.sets import test_seeds, test_sets
 from circuits.assaying.single import test_doses, test_singly
@@ -27,6 +28,7 @@ from graphs.assays import (
     Disturbance,
     Edges,
     Examples,
+    Group,
     Prunings,
     Rewording,
     Steps,
@@ -43,11 +45,13 @@ class Experiment:
 
 
 OF_WORDINGS = ("rewordings", "examples")  # run where there are other wordings
+OF_GROUPS = ("groups",)  # run where groups are given
 
 # By the field of an Assay that holds the records; in words in `graphs.assays.STAGES`.
 EXPERIMENTS = {
     "ablations": Experiment(Ablation, test_singly),
     "subsets": Experiment(Subset, test_sets),
+    "groups": Experiment(Group, test_groups),
     "edges": Experiment(Edges, test_edges),
     "doses": Experiment(Ablation, test_doses),
     "steps": Experiment(Steps, test_steps),

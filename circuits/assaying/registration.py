@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,17 +31,19 @@ def register(
     controls: int,
     seed: int,
     paraphrases: Sequence[Sequence[int]] = (),
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Everything that could be chosen, as plain JSON, with `hash`: twelve digits over all of it.
 
     ablated: rows of the nodes that are ablated alone; registered as (layer, position, unit), which mean the same in
         every graph of these transcoders, with -1 for a unit where it is an error.
-    metric: or why there is none. experiments: what is to be run, by name. paraphrases: token ids.
+    metric: or why there is none. experiments: what is to be run, by name. paraphrases: token ids. groups: rows,
+        by name; without any the plan does not speak of them.
 
     Source: METHODS section 7.6.
     """
     explained = () if isinstance(metric, str) else metric.rows
-    plan = {
+    plan: dict[str, Any] = {
         "model": model.content_hash,
         "transcoders": transcoders.content_hash,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -68,6 +70,16 @@ def register(
         "paraphrases": [list(each) for each in paraphrases],
         "seed": seed,
     }
+    if groups:
+        plan["groups"] = {
+            "members": {name: _places(graph, np.array(rows, dtype=np.int64)) for name, rows in groups.items()},
+            "ablation": "zero",
+            "rule": "MLPs held from the first member to the end of the last one's window"
+            if default_window(transcoders)
+            else "real MLPs, live",
+            "controls": "different random groups of active units outside all groups, alike in layer, position and "
+            f"activation where enough of these exist: {controls}, or as many as Holm's correction needs",
+        }
     return {**plan, "hash": _digest(plan)}
 
 

@@ -61,17 +61,23 @@ def draw_controls(
     ours: Int[np.ndarray, "unit 3"],
     count: int,
     seed: int,
-) -> list[Int[np.ndarray, "unit 3"]]:
+    *,
+    but: Int[np.ndarray, "unit 3"] | None = None,
+    loosely: int = 0,
+) -> list[Int[np.ndarray, "_ 3"]]:
     """Random sets of active units outside the graph, one for each of the graph's, of its layer.
 
     If there is one, of its position too and of its fifth of the layer's activations, by size; else of its position, or
     of its fifth, or any of the layer. Where the layer has too few, from the graph's own units there, without which no
     set of that size exists.
 
+    but: units that are not drawn, by default the graph's. loosely: how many of these likenesses are not asked for, from
+    the closest on.
+
     Source: METHODS section 7.3, control 1; by activation alone, without the length of what is written.
     """
     numbers = np.random.default_rng(seed)
-    taken = {tuple(unit) for unit in ours.tolist()}
+    taken = {tuple(unit) for unit in (ours if but is None else but).tolist()}
     is_free = np.array([tuple(unit) not in taken for unit in active.tolist()], dtype=bool)
     fifth = _fifths(active[:, 0], activation)
     fifth_of = {tuple(unit): each for unit, each in zip(active.tolist(), fifth.tolist(), strict=True)}
@@ -82,7 +88,7 @@ def draw_controls(
             wanted = ours[ours[:, 0] == layer]
             pool = numbers.permutation(np.flatnonzero(is_free & (active[:, 0] == layer)))
             kinds = [(position, fifth_of[(layer, position, unit)]) for layer, position, unit in wanted.tolist()]
-            found = _match(kinds, list(zip(active[pool, 1].tolist(), fifth[pool].tolist(), strict=True)))
+            found = _match(kinds, list(zip(active[pool, 1].tolist(), fifth[pool].tolist(), strict=True)), loosely)
             chosen += [active[pool[found]], numbers.permutation(wanted)[: len(wanted) - len(found)]]
         sets.append(np.concatenate(chosen) if chosen else np.empty((0, 3), dtype=np.int64))
     return sets
@@ -98,16 +104,20 @@ def _fifths(layer: Int[np.ndarray, "active"], activation: Float[np.ndarray, "act
     return fifth
 
 
-def _match(wanted: list[tuple[int, int]], pool: list[tuple[int, int]]) -> list[int]:
-    """For as many as can be, another one of the pool, as like as there is: (position, fifth), in the pool's order."""
+def _match(wanted: list[tuple[int, int]], pool: list[tuple[int, int]], loosely: int) -> list[int]:
+    """For as many as can be, another one of the pool, as like as there is: (position, fifth), in the pool's order.
+
+    loosely: how many ways of being alike are left out, the closest first.
+    """
     found: dict[int, int] = {}
     used: set[int] = set()
     likeness: list[Callable[[tuple[int, int]], object]] = [
         lambda kind: kind,
         lambda kind: kind[0],
         lambda kind: kind[1],
+        lambda _: None,
     ]
-    for alike in [*likeness, lambda _: None]:
+    for alike in likeness[loosely:]:
         free: dict[object, list[int]] = {}
         for at in reversed(range(len(pool))):
             if at not in used:

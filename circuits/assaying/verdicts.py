@@ -12,9 +12,11 @@ import numpy as np
 from circuits.assaying import thresholds as bar
 from circuits.assaying.curves import ABLATIONS
 from circuits.assaying.disturbing import KINDS
-from circuits.assaying.hypotheses import find_needed
+from circuits.assaying.groups import fewest_controls, leave_untested
+from circuits.assaying.hypotheses import find_needed, holm
 from graphs.assays import (
     Ablation,
+    Arrow,
     Between,
     Contributions,
     Control,
@@ -22,10 +24,12 @@ from graphs.assays import (
     Disturbance,
     Edges,
     Examples,
+    Group,
     Rewording,
     Subset,
     Verdict,
 )
+from graphs.wording import visible
 
 MODES = {"": "attention live", "_frozen": "attention held"}  # how figures and records name them -> in words
 # Figures of level 3, see `summarise_between`.
@@ -75,6 +79,10 @@ def judge(
             unrun = [replace(each, untested=why) for each in nothing]
             for each in unrun if why else records[name]:
                 verdicts += judge_one(each)
+    if "groups" in names:
+        why = skipped.get("groups", "")
+        groups = [leave_untested("each group", [], why)] if why else records["groups"]
+        verdicts += judge_groups(groups, statistics.get("clean", math.nan))
     if "reseeded" in names:
         why = skipped.get("reseeded", "") or skipped.get("subsets", "")
         verdicts.append(judge_seeds(records["subsets"], records["reseeded"], why))
@@ -363,6 +371,91 @@ def judge_subset(subset: Subset) -> list[Verdict]:
             untested,
         ),
     ]
+
+
+def judge_groups(groups: Sequence[Group], clean: float) -> list[Verdict]:
+    """Groups that were named as a hypothesis: each by itself, then every arrow between two of them.
+
+    clean: what the graph explains, in the clean run.
+    """
+    tested = [each for each in groups if not each.untested]
+    family = [each.p for each in tested]
+    stands = dict(zip([each.name for each in tested], _holm(family), strict=True))
+    verdicts = []
+    for each in groups:
+        verdicts.append(_judge_group(each, clean, stands.get(each.name, False), len(tested)))
+        verdicts.append(_judge_prediction(each, clean))
+    pairs = [(each, arrow) for each in tested for arrow in each.arrows]
+    sizeable = [abs(arrow.predicted) >= bar.SIZEABLE for _, arrow in pairs]
+    stood = iter(_holm([arrow.p for (_, arrow), large in zip(pairs, sizeable, strict=True) if large]))
+    for (each, arrow), large in zip(pairs, sizeable, strict=True):
+        verdicts.append(_judge_arrow(each, arrow, large and next(stood), sum(sizeable)))
+    return verdicts
+
+
+def _holm(p: Sequence[float]) -> list[bool]:
+    """Which of several p stand together; one that is undefined does not."""
+    return holm(np.nan_to_num(np.array(p, dtype=np.float64), nan=1.0), bar.SIGNIFICANT).tolist()
+
+
+def _judge_group(group: Group, clean: float, stands: bool, tested: int) -> Verdict:
+    moved = group.measured / clean if clean else math.nan
+    left = "" if math.isnan(group.left) else f"; {group.left:.0%} of the difference is left without it"
+    most = max((abs(each / clean) for each in group.random), default=math.nan) if clean else math.nan
+    return _verdict(
+        f"group {visible(group.name)} matters to the answer more than random groups as large",
+        abs(moved),
+        abs(moved) >= bar.SIZEABLE and stands,
+        f"≥ {bar.SIZEABLE:.0%} of the target, p ≤ {bar.SIGNIFICANT}{_after_holm(tested, 'groups')}",
+        f"{'lowers' if moved < 0 else 'raises'} the target; {len(group.random)} random groups alike in {group.alike}: most "
+        f"{most:.1%}, p = {group.p:.3f}{left}",
+        group.untested or group.unmatched or _too_few(len(group.random), tested),
+    )
+
+
+def _judge_prediction(group: Group, clean: float) -> Verdict:
+    predicted, measured = group.predicted, group.measured
+    low, high = sorted(share * predicted for share in bar.SLOPE)
+    small = max(abs(predicted), abs(measured)) < bar.SIZEABLE * abs(clean)
+    least = f"both less than {bar.SIZEABLE:.0%} of the target, {clean:+.2g}"
+    same = sum(each * measured > 0 for each in group.singles)
+    return _verdict(
+        f"the graph predicts what ablating group {visible(group.name)} does",
+        measured,
+        low <= measured <= high,
+        f"{low:+.2f} to {high:+.2f}, {bar.SLOPE[0]}–{bar.SLOPE[1]} of the change that is predicted",
+        f"attention held {group.measured_frozen:+.2f}; its members alone add up to {sum(group.singles):+.2f}, "
+        f"{same} of {len(group.singles)} go the same way",
+        group.untested or (f"predicted {predicted:+.2g}, measured {measured:+.2g}, {least}" if small else ""),
+    )
+
+
+def _judge_arrow(group: Group, arrow: Arrow, stands: bool, judged: int) -> Verdict:
+    way = math.copysign(1.0, arrow.predicted)
+    most = max((abs(each) for each in arrow.random), default=math.nan)
+    said = f"predicted {arrow.predicted:+.1%}, by its edges alone {arrow.direct:+.1%}"
+    return _verdict(
+        f"{visible(group.name)} → {visible(arrow.to)}: the arrow is there in the real model",
+        way * arrow.measured,
+        way * arrow.measured >= bar.SIZEABLE and stands,
+        f"≥ {bar.SIZEABLE:.0%} of its value the way predicted, p ≤ {bar.SIGNIFICANT}{_after_holm(judged, 'arrows')}",
+        f"{said}, measured {arrow.measured:+.1%}, attention held {arrow.measured_frozen:+.1%}; {len(arrow.random)} "
+        f"random groups: most {most:.1%}, p = {arrow.p:.3f}",
+        arrow.untested
+        or (f"{said}, less than {bar.SIZEABLE:.0%} of its value" if abs(arrow.predicted) < bar.SIZEABLE else "")
+        or group.unmatched
+        or _too_few(len(arrow.random), judged),
+    )
+
+
+def _after_holm(tests: int, what: str) -> str:
+    return f" after Holm's correction over {tests} {what}" if tests > 1 else ""
+
+
+def _too_few(controls: int, tests: int) -> str:
+    """Why no p of so many controls can stand among so many tests, empty when it can."""
+    wanted = fewest_controls(tests, tests)
+    return f"only {controls} different random groups can be drawn, {wanted} are wanted" if controls < wanted else ""
 
 
 def judge_seeds(subsets: Sequence[Subset], reseeded: Sequence[Subset], why: str = "") -> Verdict:
