@@ -12,7 +12,6 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.devices import Spread, find_place
 from circuits.errors import BadOption, BadPrompt, NotFetched, UnknownModel, UnsupportedModel
 from circuits.families import FAMILIES, NO_MLP, NO_NORMS, Family
 from circuits.hub.fetching import fetch_model
@@ -28,11 +28,10 @@ from circuits.hub.published import SHIPPED, shipped_models
 from circuits.progress import Progress
 from circuits.spelling import did_you_mean
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
+from circuits.weights import AttentionScores, Block, Brought, Norm
 from circuits.whole_weights import WholeWeights
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-BALANCED = "balanced"  # transformers' word for: on all GPUs, each as much
-Spread = str | dict[str, str]
 
 # Our name for a place in the model -> the hook of TransformerLens 4 that fires there. Per layer unless it is in WHOLE.
 SITES = {
@@ -64,63 +63,6 @@ WHOLE = {
 
 Site = tuple[str, int]  # (name, layer); the layer of a WHOLE site is 0
 Edit = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Norm:
-    """The affine part of a norm. gain, bias: [d_model]; bias is None where the norm has none."""
-
-    gain: Float[Tensor, "d_model"]
-    bias: Float[Tensor, "d_model"] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """The weights of one layer that a frozen model needs; biases are None where the model has none.
-
-    W_V [kv_head d_model d_head], W_O [head d_head d_model], b_V [kv_head d_head], b_O [d_model].
-    W_gate, W_in [d_model neuron], W_out [neuron d_model], b_gate, b_in [neuron], b_out [d_model]; W_gate is None where
-    the MLP has no gate. W_in of a gated MLP is the one whose output is not passed through the activation. Experts
-    are not told here, nor is an MLP that is not there: both have no neurons.
-    Norms: before attention, after it, before the MLP, after it; None where the family has none.
-    """
-
-    W_V: Tensor
-    W_O: Tensor
-    b_V: Tensor | None
-    b_O: Tensor | None
-    W_gate: Tensor | None
-    W_in: Tensor
-    W_out: Tensor
-    b_gate: Tensor | None
-    b_in: Tensor | None
-    b_out: Tensor | None
-    attention_norm: Norm | None
-    attention_post_norm: Norm | None
-    mlp_norm: Norm | None
-    mlp_post_norm: Norm | None
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionScores:
-    """How one layer's heads come to their patterns.
-
-    W_Q [head d_model d_head], W_K [kv_head d_model d_head]; biases b_Q [head d_head], b_K [kv_head d_head] or None.
-    query_norm, key_norm: gain of an RMS norm on every head's queries and keys [d_head], or None.
-    scale: of the scores; cap: their soft cap or None; window: how many keys back a query sees, None for all.
-    rotation: the model's own function from (a tensor of the dtype wanted, positions) to cosines and sines, or None.
-    """
-
-    W_Q: Tensor
-    W_K: Tensor
-    b_Q: Tensor | None
-    b_K: Tensor | None
-    query_norm: Tensor | None
-    key_norm: Tensor | None
-    scale: float
-    cap: float | None
-    window: int | None
-    rotation: Callable[[Tensor, Tensor], Any] | None
 
 
 class Model:
@@ -311,7 +253,7 @@ class Model:
     @property
     def whole_blocks(self) -> Sequence[Block]:
         """The same with all on `device`: where a model is spread out, an MLP is copied each time it is asked for."""
-        return _Brought(self.blocks, self.device) if self.spread else self.blocks
+        return Brought(self.blocks, self.device) if self.spread else self.blocks
 
     @cached_property
     def final_norm(self) -> Norm | None:
@@ -471,22 +413,6 @@ class Model:
         return None if tensor is None else tensor.to(self.device)
 
 
-class _Brought(Sequence[Block]):
-    """Blocks whose MLPs are copied to a device when they are asked for, and not kept."""
-
-    def __init__(self, blocks: Sequence[Block], device: torch.device) -> None:
-        self._blocks, self._device = blocks, device
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def __getitem__(self, layer: Any) -> Any:
-        block = self._blocks[layer]
-        weights = {name: getattr(block, name) for name in ("W_gate", "W_in", "W_out", "b_gate", "b_in", "b_out")}
-        moved = {name: None if weight is None else weight.to(self._device) for name, weight in weights.items()}
-        return replace(block, **moved)
-
-
 def load_model(
     name: Any,
     *,
@@ -521,7 +447,7 @@ def load_model(
 
     if dtype not in tuple(DTYPES):
         raise BadOption(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}.")
-    place = find_device(device) if isinstance(device, str) and device != BALANCED else _spread(device)
+    place = find_place(device)
     if isinstance(name, torch.nn.Module):
         if not isinstance(place, torch.device):
             raise BadOption("a model in memory goes to one device: name it, or give a Hub id or a folder.")
@@ -656,42 +582,6 @@ def _boot_native(folder: Path, settings: dict[str, Any], place: torch.device, dt
     weights.setdefault("unembed.bias", torch.zeros(bridge.cfg.d_vocab))
     bridge.load_state_dict(weights, strict=True)
     return bridge, family
-
-
-def find_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is a GPU where there is one, else the CPU.
-
-    Raises:
-        BadOption: torch knows no such device, or this machine has none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(str(name))
-    except RuntimeError:
-        raise BadOption(f"torch knows no device {name!r}: auto, cpu, cuda or cuda:1 are wanted.") from None
-    try:
-        (torch.ones(2, device=device) + 1).sum().item()  # "meta" makes tensors, and has no numbers to give back
-    except Exception as reason:
-        short = (str(reason).strip() or type(reason).__name__).splitlines()[0].split(". ")[0]
-        raise BadOption(f"device {name!r} cannot be used here ({short[:100]}): try auto or cpu.") from None
-    return device
-
-
-def _spread(device: object) -> Spread:
-    """What goes where, as transformers takes it; every place can be computed on, and all are of one kind."""
-    if device == BALANCED:
-        if not torch.cuda.is_available():
-            raise BadOption("balanced spreads a model over the GPUs of this machine, and it has none: try auto or cpu.")
-        return BALANCED
-    if not isinstance(device, Mapping) or not device:
-        raise BadOption(f"a device is named by text, or a mapping says which module goes where; found {device!r}.")
-    found = {str(module): find_device(place) for module, place in device.items()}
-    if len({place.type for place in found.values()}) > 1:
-        raise BadOption(
-            "weights that wait on the CPU while a GPU computes would be copied at every step: name devices of one kind."
-        )
-    return {module: str(place) for module, place in found.items()}
 
 
 def _folder(name: str) -> str | None:

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from circuits.components.features import Features
 from circuits.errors import UnfaithfulModel, UnsupportedModel
-from circuits.model import Block, Model, Norm
+from circuits.model import Model
 from circuits.transcoders.neurons import ACTIVATIONS
+from circuits.weights import Block, Norm
 
 FAITHFUL = {torch.float32: 1e-3, torch.float64: 1e-4}  # of the spread of the logits: norms of the real run in float32
 EPSILON = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")

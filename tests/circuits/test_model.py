@@ -17,10 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from circuits import attribute, load_model
 from circuits.errors import BadOption, BadPrompt, BadTarget, UnfaithfulModel, UnknownModel, UnsupportedModel
 from circuits.goal import choose_goal
-from circuits.model import Model, _Brought
+from circuits.model import Model
 from circuits.sampling import sample_prompts
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
+from circuits.weights import Brought
 from tests.circuits.worlds import WORDS, dictionary_of, folder_of, model_of, native_of
 
 
@@ -313,7 +314,7 @@ def test_of_a_model_that_is_spread_out_mlps_are_brought_when_they_are_read():
     model = copy.copy(model_of("llama"))
     model.spread = True
     neurons = dictionary_of(model, "neurons")
-    assert isinstance(model.whole_blocks, _Brought) and len(model.whole_blocks) == model.layers
+    assert isinstance(model.whole_blocks, Brought) and len(model.whole_blocks) == model.layers
 
     graph = attribute(model, neurons, "a red fox runs")
 
