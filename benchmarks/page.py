@@ -8,6 +8,7 @@ Medians of RUNS. Results go to benchmarks/results/page.md.
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import statistics
@@ -117,6 +118,11 @@ def slide(page: Page) -> None:
         page.wait_for_timeout(16)
 
 
+def wait(page: Page) -> None:
+    """Nothing."""
+    page.wait_for_timeout(700)
+
+
 def click(page: Page) -> None:
     """Twenty nodes pinned, one after another."""
     for row in range(30, 230, 10):
@@ -127,7 +133,12 @@ def click(page: Page) -> None:
 def measure_frames(page: Page, what: str) -> list[str]:
     """Lines of the table: how long frames last while the page is used."""
     lines = []
-    for name, do in (("the pointer wanders", wander), ("a slider moves", slide), ("nodes are clicked", click)):
+    for name, do in (
+        ("nothing happens", wait),
+        ("the pointer wanders", wander),
+        ("a slider moves", slide),
+        ("nodes are clicked", click),
+    ):
         took = [frames(page, lambda do=do: do(page)) for _ in range(RUNS)]
         middle = statistics.median(statistics.median(each) for each in took)
         worst = statistics.median(float(np.quantile(each, 0.95)) for each in took)
@@ -180,6 +191,7 @@ def main() -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if chromium is None:
         raise SystemExit("Chromium is not installed: install it with the system's package manager and run this again.")
+    loads = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(
             f"{place}/user",
@@ -190,11 +202,13 @@ def main() -> None:
         page = browser.new_page()
         lines = [*measure_file(page, Path(place)), *measure_served(page, Path(place))]
         browser.close()
+    loads.append(os.getloadavg()[0])
     begin = [
         "# The page in Chromium",
         "",
         "`python -m benchmarks.page`: random graphs, headless Chromium without a GPU, medians of five. A frame of a",
-        "60 Hz screen lasts 17 ms.",
+        "60 Hz screen lasts 17 ms; what frames last while nothing happens is the machine's own, and other work makes",
+        f"them longer: {os.cpu_count()} processors, load {loads[0]:.0f} before and {loads[1]:.0f} after.",
         "",
         "| | |",
         "|---|---|",

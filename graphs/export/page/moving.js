@@ -16,7 +16,8 @@ function move(name) {
   resting = setTimeout(rest, RESTS);
   if (moving?.name === name || !drawnEdges) return;
   strokes ??= [...bed.querySelectorAll(".edge")].map((mark) => ({ e: Number(mark.dataset.edge), parts: [...mark.querySelectorAll("path")].map(strokeOf) }));
-  strokes.forEach((stroke) => stroke.parts.forEach((part) => (part.hue = colourOf(part.named)))); // as the theme is now
+  const hues = {}; // as the theme is now
+  for (const part of strokes.flatMap((stroke) => stroke.parts)) part.hue = hues[part.named] ??= colourOf(part.named);
   if (!moving) {
     layOut();
     bed.replaceWith(frame);
