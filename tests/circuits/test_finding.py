@@ -1,5 +1,6 @@
 """The front doors of component circuits: edges or nodes, under any ablation, in batches that fit, gone on with."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from circuits.components.circuit_runs import run_circuit
 from circuits.components.components import Components
 from circuits.components.edge_scores import components_of
 from circuits.components.finding import find
+from circuits.components.kept_scores import KeptScores
 from circuits.components.metrics import METRICS, logit_difference
 from circuits.components.node_finding import find_nodes, strongest_nodes
 from circuits.components.node_runs import run_nodes
 from circuits.components.parts import Parts, parts_of
+from circuits.components.searching import begin_search, kept_of
 from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
 from tests.circuits.test_component_ablations import SHORT
@@ -229,6 +232,20 @@ def test_what_was_scored_before_an_interruption_is_not_scored_again(search, tmp_
     assert done == [1, 2, 3] and not (tmp_path / "kept").exists()
     np.testing.assert_allclose(found.scores, search(model, [SHORT, PAIRS]).scores, atol=1e-12)
     assert not np.allclose(found.scores, other.scores)
+
+
+def test_kept_scores_belong_to_their_pairs_and_to_the_precision_they_were_computed_in(tmp_path):
+    columns = [replace(PAIRS, **{name: column.flip(0)}) for name, column in vars(PAIRS).items()]
+    asked: dict[str, Any] = {"metric": "kl", "ablation": "resample", "batch": 1, "memory": None}
+    searches = [
+        begin_search(model_of("llama", dtype), [PAIRS], **asked, progress=lambda name, done, total: None)
+        for dtype in ("float32", "float64")
+    ]
+
+    files = [KeptScores(tmp_path, {}, [each]).path for each in (PAIRS, *columns)]
+    files += [kept_of(each, "eap", {}, tmp_path).path for each in searches]
+
+    assert len(columns) == 5 and len(set(files)) == 8
 
 
 def test_kept_scores_that_are_damaged_are_made_again(tmp_path):
