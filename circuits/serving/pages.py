@@ -131,8 +131,9 @@ def rows_in(graph: AttributionGraph, small: AttributionGraph) -> np.ndarray:
 
 
 def _without_nodes(assay: Assay) -> Assay:
-    """An assay's verdicts, without what it measured of single nodes: their rows are those of the whole graph."""
-    return replace(assay, ablations=[], doses=[], contributions=[], between=[])
+    """An assay's verdicts, without what it says of single nodes and edges: their rows are those of the whole graph."""
+    edges = [replace(each, source=-1, target=-1) for each in assay.edges]
+    return replace(assay, edges=edges, ablations=[], doses=[], contributions=[], between=[])
 
 
 def listing(entries: list[Entry], words: str) -> str:

@@ -33,6 +33,7 @@ from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab
 from circuits.serving.pages import part_around, rows_in, strongest_part
 from circuits.transcoders.base import Dictionary
 from graphs import Assay, Store, Verdict, prune, scores
+from graphs.assays import Edges
 from graphs.graph import AttributionGraph
 from tests.circuits.worlds import dictionary_of, model_of
 from tests.worlds import layered
@@ -506,6 +507,21 @@ def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_t
     assert f'"around":{row}' in client.get(f"/graphs/{id}?around={row}").text
     assert client.get(f"/graphs/{id}?around=999999").status_code == 404
     assert client.get(f"/graphs/{id}?around=-1").status_code == 400
+
+
+def test_the_part_of_a_large_graph_marks_no_edge_by_its_place_in_the_whole(
+    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    whole = layered(400, layers=4, positions=8)
+    monkeypatch.setattr(serving, "MOST_NODES", 60)
+    monkeypatch.setattr(serving, "MOST_EDGES", 300)
+    small = strongest_part(whole)
+    edge = Edges(9, 0, 0.5, int(small.source[0]), int(small.target[0]))  # in the whole another edge, or none
+
+    assay = Assay({"hash": "one"}, 1e-7, [], {}, [], [], edges=[edge])
+    page = client.get(f"/graphs/{store.save(whole, assay=assay)}").text
+
+    assert '"edges":[{"tested":9,"left_out":0,"largest":0.5,"source":-1,"target":-1}]' in page
 
 
 def test_heads_are_named_for_a_nodes_inputs(store: Store, client: TestClient):
