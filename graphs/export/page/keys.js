@@ -26,7 +26,7 @@ function walk(key) {
 
 function listenToKeys() {
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches?.("input");
+    const typing = event.target.matches?.("input, select");
     if ((event.ctrlKey || event.metaKey) && event.key === "z" && !typing) {
       event.preventDefault();
       undo();
