@@ -73,6 +73,24 @@ def steer(
     return Steered(list(interventions), before, after, said_before, said_after)
 
 
+@dataclass(frozen=True)
+class Lead:
+    """Where a token stands in some logits: its own, and how far that is above the best of all others.
+
+    Both in logits before any soft cap; a lead below 0 is how far it lies behind.
+    """
+
+    logit: float
+    lead: float
+
+
+def lead_of(token: int, logits: Float[Tensor, "vocab"]) -> Lead:
+    """The logit of a token, and its lead."""
+    others = logits.clone()
+    others[token] = -math.inf
+    return Lead(float(logits[token]), float(logits[token] - others.max()))
+
+
 @torch.no_grad()
 def say_on(
     model: Model, transcoders: Dictionary, run: Trace, chosen: Sequence[Change], **options: Any

@@ -10,7 +10,7 @@ from circuits import flags
 
 if TYPE_CHECKING:
     from circuits.model import Model
-    from circuits.steering import Steered
+    from circuits.steering import Lead, Steered
 
 SHOWN = 5  # next tokens, before and after
 NAMED = 12  # changes
@@ -47,9 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from circuits.interventions import intervene
     from circuits.model import load_model
     from circuits.progress import Bars
-    from circuits.steering import read_setting, steer
+    from circuits.steering import lead_of, read_setting, steer
     from circuits.tracing import trace
     from circuits.transcoders.loading import load_transcoders
     from graphs.grouping import read_groups
@@ -61,18 +62,26 @@ def run(arguments: argparse.Namespace) -> int:
         model.tokenize(arguments.prompt)  # a bad prompt is told before anything else is loaded
         transcoders = load_transcoders(flags.transcoders_for(arguments), model, force=arguments.force, progress=bars)
         run = trace(model, transcoders, arguments.prompt)
-        chosen = [each for text in arguments.settings for each in read_setting(text, run, transcoders, groups)]
+        sets = {text: read_setting(text, run, transcoders, groups) for text in arguments.settings}
+        chosen = [each for found in sets.values() for each in found]
         options = {"attention": arguments.attention, "mlps": arguments.mlps, "window": arguments.window}
         steered = steer(model, transcoders, run, chosen, length=arguments.generate, **options)
+        each_alone = intervene(model, transcoders, run, list(sets.values()), **options)[:, -1] if len(sets) > 1 else []
+    target = int(steered.before.argmax())
+    leads = [lead_of(target, logits) for logits in (steered.before, steered.after, *each_alone)]
+    record = _record(model, steered, leads, list(sets))
     if arguments.json:
-        print(json.dumps(_record(model, steered), indent=1))
+        print(json.dumps(record, indent=1))
     elif not arguments.quiet:
-        print(*_in_words(model, steered), sep="\n")
+        print(*_in_words(record), sep="\n")
     return 0
 
 
-def _record(model: Model, steered: Steered) -> dict[str, Any]:
+def _record(model: Model, steered: Steered, leads: list[Lead], sets: list[str]) -> dict[str, Any]:
+    """What was done and came of it. leads: of what was the likeliest, before, after, and with each set alone."""
     from circuits.changes import to_record
+
+    before, after, *each_alone = leads
 
     record: dict[str, Any] = {
         "interventions": [str(each) for each in steered.interventions],
@@ -90,13 +99,21 @@ def _record(model: Model, steered: Steered) -> dict[str, Any]:
             ],
             "continuation": model.texts(said),
         }
+    record["target"] = {
+        "token": model.texts([int(steered.before.argmax())])[0],
+        "logit": {"before": before.logit, "after": after.logit},
+        "lead": {"before": before.lead, "after": after.lead},
+    }
+    record["alone"] = [
+        {"set": text, "logit_change": each.logit - before.logit, "lead_change": each.lead - before.lead}
+        for text, each in zip(sets if each_alone else [], each_alone, strict=True)
+    ]
     return record
 
 
-def _in_words(model: Model, steered: Steered) -> list[str]:
+def _in_words(record: dict[str, Any]) -> list[str]:
     from graphs.wording import table_in_words
 
-    record = _record(model, steered)
     columns = [
         [f"{each['probability']:6.1%}  {each['token'].strip()}" for each in record[name]["likeliest"]]
         for name in ("before", "after")
@@ -108,4 +125,18 @@ def _in_words(model: Model, steered: Steered) -> list[str]:
     ]
     changed = record["interventions"]
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-    return [f"changed {', '.join(changed[:NAMED])}{more}", *table_in_words(rows), "goes on", *goes_on]
+    target = record["target"]
+    moved = [  # where a model is sure, its probabilities hide what happened
+        f"logit of {target['token'].strip()} {_moved(target['logit'])}, "
+        f"its lead over the next best {_moved(target['lead'])}",
+        *(
+            f"  {each['set']} alone: logit {each['logit_change']:+.2f}, lead {each['lead_change']:+.2f}"
+            for each in record["alone"]
+        ),
+    ]
+    return [f"changed {', '.join(changed[:NAMED])}{more}", *table_in_words(rows), *moved, "goes on", *goes_on]
+
+
+def _moved(number: dict[str, float]) -> str:
+    before, after = number["before"], number["after"]
+    return f"{before:.2f} → {after:.2f} ({after - before:+.2f})"

@@ -1,6 +1,7 @@
 """`circuits steer`, and the options of `circuits check`, on the shipped model."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,30 @@ def test_one_state_off_and_another_on_changes_the_capital(tmp_path: Path, capsys
         assert main(["steer", SHOWCASE, "--set", off[0], "--set", "ohio@last=1", "--generate", "1", *off[1:]]) == 0
         before, after = capsys.readouterr().out.splitlines()[-2:]
         assert (before, after) == ("before: austin", "after: columbus")
+
+
+def test_where_a_model_is_sure_its_logits_say_what_each_set_did(capsys: pytest.CaptureFixture[str]):
+    sets = ["--set", "texas=0x", "--set", "ohio@last=1"]
+    records = []
+    for chosen in (sets, sets[:2]):
+        assert main(["steer", SHOWCASE, *chosen, "--generate", "0", "--json"]) == 0
+        records.append(json.loads(capsys.readouterr().out))
+    both, one = records
+
+    target, alone = both["target"], both["alone"]
+    assert target["token"].strip() == "austin"
+    for name, sign in (("before", 1), ("after", -1)):  # columbus leads then
+        first, second = (each["probability"] for each in both[name]["likeliest"][:2])
+        assert sign * math.log(first / second) == pytest.approx(target["lead"][name], abs=1e-3)
+    assert [each["set"] for each in alone] == ["texas=0x", "ohio@last=1"] and one["alone"] == []
+    for name in ("logit", "lead"):
+        change = one["target"][name]["after"] - one["target"][name]["before"]
+        assert alone[0][f"{name}_change"] == pytest.approx(change, abs=1e-3)
+
+    assert main(["steer", SHOWCASE, *sets, "--generate", "0"]) == 0
+    said = capsys.readouterr().out
+    assert f"its lead over the next best {target['lead']['before']:.2f} → {target['lead']['after']:.2f} (" in said
+    assert f"texas=0x alone: logit {alone[0]['logit_change']:+.2f}" in said
 
 
 def test_what_is_said_can_be_steered_in_every_word(capsys: pytest.CaptureFixture[str]):
