@@ -70,14 +70,15 @@ def test_all_that_an_assay_registers_and_every_figure_of_it_is_in_the_document(m
     model = model_of("gpt2")
     neurons = dictionary_of(model, "neurons")
     graph = prune(attribute(model, neurons, "a red fox runs", ["red"]), nodes=0.9, edges=0.98)
-    wanted = ("ablations", "doses", "steps", "between", "prunings", "rewordings", "examples")
+    wanted = ("ablations", "doses", "steps", "between", "prunings", "rewordings", "examples", "groups")
+    groups = {"one": graph.nodes.where("neuron")[:2].tolist()}
     # The model answers one of them alike at least.
     words = ["a fox runs", "red fox runs", "red a fox runs", "fox runs a red"]
 
-    result = assay(model, neurons, graph, experiments=wanted, top=8, paraphrases=words)
+    result = assay(model, neurons, graph, experiments=wanted, top=8, paraphrases=words, groups=groups)
 
     assert set(result.registration) == {name for names, _ in section("registration") for name in names}
-    for each in ("single", "sets"):
+    for each in ("single", "sets", "groups"):
         (said,) = (what for names, what in section("registration") if names == [each])
         assert set(result.registration[each]) <= set(re.findall(r"`(\w+)`", said))
     known = {name for names, _ in section("statistics") for name in names}

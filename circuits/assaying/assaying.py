@@ -15,6 +15,7 @@ from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench, strongest_units
 from circuits.assaying.between import summarise_between
 from circuits.assaying.examples import summarise_examples
+from circuits.assaying.groups import leave_untested
 from circuits.assaying.ladder import EXPERIMENTS, OF_GROUPS, OF_WORDINGS, QUICK
 from circuits.assaying.metric import Metric, choose_metric, why_untestable
 from circuits.assaying.rebuilding import missed_share
@@ -101,7 +102,7 @@ def assay(
     why = why_untestable(graph)
     if why:
         registration = register(model, transcoders, graph, why, np.empty(0, dtype=np.int64), **plan)
-        return _leave_untested(graph, registration, names, why, missed_share(transcoders, run))
+        return _leave_untested(graph, registration, names, named, why, missed_share(transcoders, run))
     metric = choose_metric(model, transcoders, graph, run)
     ablated = _choose_ablated(graph, metric, deep, top)
     registration = register(model, transcoders, graph, metric, ablated, **plan)
@@ -150,6 +151,8 @@ def assay(
     if found.get("between"):
         statistics |= summarise_between(found["between"][0], seed)
     records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
+    if "groups" in skipped:
+        records["groups"] = [leave_untested(name, rows, skipped["groups"]) for name, rows in named.items()]
     conservation = float(graph.provenance.get("conservation", float("nan")))
     return Assay(
         registration=registration,
@@ -163,12 +166,18 @@ def assay(
 
 
 def _leave_untested(
-    graph: AttributionGraph, registration: dict[str, Any], names: Sequence[str], why: str, missed: float
+    graph: AttributionGraph,
+    registration: dict[str, Any],
+    names: Sequence[str],
+    named: Mapping[str, Sequence[int]],
+    why: str,
+    missed: float,
 ) -> Assay:
     """The assay of a graph whose goal cannot be measured: its errors and its edges' law, all other claims untested."""
     conservation = float(graph.provenance.get("conservation", float("nan")))
     skipped = dict.fromkeys(names, why)
     records: dict[str, Any] = {name: [] for name in EXPERIMENTS}
+    records["groups"] = [leave_untested(name, rows, why) for name, rows in named.items()]
     statistics = summarise([], math.nan, int(registration["seed"])) | {"missed": missed}
     return Assay(
         registration=registration,

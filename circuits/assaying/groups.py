@@ -136,6 +136,7 @@ def draw_groups(bench: Bench, rows: Int[np.ndarray, "member"], wanted: int) -> t
     but, active = bench.places(units).cpu().numpy(), bench.active.cpu().numpy()
     activation = bench.run.activation.double().cpu().numpy()
     found: list[Units] = []
+    alike = LIKENESS[0]
     for loosely in range(len(LIKENESS)):
         some = draw_controls(active, activation, ours, 2 * wanted, bench.seed, but=but, loosely=loosely)
         different = {frozenset(map(tuple, each.tolist())): each for each in some}
@@ -199,7 +200,8 @@ def _test(
     metric, value = bench.metric, np.nan_to_num(bench.graph.nodes.value)
     ours = bench.places(claim.rows).cpu().numpy()
     held = _held(bench.transcoders, ours[:, 0])
-    measure = _Measure(bench, held, claim.joined, count)
+    answer = {to: answering for to, answering in claim.joined.items() if len(answering)}
+    measure = _Measure(bench, held, answer, count)
     joint = {mode: measure([ours], mode) for mode in ATTENTION}
     singles = measure([each[None] for each in ours], "live", others=False)
     others = measure(random, "live")

@@ -62,9 +62,9 @@ def draw_controls(
     count: int,
     seed: int,
     *,
-    but: Int[np.ndarray, "unit 3"] | None = None,
+    but: Int[np.ndarray, "member 3"] | None = None,
     loosely: int = 0,
-) -> list[Int[np.ndarray, "_ 3"]]:
+) -> list[Int[np.ndarray, "unit 3"]]:
     """Random sets of active units outside the graph, one for each of the graph's, of its layer.
 
     If there is one, of its position too and of its fifth of the layer's activations, by size; else of its position, or

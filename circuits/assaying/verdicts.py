@@ -12,7 +12,7 @@ import numpy as np
 from circuits.assaying import thresholds as bar
 from circuits.assaying.curves import ABLATIONS
 from circuits.assaying.disturbing import KINDS
-from circuits.assaying.groups import fewest_controls, leave_untested
+from circuits.assaying.groups import fewest_controls
 from circuits.assaying.hypotheses import find_needed, holm
 from graphs.assays import (
     Ablation,
@@ -80,9 +80,7 @@ def judge(
             for each in unrun if why else records[name]:
                 verdicts += judge_one(each)
     if "groups" in names:
-        why = skipped.get("groups", "")
-        groups = [leave_untested("each group", [], why)] if why else records["groups"]
-        verdicts += judge_groups(groups, statistics.get("clean", math.nan))
+        verdicts += judge_groups(records["groups"], statistics.get("clean", math.nan))
     if "reseeded" in names:
         why = skipped.get("reseeded", "") or skipped.get("subsets", "")
         verdicts.append(judge_seeds(records["subsets"], records["reseeded"], why))
@@ -400,6 +398,7 @@ def _holm(p: Sequence[float]) -> list[bool]:
 
 def _judge_group(group: Group, clean: float, stands: bool, tested: int) -> Verdict:
     moved = group.measured / clean if clean else math.nan
+    went = "lowers" if moved < 0 else "raises"
     left = "" if math.isnan(group.left) else f"; {group.left:.0%} of the difference is left without it"
     most = max((abs(each / clean) for each in group.random), default=math.nan) if clean else math.nan
     return _verdict(
@@ -407,8 +406,8 @@ def _judge_group(group: Group, clean: float, stands: bool, tested: int) -> Verdi
         abs(moved),
         abs(moved) >= bar.SIZEABLE and stands,
         f"≥ {bar.SIZEABLE:.0%} of the target, p ≤ {bar.SIGNIFICANT}{_after_holm(tested, 'groups')}",
-        f"{'lowers' if moved < 0 else 'raises'} the target; {len(group.random)} random groups alike in {group.alike}: most "
-        f"{most:.1%}, p = {group.p:.3f}{left}",
+        f"{went} the target; {len(group.random)} random groups alike in {group.alike}: most {most:.1%}, "
+        f"p = {group.p:.3f}{left}",
         group.untested or group.unmatched or _too_few(len(group.random), tested),
     )
 
@@ -416,6 +415,7 @@ def _judge_group(group: Group, clean: float, stands: bool, tested: int) -> Verdi
 def _judge_prediction(group: Group, clean: float) -> Verdict:
     predicted, measured = group.predicted, group.measured
     low, high = sorted(share * predicted for share in bar.SLOPE)
+    within = f", {low:+.2f} to {high:+.2f}"
     small = max(abs(predicted), abs(measured)) < bar.SIZEABLE * abs(clean)
     least = f"both less than {bar.SIZEABLE:.0%} of the target, {clean:+.2g}"
     same = sum(each * measured > 0 for each in group.singles)
@@ -423,7 +423,7 @@ def _judge_prediction(group: Group, clean: float) -> Verdict:
         f"the graph predicts what ablating group {visible(group.name)} does",
         measured,
         low <= measured <= high,
-        f"{low:+.2f} to {high:+.2f}, {bar.SLOPE[0]}–{bar.SLOPE[1]} of the change that is predicted",
+        f"{bar.SLOPE[0]}–{bar.SLOPE[1]} of the predicted change" + ("" if group.untested else within),
         f"attention held {group.measured_frozen:+.2f}; its members alone add up to {sum(group.singles):+.2f}, "
         f"{same} of {len(group.singles)} go the same way",
         group.untested or (f"predicted {predicted:+.2g}, measured {measured:+.2g}, {least}" if small else ""),

@@ -254,7 +254,9 @@ def test_a_deep_assay_runs_everything_and_survives_being_stored(small_worlds_cou
     dictionary = dictionary_of(model, "per-layer")
     graph = graph_of("llama", "per-layer")
 
-    result = assay(model, dictionary, graph, deep=True, controls=4, paraphrases=["dog runs a red"])
+    groups = {"one": graph.nodes.where("feature")[:1].tolist()}
+
+    result = assay(model, dictionary, graph, deep=True, controls=4, paraphrases=["dog runs a red"], groups=groups)
 
     assert set(result.registration["experiments"]) == set(EXPERIMENTS) == set(STAGES) - {"trace"}
     assert all(getattr(result, name) for name in EXPERIMENTS) and not result.skipped
