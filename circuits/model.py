@@ -27,7 +27,7 @@ from circuits.hub.fetching import fetch_model
 from circuits.hub.published import SHIPPED, shipped_models
 from circuits.progress import Progress
 from circuits.spelling import did_you_mean
-from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in
+from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in, words_of
 from circuits.weights import AttentionScores, Block, Brought, Norm
 from circuits.whole_weights import WholeWeights
 
@@ -535,6 +535,11 @@ def _finish(name: str, bridge: Any, family: Family, dtype: torch.dtype, words: A
     bridge.eval()
     if family.mlp == "experts" and dtype == torch.float64:
         bridge.original_model.set_experts_implementation("eager")  # torch's grouped product knows no float64
+    if words is not None and (needed := words_of(words)) > (size := bridge.W_U.shape[1]):
+        raise UnsupportedModel(
+            f"the tokenizer of {name} has {needed:,} words and the model reads {size:,}: it is another model's. "
+            "Put the one that the model was trained with in its place."
+        )
     return Model(name, bridge, family, dtype, words)
 
 

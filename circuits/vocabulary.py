@@ -209,6 +209,16 @@ def has_words(tokenizer: Any) -> bool:
     return not set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
 
 
+def words_of(tokenizer: Any) -> int:
+    """How many ids a tokenizer's own words need: one more than the last.
+
+    Without those added to it later: marks that a larger model of its family reads, as Gemma 3 has for images.
+    """
+    words = tokenizer.get_vocab()
+    own = words.keys() - tokenizer.get_added_vocab().keys()
+    return max((words[word] for word in own), default=-1) + 1
+
+
 def _bytes_of(piece: str) -> bytes | None:
     """The bytes that a token stands for, by its name: `<0xE2>`, or letters in GPT-2's alphabet of bytes."""
     if piece.startswith("<0x") and len(piece) == 6:

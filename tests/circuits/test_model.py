@@ -286,6 +286,23 @@ def test_a_tokenizer_without_bos_is_given_none(tmp_path: Path, marks: dict[str, 
         assert model.words.tokenizer.bos_token is None
 
 
+def test_a_tokenizer_of_more_words_than_the_model_reads_is_another_models(tmp_path: Path):
+    for file in folder_of("llama").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    words = AutoTokenizer.from_pretrained(tmp_path)
+    words.add_special_tokens({"additional_special_tokens": ["<image>"]})  # as Gemma 3's text models have it
+    words.save_pretrained(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    assert model.texts(model.tokenize("a red fox").tolist()) == ["<bos>", "a", "red", "fox"]
+    with pytest.raises(BadPrompt, match=f"from 0 to {len(WORDS) - 1}, found {len(WORDS)}"):
+        model.tokenize("a <image>")
+
+    other = Tokenizer(WordLevel({word: i for i, word in enumerate([*WORDS, "otter"])}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=other, unk_token="<unk>").save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match=f"has {len(WORDS) + 1} words and the model reads {len(WORDS)}:"):
+        load_model(tmp_path, device="cpu")
+
+
 def test_a_bos_stands_in_front_once():
     model = load_model(folder_of("llama"), device="cpu")  # its tokenizer puts it there by itself
     assert model.texts(model.tokenize("a red").tolist()) == ["<bos>", "a", "red"]
