@@ -193,7 +193,7 @@ def read_groups_within(path: str | Path, graph: AttributionGraph) -> dict[str, l
     Raises:
         ForeignFile: they are no groups.
     """
-    if Path(path).suffix.lower() != ".json":
+    if not Path(path).name.lower().endswith((".json", ".json.gz")):
         return {}
     record = _load(Path(path))
     asked = _as_lists(record.get("qParams")) if isinstance(record, Mapping) else None

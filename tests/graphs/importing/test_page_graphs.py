@@ -16,9 +16,9 @@ from graphs import Store, export, group, prune
 from graphs.errors import ForeignFile, GraphError
 from graphs.export.neuronpedia import subgraph_of
 from graphs.graph import AttributionGraph
-from graphs.grouping import name_of
+from graphs.grouping import find_groups, name_of
 from graphs.importing import import_graph, neuronpedia
-from graphs.importing.neuronpedia import read_groups_saved_there
+from graphs.importing.neuronpedia import read_groups_saved_there, read_groups_within
 from graphs.nodes import OF_ATTENTION
 from graphs.store import content_of
 from tests.graphs.foreign import changed, page_graph, written
@@ -278,6 +278,18 @@ def test_a_file_as_it_lies_on_the_server_or_with_a_mark_is_read(graph, tmp_path,
     for as_it_lies in (gzip.compress(content), codecs.BOM_UTF8 + content):
         (tmp_path / name).write_bytes(as_it_lies)
         assert content_of(import_graph(tmp_path / name)) == content_of(graph)
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.json.gz", "x.JSON.GZ"])
+def test_groups_are_read_of_a_compressed_file_too(graph, tmp_path, name):
+    record = page_graph()
+    record["qParams"] = {**record["qParams"], "supernodes": [["seven", "1_7_1"]]}
+    content = json.dumps(record).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+
+    (row,) = find_groups(graph, read_groups_within(tmp_path / name, graph))["seven"]
+
+    assert graph.nodes.unit(row) == "1/7" and graph.nodes.position[row] == 1
 
 
 def test_a_compressed_bomb_is_not_unpacked(tmp_path, monkeypatch):
