@@ -133,7 +133,7 @@ def rows_in(graph: AttributionGraph, small: AttributionGraph) -> np.ndarray:
 def _without_nodes(assay: Assay) -> Assay:
     """An assay's verdicts, without what it says of single nodes and edges: their rows are those of the whole graph."""
     edges = [replace(each, source=-1, target=-1) for each in assay.edges]
-    return replace(assay, edges=edges, ablations=[], doses=[], contributions=[], between=[])
+    return replace(assay, edges=edges, ablations=[], doses=[], contributions=[], between=[], steps=[], groups=[])
 
 
 def listing(entries: list[Entry], words: str) -> str:

@@ -33,7 +33,7 @@ from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab
 from circuits.serving.pages import part_around, rows_in, strongest_part
 from circuits.transcoders.base import Dictionary
 from graphs import Assay, Store, Verdict, prune, scores
-from graphs.assays import Edges
+from graphs.assays import STEPS, Edges, Group, Steps
 from graphs.graph import AttributionGraph
 from tests.circuits.worlds import dictionary_of, model_of
 from tests.worlds import layered
@@ -522,6 +522,23 @@ def test_the_part_of_a_large_graph_marks_no_edge_by_its_place_in_the_whole(
     page = client.get(f"/graphs/{store.save(whole, assay=assay)}").text
 
     assert '"edges":[{"tested":9,"left_out":0,"largest":0.5,"source":-1,"target":-1}]' in page
+
+
+def test_the_part_of_a_large_graph_shows_no_plot_of_nodes_by_their_place_in_the_whole(
+    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    whole = layered(400, layers=4, positions=8)
+    monkeypatch.setattr(serving, "MOST_NODES", 60)
+    last = len(whole.nodes) - 1  # a row that no part has
+    steps = Steps([last], **{name: [0.5] for name in STEPS})
+    group = Group("late", [last], *[0.1] * 6, [0.1], [], [], "", 1.0, "none", [])
+
+    assay = Assay({"hash": "one"}, 1e-7, [], {}, [], [], steps=[steps], groups=[group])
+    id = store.save(whole, assay=assay)
+
+    for address in (f"/graphs/{id}", f"/graphs/{id}?around={strongest(whole)}"):
+        answer = client.get(address)
+        assert answer.status_code == 200 and "Where the prediction is lost" not in answer.text
 
 
 def test_heads_are_named_for_a_nodes_inputs(store: Store, client: TestClient):
