@@ -73,19 +73,27 @@ def line_of(record: Mapping[str, Any], assay: Assay | None) -> dict[str, Any]:
 
     verdicts: one word each. claims: all that is said of them, as JSON, each [claim, verdict, number, threshold,
     control]; text, for of many graphs it is seldom asked for. kept: the share of influence that pruning kept, None
-    where nothing was pruned. files: size and checksum of each table.
+    where nothing was pruned. targets: as they were asked for where no logit is among them. files: size and checksum of
+    each table.
     """
     made, verdicts = record["provenance"], assay.verdicts if assay else ()
     return {
         **{name: record[name] for name in ("prompt", "saved", "nodes", "edges")},
         **{name: made.get(name, "") for name in ("model", "transcoders", "method")},
-        "targets": list(record.get("targets", ())),
+        "targets": list(record.get("targets", ())) or _asked_for(made),
         "kept": strict(record["kept"].get("influence")),
         "scores": strict(record["scores"]),
         "verdicts": [each.verdict for each in verdicts],
         "claims": json.dumps([strict([v.claim, v.verdict, v.number, v.threshold, v.control]) for v in verdicts]),
         "files": {table: dict(record["files"][table]) for table in TABLES},
     }
+
+
+def _asked_for(made: Mapping[str, Any]) -> list[str]:
+    """The targets that a trace was given as text, such as `L2/error@last`."""
+    options = made.get("options")
+    targets = options.get("targets") if isinstance(options, dict) else None
+    return [each for each in targets if isinstance(each, str)] if isinstance(targets, list) else []
 
 
 def _check_belongs(graph: AttributionGraph, record: Record, path: Place) -> None:

@@ -53,8 +53,9 @@ class Entry:
     """One line of `Store.list()`.
 
     id: the graph's name in the store. folder: where it lies. prompt: as text. saved: when, ISO 8601, UTC.
-    nodes, edges: how many it has. model, transcoders: their names, as in the graph's provenance.
-    targets: the labels of what it explains, foremost first. verdicts: those of its current assay, in order.
+    nodes, edges: how many it has. model, transcoders, method: their names, as in the graph's provenance.
+    targets: the labels of the logits it explains, foremost first; without one, what was asked for.
+    verdicts: those of its current assay, in order.
     problem: what is wrong with the folder, empty when it can be read; the other fields are then empty or 0.
     """
 
@@ -66,6 +67,7 @@ class Entry:
     edges: int = 0
     model: str = ""
     transcoders: str = ""
+    method: str = ""
     targets: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
     problem: str = ""
@@ -218,7 +220,9 @@ class Store:
             Entry(
                 id,
                 self.folder / id,
-                **{name: line[name] for name in ("prompt", "saved", "nodes", "edges", "model", "transcoders")},
+                **{
+                    name: line[name] for name in ("prompt", "saved", "nodes", "edges", "model", "transcoders", "method")
+                },
                 targets=tuple(line["targets"]),
                 verdicts=tuple(line["verdicts"]),
             )

@@ -51,6 +51,7 @@ def row(entry: Entry) -> tuple[str, ...]:
         f"{entry.edges:,} edges",
         cut(targets, 24),
         f"{cut(entry.model, 20)} with {cut(entry.transcoders, 20)}" if entry.transcoders else cut(entry.model, 20),
+        cut(entry.method, 20),
         f"{supported} of {len(entry.verdicts)} supported" if entry.verdicts else "no assay",
         entry.saved[:16].replace("T", " "),
     )

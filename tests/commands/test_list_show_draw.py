@@ -75,6 +75,21 @@ def test_list_tells_targets_transcoders_and_how_the_assay_came_out(tmp_path, cap
     assert "1 of 2 supported" in line and len(line) < 140
 
 
+def test_list_tells_graphs_apart_by_what_they_were_asked_for_and_how(tmp_path, capsys):
+    inner = graph_of([(0, 1, 3)], "token error", goal=[0.0, 1.0])
+    found = graph_of([(0, 1, 3)], "token logit")
+    rest = {"model": "toy", "transcoders": "", "conservation": None, "against": [0]}
+    rest["options"] = {"targets": ["L2/error@last"]}
+    made = {"error": (inner, {**rest, "method": "direct"}), "exact": (found, {**rest, "method": "exact"})}
+    for name, (graph, provenance) in made.items():
+        Store(tmp_path).save(replace(graph, provenance=provenance), name=name)
+
+    exact, error = listed(Store(tmp_path), capsys)  # the latest first
+
+    assert "L2/error@last" in error and "  direct  " in error
+    assert "logit 1" in exact and "  exact " in exact and "L2/error" not in exact
+
+
 def listed(store, capsys):
     assert main(["list", "--store", str(store.folder)]) == 0
     return capsys.readouterr().out.splitlines()
