@@ -398,7 +398,7 @@ def _holm(p: Sequence[float]) -> list[bool]:
 
 def _judge_group(group: Group, clean: float, stands: bool, tested: int) -> Verdict:
     moved = group.measured / clean if clean else math.nan
-    went = "lowers" if moved < 0 else "raises"
+    went = "lowers" if moved < 0 else "raises" if moved > 0 else "leaves"
     left = "" if math.isnan(group.left) else f"; {group.left:.0%} of the difference is left without it"
     most = max((abs(each / clean) for each in group.random), default=math.nan) if clean else math.nan
     return _verdict(

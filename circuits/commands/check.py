@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from graphs.grouping import read_groups
+    from graphs.grouping import find_groups, read_groups
     from graphs.store import Store
 
     budget, paraphrases = _read_budget(arguments.budget), flags.paraphrases_in(arguments.paraphrase)
@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = flags.find_graph(store, arguments.graph)
     graph = store.load(folder)
     groups = None if arguments.groups is None else read_groups(arguments.groups)
+    find_groups(graph, groups or {})  # a node that is not there is told before anything is loaded
 
     from circuits.assaying import assay
     from circuits.errors import WrongGraph

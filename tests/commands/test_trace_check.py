@@ -1,6 +1,8 @@
 """`circuits trace` and `circuits check` on the shipped model, as a person would type them."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +97,53 @@ def test_a_stored_graph_is_checked_again(showcase: Path, capsys: pytest.CaptureF
     assert "supported" in capsys.readouterr().out
     assay = Store(showcase).assay(entry.id)
     assert assay is not None and len(assay.subsets[0].random_faithfulness) == 4
+
+
+@pytest.fixture
+def judged(showcase: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Checks groups on a copy of the showcase, whatever is in their file; gives what was said."""
+    (entry,) = Store(showcase).list()
+    shutil.copytree(showcase, tmp_path / "store")
+    monkeypatch.setattr("circuits.keeping.keep_pictures", lambda *_: ([], []))  # they take most of the time
+
+    def check(text: str) -> tuple[int, str, str]:
+        (tmp_path / "groups.json").write_text(text)
+        words = ["--store", str(tmp_path / "store"), "--groups", str(tmp_path / "groups.json"), "--quick"]
+        code = main(["check", entry.id, *words])
+        return code, *capsys.readouterr()
+
+    return check
+
+
+def test_a_hypothesis_is_tested_and_a_wrong_one_told(judged: Callable[[str], tuple[int, str, str]]):
+    groups = {"at dallas": ["L0/828@8", "L0/912@8"], "texas": ["L1/295", "L1/684", "L2/28@8"]}
+
+    code, said, _ = judged(json.dumps(groups))
+
+    lines = said.splitlines()
+    assert code == 0
+    assert "supported      group at dallas matters to the answer more than random groups as large" in lines
+    assert "supported      at dallas → texas: the arrow is there in the real model" in lines
+    assert "not supported  group texas matters to the answer more than random groups as large" in lines
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "could not be read as groups"),
+        ('{"texas": 3}', "holds no groups"),
+        ("{}", "there are no groups to test"),
+        ('{"texas": []}', "'texas' has no nodes"),
+        ('{"texas": ["L1/99999"]}', "the graph has no node 'L1/99999'"),
+        ('{"one": ["L1/295"], "two": ["L1/295@8"]}', "is in two groups, 'one' and 'two'"),
+        ('{"": ["L1/295"]}', "wants a name"),
+    ],
+)
+def test_groups_that_cannot_be_tested_are_one_line(
+    text: str, complaint: str, judged: Callable[[str], tuple[int, str, str]]
+):
+    code, _, said = judged(text)
+    assert code == 2 and complaint in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize(
