@@ -14,10 +14,12 @@ from benchmarks.bench.methods import RANDOM
 from benchmarks.bench.orders import AS_REPORTED, METRICS, REPORTED, found_order, judge_order, reasons
 from benchmarks.bench.peer_tables import tell_peers
 from benchmarks.bench.pictures import draw_costs, draw_curves
+from benchmarks.bench.presets import PRESETS
 from benchmarks.bench.rows import UNTESTED, Row
 from benchmarks.bench.summaries import CIRCUITS, Number, Place, Summary, summarise
 from benchmarks.bench.truths import COMPILED, RANKS
 from circuits.sizes import size_in_words
+from graphs.wording import table_in_words
 
 LARGE = 0.1  # the size at which circuits are compared for stability
 READING = (
@@ -45,7 +47,7 @@ def write_report(rows: Sequence[Row], made: Mapping[str, Any]) -> list[Block]:
         Heading("Circuits, benchmarked", 1),
         Words(READING),
         *_tell_models(rows),
-        *_tell_places(places),
+        *_tell_places(places, _least_p(made["preset"])),
         *_tell_order(places),
         *_tell_levels(places),
         *_tell_truths(rows),
@@ -57,6 +59,17 @@ def write_report(rows: Sequence[Row], made: Mapping[str, Any]) -> list[Block]:
         Code(str(made["command"])),
         Words(f"Preset {made['preset']}. " + ", ".join(f"{name} {each}" for name, each in made["versions"].items())),
     ]
+
+
+def results_in_words(rows: Sequence[Row], preset: str) -> list[str]:
+    """What the report has foremost, for a terminal: at each place every method, its CPR, and p against random ones."""
+    least, lines = _least_p(preset), []
+    for place, methods in summarise(row for row in rows if row.model != COMPILED).items():
+        cells = [
+            (each.method, _size_of(each), _told(each.get("cpr", "value")), _chance(each, least)) for each in methods
+        ]
+        lines += [_called(place), *table_in_words([("method", "of", "CPR", "p"), *cells]), ""]
+    return [*lines, _least_in_words(least)] if lines else []
 
 
 def _tell_models(rows: Sequence[Row]) -> Iterator[Block]:
@@ -90,37 +103,58 @@ def _tell_models(rows: Sequence[Row]) -> Iterator[Block]:
     yield Table(columns, table)
 
 
-def _tell_places(places: Mapping[Place, Sequence[Summary]]) -> Iterator[Block]:
+def _tell_places(places: Mapping[Place, Sequence[Summary]], least: float) -> Iterator[Block]:
     if not places:
         return
     yield Heading("Faithfulness")
-    yield Words(REMARK)
+    yield Words(f"{REMARK} {_least_in_words(least)}")
     columns = ["method", "of", "CPR", "CMD", "log area", "matched random", "p"]
     columns += [f"smallest at {bar}" for bar in BARS]
     columns += ["completeness there", "KL there, nats", "minimality", "seconds", "memory"]
     for place, methods in places.items():
-        yield Heading(f"{place.task} in {place.model}, {place.ablation} ablation", 3)
-        yield Table(columns, [_row_of(each) for each in methods])
+        yield Heading(_called(place), 3)
+        yield Table(columns, [_row_of(each, least) for each in methods])
         yield Figure(f"curves {' '.join(place)}", draw_curves(place, methods))
     for model in dict.fromkeys(place.model for place in places):
         some = [(place, methods) for place, methods in places.items() if place.model == model]
         yield Figure(f"cost {model}", draw_costs(some))
 
 
-def _row_of(method: Summary) -> list[str]:
-    total = method.get("log area").count
+def _called(place: Place) -> str:
+    return f"{place.task} in {place.model}, {place.ablation} ablation"
+
+
+def _size_of(method: Summary) -> str:
+    return f"{method.get('log area').count:.0f} {method.level}"
+
+
+def _least_p(preset: str) -> float:
+    """The lowest p that so many random circuits allow."""
+    return 1 / (1 + PRESETS[preset].controls)
+
+
+def _least_in_words(least: float) -> str:
+    return f"With {1 / least - 1:.0f} random circuits p is {least:.2g} or more, and marked where it is no more."
+
+
+def _chance(method: Summary, least: float) -> str:
+    p = method.get("p of log area").value
+    return f"{_figure(p)} (the least)" if p <= least * (1 + 1e-9) else _figure(p)
+
+
+def _row_of(method: Summary, least: float) -> list[str]:
     small = [method.get(f"smallest at {bar}") for bar in BARS]
     # A mean over seeds is no size that was run: the next larger one is.
     at = next((size for size in SIZES if size >= small[-1].value), math.nan)
     there = [method.get(name, size=at) for name in ("completeness", "kl")]
     return [
         method.method,
-        f"{total:.0f} {method.level}",
+        _size_of(method),
         _told(method.get("cpr", "value")),
         _told(method.get("cmd")),
         _told(method.get("log area")),
         _told(method.get("log area of matched random")),
-        _figure(method.get("p of log area").value),
+        _chance(method, least),
         *(f"{each.count:.0f} ({each.value:.2g} of all)" if math.isfinite(each.value) else "none" for each in small),
         *(_told(each) for each in there),
         _told(method.get("minimality")),

@@ -114,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         told = {"folder": str(arguments.output), "rows": len(rows), "cells": plan.cells, "untested": untested}
         print(json.dumps(told, indent=1))
     elif not arguments.quiet:
+        print(*from_checkout("benchmarks.bench.reporting").results_in_words(rows, arguments.preset), sep="\n")
         print(f"{len(rows):,} numbers of {plan.cells} cells", *(f"not measured: {why}" for why in untested), sep="\n")
         print(f"wrote {arguments.output}: rows.parquet, report.md, report.html")
     return 0

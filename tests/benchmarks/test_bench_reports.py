@@ -15,7 +15,7 @@ from benchmarks.bench.folders import compare_folders, write_folder
 from benchmarks.bench.measures import SIZES, performance
 from benchmarks.bench.orders import found_order, judge_order, reasons
 from benchmarks.bench.presets import PRESETS
-from benchmarks.bench.reporting import write_report
+from benchmarks.bench.reporting import results_in_words, write_report
 from benchmarks.bench.rows import UNTESTED, Row, write_rows
 from benchmarks.bench.summaries import Number, Place, Summary, summarise
 from benchmarks.bench.truths import COMPILED
@@ -79,6 +79,20 @@ def test_markdown_names_every_figure_that_lies_beside_it(tmp_path):
     columns = [line.count(" | ") for line in text.splitlines() if line.startswith("| exact |")]
     head = next(line for line in text.splitlines() if line.startswith("| method |"))
     assert columns and set(columns) == {head.count(" | ")}
+
+
+def test_a_terminal_is_told_what_the_report_has_foremost_and_where_p_can_be_no_lower():
+    rows = rows_of(methods=("exact", "eap"))
+    rows += [row("p of log area", p, math.nan, method=name) for name, p in (("exact", 0.25), ("eap", 0.5))]
+
+    place, head, exact, eap, _, remark = results_in_words(rows, "quick")  # three random circuits
+
+    assert place == "ioi in world, resample ablation" and head.split() == ["method", "of", "CPR", "p"]
+    cpr = summarise(rows)[Place("ioi", "world", "resample")][0].get("cpr", "value")
+    assert exact.split("  ")[-2:] == [f"{cpr.value:.2f} [{cpr.low:.2f}, {cpr.high:.2f}]", "0.25 (the least)"]
+    assert eap.endswith(" 0.50")
+    told = to_markdown(write_report(rows, MADE))
+    assert remark in told and "With 3 random circuits p is 0.25 or more" in remark and "0.25 (the least)" in told
 
 
 def test_programs_of_which_all_is_true_leave_the_mean_alone():
