@@ -226,7 +226,8 @@ def _metadata(
         found |= {"node_threshold": threshold, "pruning_settings": pruned}
     if source_set:  # once for the page, once for the server's list of graphs
         found["feature_details"] = {"neuronpedia_source_set": source_set}
-        found["info"] = {**(found.get("info") or {}), "neuronpedia_source_set": source_set}
+        told = found.get("info")  # of a file of others it may be anything
+        found["info"] = {**(told if isinstance(told, Mapping) else {}), "neuronpedia_source_set": source_set}
     found |= {name: each for name, each in (("slug", slug), ("scan", scan)) if each}
     return strict(found)
 

@@ -309,6 +309,13 @@ def test_where_files_lie_is_told_to_nobody():
     assert named["info"]["neuronpedia_source_set"] == "set" and named["info"]["generator"]["name"] == "circuit-assay"
 
 
+def test_a_source_set_is_told_whatever_a_file_said_of_its_origin():
+    said = {"format": "neuronpedia", "metadata": {"info": "by hand"}, "influence": {}}
+    graph = replace(GRAPH, provenance={**GRAPH.provenance, "imported": said})
+
+    assert to_neuronpedia(graph, source_set="set")["metadata"]["info"] == {"neuronpedia_source_set": "set"}
+
+
 def test_the_page_opens_no_graph_of_one_layer():
     flat = graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit")
 
