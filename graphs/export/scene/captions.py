@@ -133,7 +133,9 @@ def doubts_in_words(graph: AttributionGraph) -> list[str]:
         told.append(f"{share:.0%} of the influence ends in errors at the last token")
     notes = graph.provenance.get("feature_notes") or {}
     often = {nodes.unit(row): row for row in nodes.where("feature", "attention", "neuron").tolist()}
-    often = {unit: row for unit, row in often.items() if (notes.get(unit, {}).get("density") or 0.0) > OFTEN}
+    density = {unit: notes.get(unit, {}).get("density") for unit in often}
+    known = {unit: each for unit, each in density.items() if isinstance(each, int | float)}  # some write in words
+    often = {unit: often[unit] for unit, each in known.items() if each > OFTEN}
     if often:
         first = ", ".join(label_of(graph, row) for row in list(often.values())[:FEW])
         more = f" and {len(often) - FEW} more" if len(often) > FEW else ""

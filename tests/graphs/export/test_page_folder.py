@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from circuits.__main__ import main
-from graphs import Store
+from graphs import Store, draw
 from graphs.errors import CannotWrite, ForeignFile
 from graphs.export.neuronpedia import to_neuronpedia
 from graphs.export.page_folder import write_page_folder
@@ -44,6 +44,35 @@ def noted(**made):
     graph = graph_of([(0, 1, 1), (0, 2, 1), (1, 4, 1), (2, 4, 1), (3, 4, 1)], "token feature neuron attention logit")
     made = {"model": "toy", "transcoders": "set", "prompt": "dallas", "feature_notes": {"1/1": NOTE}, **made}
     return replace(graph, provenance=made)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"density": "often", "act_max": [1]},
+        {"examples": ["a text", {"text": "a"}, {"tokens": ["a"], "activations": [1.0, 2.0]}], "promotes": "austin"},
+        {"histogram": [1, 2], "suppresses": 3},
+        {"histogram": {"edges": [0.0]}, "examples": {"tokens": []}},
+    ],
+)
+def test_what_somebody_wrote_of_a_feature_otherwise_is_left_out(tmp_path, note):
+    graph = noted(feature_notes={"1/1": note})
+
+    assert feature_details(note, 1) == feature_details({}, 1)
+    assert write_page_folder([graph], tmp_path)[0].exists()
+    draw(graph, tmp_path / "x.svg")
+    assert "active on more than" not in (tmp_path / "x.svg").read_text()
+
+
+def test_an_example_without_its_place_is_strongest_where_it_is():
+    note = {"examples": [{"tokens": ["in", " texas", "!"], "activations": [0.0, 4.0, 0.5]}]}
+
+    assert feature_details(note, 1)["examples_quantiles"] == [
+        {
+            "quantile_name": "Top activations",
+            "examples": feature_details(NOTE, 1)["examples_quantiles"][0]["examples"][:1],
+        }
+    ]
 
 
 def test_graphs_a_list_of_them_and_their_features_lie_where_the_page_asks(tmp_path):
