@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plot",
         dest="picture",
         metavar="NAME",
-        help="what `check` measured: predictions, doses, pairs, layers, curves, controls, stability; or assay: all",
+        help="what `check` measured: predictions, steps, doses, pairs, hypotheses, layers, curves, controls, "
+        "stability; or assay: all",
     )
     what.add_argument(
         "--groups", metavar="FILE", help='groups for that diagram, as JSON: {"texas": ["L1/544@3", "L2/17"], …}'

@@ -12,6 +12,7 @@ from graphs.export.plots.charts import Chart, Marks, lay_out_charts
 from graphs.export.plots.controls import chart_controls
 from graphs.export.plots.curves import chart_curves
 from graphs.export.plots.doses import chart_doses
+from graphs.export.plots.hypotheses import chart_hypotheses
 from graphs.export.plots.layers import KINDS, chart_layers
 from graphs.export.plots.pairs import chart_pairs
 from graphs.export.plots.predictions import chart_predictions
@@ -73,6 +74,14 @@ PLOTS = {
         2,
         [("same", "as the graph predicts")],
     ),
+    "hypotheses": Plot(
+        "Groups ablated as one",
+        "A row for each group that was named, and for each arrow between two. Dot: measured, attention live; red: the "
+        "other way than predicted. Hollow: as the graph predicts.",
+        chart_hypotheses,
+        1,
+        [("chance", "a random group as large in its place")],
+    ),
     "layers": Plot(
         "The replacement model after a small change, against the model",
         "Of what the layers since have written in answer, the replacement's against the model's: cosine; squared error "
@@ -126,7 +135,7 @@ def chart_plots(
 
 def _check_rows(graph: AttributionGraph, assay: Assay) -> None:
     rows = [each.node for each in (*assay.ablations, *assay.doses)]
-    rows += [row for each in (*assay.contributions, *assay.steps) for row in each.node]
+    rows += [row for each in (*assay.contributions, *assay.steps, *assay.groups) for row in each.node]
     rows += [row for each in assay.between for row in (*each.source, *each.target)]
     strange = [row for row in rows if not 0 <= row < len(graph.nodes)]
     if strange:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from graphs import draw
 from graphs.assays import (
     Ablation,
+    Arrow,
     Assay,
     Between,
     Contributions,
     Control,
     Curve,
     Disturbance,
+    Group,
     Prunings,
     Rewording,
     Steps,
@@ -44,6 +46,12 @@ def ablation(node, predicted, measured, frozen, dose=1.0, influence=0.5):
     return Ablation(node, influence, predicted, measured, 0.1, frozen, 0.2, dose)
 
 
+def group(name, rows, predicted, measured, random, arrows):
+    figures = {"kl": 0.1, "measured_frozen": measured, "kl_frozen": 0.1, "left": 0.5, "p": 0.3, "unmatched": ""}
+    lists = {"singles": [measured] * len(rows), "random": random, "random_kl": random, "arrows": arrows}
+    return Group(name, rows, predicted, measured, alike="layer", **figures, **lists)
+
+
 def assayed(**parts):
     """An assay in which everything was measured."""
     records = {
@@ -59,6 +67,11 @@ def assayed(**parts):
             for way in ("live", "frozen")
         ],
         "steps": [Steps([1, 2], [-2, -1], [-3, -1], [-3, -1], [-3, NAN], [-3, -1.0], [-0.5, -1], [-0.5, 0.25])],
+        "groups": [
+            group("texas", [1], -2.0, -1.0, [0.5, -0.25], [Arrow("austin", -0.5, -0.5, 0.25, 0.2, [0.0, 0.125], 0.3)]),
+            group("austin", [2], -1.0, -1.5, [0.0, 0.0], []),
+            replace(group("words", [0], NAN, NAN, [], []), untested="it holds a token"),
+        ],
         "prunings": [Prunings([[0.7, 0.9], [0.8, 0.9]], [1.0, 0.5, 0.5, 1.0, 0.0], [1.0] * 4)],
         "rewordings": [
             Rewording("in austin is", False, True, 1.0, 0.9, 0.8),
@@ -112,6 +125,20 @@ def test_each_node_is_followed_from_the_graph_to_the_model():
     assert [trail.points for trail in chart.trails][-1] == texas  # the largest lies above
     assert sorted(dot.x for dot in chart.dots if dot.about == 2) == [0, 1, 2, 4, 5, 6]  # one gave no number
     assert chart.notes[-1] == "all active units × 1.50"
+
+
+def test_groups_stand_in_rows_with_random_ones_and_an_arrow_that_goes_the_other_way_is_red():
+    groups, arrows = chart_plots(GRAPH, assayed())["hypotheses"]
+
+    assert [words for _, words in groups.upwards.ticks] == ["texas", "austin"]  # one could not be ablated
+    assert [(dot.x, dot.y) for dot in groups.dots] == [(-2.0, 2.0), (-1.0, 2.0), (-1.0, 1.0), (-1.5, 1.0)]
+    assert [dot.colour for dot in groups.dots] == ["paper", "raise"] * 2
+    strokes = [trail.points[0][0] for trail in groups.trails if trail.points[0][1] > 1.5]
+    assert strokes == [0.5, -0.25] and {trail.style for trail in groups.trails} == {"chance"}
+    assert [words for _, words in arrows.upwards.ticks] == ["texas → austin"]
+    predicted, measured = arrows.dots
+    assert (predicted.x, measured.x, measured.colour) == (-0.5, 0.25, "failed")
+    assert "predicted −50.0%, measured 25.0%, p = 0.300" in measured.tip
 
 
 def test_doses_go_through_nothing_at_none_and_the_most_influential_nodes_come_first():
@@ -228,6 +255,7 @@ def test_an_assay_of_another_graph_is_told_from_one_of_this(row, tmp_path):
     foreign = {
         "ablations": [ablation(row, -1.0, -1.0, -1.0)],
         "contributions": [Contributions([row], [0.5], [0.1])],
+        "groups": [group("texas", [row], -1.0, -1.0, [], [])],
         "between": [Between([1], [row], [1], [0.5], [0.5], [0.5], [0.5], [0.5], 0)],
     }
     for name, records in foreign.items():
