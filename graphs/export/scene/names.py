@@ -57,8 +57,17 @@ def _logit_name(graph: AttributionGraph, row: int) -> str:
     words = label.strip() or "␣" * bool(label)
     if not words:
         return f"token {graph.nodes.feature[row]}"
+    if _has_a_twin(graph, row):
+        return f'"{shorten(label, 24)}"'
     # A comma alone is no word, unless it is quoted.
     return shorten(words, 24) if any(letter.isalnum() for letter in words) else f'"{words}"'
+
+
+def _has_a_twin(graph: AttributionGraph, row: int) -> bool:
+    """Whether another answer differs from this one by the space around it only."""
+    label = str(graph.nodes.label[row])
+    others = (str(graph.nodes.label[other]) for other in graph.nodes.where("logit"))
+    return any(other != label and other.strip() == label.strip() for other in others)
 
 
 def first_token(graph: AttributionGraph) -> int | None:

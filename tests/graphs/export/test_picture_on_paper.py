@@ -225,3 +225,12 @@ def test_a_logit_that_is_a_blank_is_shown_as_one():
         named = nodes.with_columns(label=np.where(nodes.kind == "logit", label, nodes.label.astype(str)).astype(object))
         scene = compose(replace(world(), nodes=named))
         assert [text.words for text in scene.texts if text.row == 6] == [said]
+
+
+def test_answers_that_differ_by_a_space_only_are_quoted_so_that_it_shows():
+    two = graph_of([(0, 1, 2), (0, 2, 1), (0, 3, 1)], "token logit logit logit")
+    labels = np.array(["a", "grand", " grand", " grandly"], dtype=object)
+    scene = compose(replace(two, nodes=two.nodes.with_columns(label=labels, activation=np.array([1, 0.83, 0.03, 0.5]))))
+
+    told = {text.row: text.words for text in scene.texts if text.row in (1, 2, 3)}
+    assert told == {1: '"grand" 83%', 2: '" grand" 3%', 3: "grandly 50%"}
