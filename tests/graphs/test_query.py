@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from circuits.commands import query as command
-from graphs import Assay, Nodes, Store, Verdict
+from graphs import Assay, Nodes, Store, Verdict, query
 from graphs import store as module
 from graphs.errors import BadOption, BadQuery
 from graphs.index import INDEX
@@ -382,8 +382,11 @@ def test_nodes_of_another_content_are_noticed(store):
     path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
 
     with opened(store) as base:
-        assert "checksum" in next(iter(base.problems.values()))
+        ((id, problem),) = base.problems.items()
+        assert "checksum" in problem
         assert len(base.ask("from nodes")) == 12
+        for table, column in (("graphs", "id"), ("edges", "graph"), ("verdicts", "graph")):
+            assert id not in base.ask(f"select distinct {column} from {table}")[column].to_pylist()
 
 
 def test_an_empty_store_has_the_same_tables(tmp_path, store):
@@ -442,6 +445,19 @@ def test_no_more_memory_is_taken_than_allowed(store):
 def test_no_more_is_computed_than_is_wanted(store):
     with opened(store, memory=1e8) as base:
         assert base.ask("select range from range(1000000000000)", most=5)["range"].to_pylist() == [0, 1, 2, 3, 4]
+
+
+def test_what_comes_in_several_batches_ends_after_as_many_rows_as_are_wanted(store, monkeypatch):
+    monkeypatch.setattr(query, "BATCH", 2048)
+    with opened(store) as base:
+        assert base.ask("select range from range(9000)", most=3000)["range"].to_pylist() == list(range(3000))
+
+
+def test_edges_are_those_of_the_graphs_that_are_asked_about(store):
+    one, other, *_ = (entry.id for entry in store.list() if entry.edges == 5)
+    with opened(store) as base:
+        found = base.ask("select graph from edges order by graph", among=[one, other])["graph"].to_pylist()
+    assert found == sorted([one, other] * 5)
 
 
 def test_a_question_is_interrupted(store):
