@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from inspect import signature
 from pathlib import Path
@@ -12,7 +12,6 @@ import numpy as np
 
 from graphs.assays import STAGES, Assay
 from graphs.errors import BadOption
-from graphs.export.lettering import readable
 from graphs.export.page.parts import as_script, fill, in_every_theme, joined, part, plain, policy_for
 from graphs.export.picture import to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plot
@@ -21,6 +20,7 @@ from graphs.export.scene.names import first_token, prompt_of
 from graphs.export.scene.options import check_options
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
+from graphs.heads import Heads
 
 PATHS = 5
 # One job each. They run as one script, in this order: what is worked out at once needs what stands above it.
@@ -49,13 +49,13 @@ def to_html(
     graph: AttributionGraph,
     *,
     assay: Assay | None = None,
-    heads: Mapping[tuple[int, int], Sequence[tuple[int, int, float]]] | None = None,
+    heads: Heads | None = None,
     served: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> str:
     """The page as one document. Options are those of `compose`, but for the theme: the page has both.
 
-    heads: for edges (source, target), which heads carried most of them: (layer, head, load).
+    heads: through which attention heads edges came, where that is known.
     served: None for a page that opens from disk. Else it may ask the server it came from, and knows the graph's `id`,
         `rows` of its nodes in the `whole` graph of [nodes, edges] (None: it is the whole), and `around` which it is.
         `silent` says why no model can be asked about it, where that is so.
@@ -77,11 +77,10 @@ def to_html(
     ]
     (scene, *plots), palette = in_every_theme(drawn)
     script = joined(*SCRIPTS, *([SERVED] if served else []))
-    prompt = readable(str(graph.provenance.get("prompt") or prompt_of(graph)))
-    beside = {"bos": options.get("bos", "grey"), "served": plain(served), "heads": _by_edge(heads)}
+    beside = {"bos": options.get("bos", "grey"), "served": plain(served), **_carried(heads)}
     parts = {
         "policy": policy_for(script, served=bool(served)),
-        "title": escape(str(options.get("title") or prompt)),
+        "title": escape(str(options.get("title") or prompt_of(graph))),
         "palette": palette,
         "style": part("page.css"),
         "picture": to_svg(scene),
@@ -96,7 +95,7 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
     """What the page knows of a graph: its columns, notes on its features, strongest paths, scores, assay. For JSON."""
     from graphs.paths import signed_share, strongest_paths
     from graphs.scores import scores
-    from graphs.wording import name_node
+    from graphs.wording import kept_in_words, name_node
 
     nodes = graph.nodes
     columns = ("kind", "layer", "position", "feature", "activation", "value", "gross", "influence", "label")
@@ -108,7 +107,8 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
     ]
     return plain(
         {
-            "prompt": graph.provenance.get("prompt") or prompt_of(graph),
+            "prompt": prompt_of(graph),
+            "size": kept_in_words(graph),
             "tokens": graph.tokens,
             "opening": first_token(graph),
             "nodes": {name: getattr(nodes, name) for name in columns},
@@ -148,9 +148,15 @@ def _along_edges(between: Mapping[str, Any]) -> dict[str, Any]:
     return {name: [column[at] for at in joined] for name, column in between.items() if isinstance(column, list)}
 
 
-def _by_edge(heads: Mapping[tuple[int, int], Sequence[tuple[int, int, float]]] | None) -> dict[str, Any]:
-    found = (heads or {}).items()
-    return plain({f"{source}-{target}": [list(each) for each in carried] for (source, target), carried in found})
+def _carried(heads: Heads | None) -> dict[str, Any]:
+    """By edge the heads that carried it, [layer, head, load]; and of how many edges it is known, where of some."""
+    if heads is None:
+        return {"heads": {}, "split": None}
+    by_edge = {
+        f"{source}-{target}": [[layer, head, float(f"{load:.6g}")] for layer, head, load in carried]
+        for (source, target), carried in heads.by_edge().items()
+    }
+    return {"heads": by_edge, "split": {"edges": heads.split, "of": heads.of}}
 
 
 def _suggested(graph: AttributionGraph) -> dict[str, list[int]]:

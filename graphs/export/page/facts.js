@@ -16,9 +16,7 @@ function showFacts() {
   const [allNodes, allEdges] = graph.served?.whole ?? [];
   const size = Number.isInteger(graph.served?.around)
     ? `next to one node: ${whole(count)} of ${whole(allNodes)} nodes, ${whole(edges.source.length)} of ${whole(allEdges)} edges`
-    : kept.nodes_before === undefined
-    ? `whole graph: ${whole(count)} nodes, ${whole(edges.source.length)} edges`
-    : `kept ${whole(count)} of ${whole(kept.nodes_before)} nodes and ${whole(edges.source.length)} of ${whole(kept.edges_before)} edges, carrying ${percent(kept.influence, 0)} of the influence`;
+    : graph.size;
   const aside = [];
   const away = (kind) => range(count).filter((row) => nodes.kind[row] === kind && !nodeMark[row]).length;
   if (away("bias")) aside.push(`${away("bias")} bias nodes are listed, not drawn; if counted, ${percent(scores.bias, 0)} of the influence ends in them`);

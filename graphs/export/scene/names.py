@@ -83,10 +83,11 @@ def _opens(graph: AttributionGraph) -> bool:
 
 
 def prompt_of(graph: AttributionGraph) -> str:
-    """What the model was asked, as it was typed if that is known, without the mark that opens it."""
+    """What the model was asked, as it was typed if it was, without the mark that opens it; else its tokens."""
     opening = graph.tokens[0] if _opens(graph) else ""
-    if graph.provenance.get("prompt"):
-        return readable(str(graph.provenance["prompt"])).removeprefix(opening).strip()
+    given = graph.provenance.get("prompt")
+    if isinstance(given, str) and given:
+        return readable(given).removeprefix(opening).strip()
     tokens = [readable(token) for token in graph.tokens[bool(opening) :]]
     spaced = any(token.startswith(" ") for token in tokens)
     return ("" if spaced else " ").join(tokens).strip()

@@ -157,6 +157,20 @@ def test_the_data_are_json_without_nan_and_hold_the_notes_of_the_features_that_a
     assert contents(small())["assay"] is None
 
 
+def test_a_prompt_that_came_as_token_ids_is_told_in_words():
+    page = to_html(small(provenance={"prompt": [1, 2]}))
+
+    assert "<title>dallas</title>" in page and "[1, 2]" not in page
+    assert contents(small(provenance={"prompt": [1, 2]}))["prompt"] == "dallas"
+
+
+def test_a_page_of_an_imported_graph_does_not_call_it_whole():
+    said = {"format": "neuronpedia", "metadata": {"node_threshold": 0.8}}
+
+    assert contents(small())["size"] == "whole graph: 6 nodes, 6 edges"
+    assert contents(small(provenance={"imported": said}))["size"].startswith("imported, pruned before to 80%")
+
+
 def test_a_page_is_the_same_bytes_twice(tmp_path):
     one, two = (draw(small(), tmp_path / name, assay=assayed()).read_bytes() for name in ("one.html", "two.html"))
     assert one == two
