@@ -349,10 +349,15 @@ class Store:
                 else:
                     write_bytes(unfinished, content)
                 self._read(folder, lambda folder: land_file(unfinished, folder / name, within=folder))
-        except CannotWrite:
-            raise
         except OSError as error:
-            raise CannotWrite(f"{folder / name} could not be written: {error.strerror or error}.") from error
+            # A picture's writer tells of the file that it was given, which nobody knows.
+            reason = error.__cause__ if isinstance(error, CannotWrite) else error
+            if not isinstance(reason, OSError):
+                raise
+            raise CannotWrite(
+                f"{folder / name} could not be written: {reason.strerror or reason}. "
+                "The graph itself is stored, as it was. Free some space, or change the permissions."
+            ) from error
         return folder / name
 
     def _read(self, graph: str | Place, read: Callable[[Place], Found]) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +81,12 @@ def _write(
             raise
         remedy = "free some space" if error.errno in FULL else "change its permissions"
         raise CannotWrite(
-            f"{path} could not be written: {error.strerror or error}. Choose another folder, or {remedy}."
+            f"{path} could not be written: {error.strerror or error}. "
+            f"Choose another folder (-o in the shell), or {remedy}."
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that takes no files lets none go either, not even one that is not there
+            unfinished.unlink(missing_ok=True)
     return path
 
 

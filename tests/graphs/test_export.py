@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from importlib import import_module
+from pathlib import Path
 
 import networkx
 import pytest
@@ -33,9 +35,19 @@ def test_what_to_do_depends_on_why_a_file_cannot_be_written(tmp_path, monkeypatc
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(CannotWrite, match=f"{os.strerror(number)}. Choose another folder, or {remedy}"):
+    with pytest.raises(CannotWrite, match=rf"{os.strerror(number)}. Choose another folder \(.*\), or {remedy}"):
         export(GRAPH, tmp_path / "x.csv")
     assert not list(tmp_path.iterdir())
+
+
+def test_on_a_disk_that_may_only_be_read_the_file_that_was_wanted_is_named(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, os.strerror(30))
+
+    monkeypatch.setattr(network, "write_csv", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # as such a disk does, whether the file is there or not
+    with pytest.raises(CannotWrite, match=f"^{re.escape(str(tmp_path / 'x.csv'))} could not be written"):
+        export(GRAPH, tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize("suffix", [".graphml", ".gexf", ".csv"])

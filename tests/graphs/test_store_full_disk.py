@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphs import Assay, Store, Verdict
+from graphs import Assay, Store, Verdict, draw
 from graphs.errors import CannotWrite
 from graphs.staging import is_staged
 from tests.worlds import graph_of
@@ -58,6 +58,22 @@ def test_a_save_that_the_disk_has_no_room_for_is_told_and_leaves_what_was_there(
     assert os.listdir(tmp_path) == [id]
     assert store.assay(id).verdicts == assay(1).verdicts
     assert {path.name: path.stat().st_size for path in (tmp_path / id).iterdir()} == sizes
+
+
+def test_what_finds_no_room_beside_a_graph_is_called_by_its_own_name(tmp_path, room):
+    store = Store(tmp_path)
+    id = store.save(small())
+
+    room(300)
+    for name, put in (
+        ("graph.svg", lambda: store.attach(id, "graph.svg", lambda path: draw(small(), path))),
+        ("assay.json", lambda: store.keep_assay(id, assay(1))),
+    ):
+        with pytest.raises(CannotWrite) as said:
+            put()
+        assert str(said.value).startswith(f"{tmp_path / id / name} could not be written: File too large. The graph")
+        assert ".attaching" not in str(said.value) and "is stored" in str(said.value)
+    assert store.load(id).tokens == ("dallas",)
 
 
 def test_what_helps_listings_and_questions_may_find_no_room(tmp_path, room, monkeypatch):
