@@ -447,6 +447,13 @@ def test_no_more_is_computed_than_is_wanted(store):
         assert base.ask("select range from range(1000000000000)", most=5)["range"].to_pylist() == [0, 1, 2, 3, 4]
 
 
+def test_a_question_may_change_no_setting_and_puts_nothing_on_the_disk(store):
+    (found,) = store.query(
+        "select current_setting('lock_configuration') as locked, current_setting('temp_directory') as aside"
+    ).to_pylist()
+    assert found == {"locked": True, "aside": ""}
+
+
 def test_what_comes_in_several_batches_ends_after_as_many_rows_as_are_wanted(store, monkeypatch):
     monkeypatch.setattr(query, "BATCH", 2048)
     with opened(store) as base:
