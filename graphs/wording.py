@@ -195,6 +195,11 @@ def figure_in_words(verdict: Verdict) -> str:
     return f"{100 * verdict.number:.3g}%" if in_percent else f"{verdict.number:.3g}"
 
 
+def claim_arrow(group: str, other: str) -> str:
+    """What an assay judges of two groups that the graph joins."""
+    return f"{visible(group)} → {visible(other)}: the arrow is there in the real model"
+
+
 def assay_in_words(assay: Assay) -> list[str]:
     """What was measured; each claim with its verdict, below it the figure, the bar and the control; how many stood.
 

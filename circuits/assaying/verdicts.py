@@ -29,7 +29,7 @@ from graphs.assays import (
     Subset,
     Verdict,
 )
-from graphs.wording import visible
+from graphs.wording import claim_arrow, visible
 
 MODES = {"": "attention live", "_frozen": "attention held"}  # how figures and records name them -> in words
 # Figures of level 3, see `summarise_between`.
@@ -432,13 +432,14 @@ def _judge_prediction(group: Group, clean: float) -> Verdict:
 
 def _judge_arrow(group: Group, arrow: Arrow, stands: bool, judged: int) -> Verdict:
     way = math.copysign(1.0, arrow.predicted)
+    least = min(bar.SIZEABLE, bar.SLOPE[0] * abs(arrow.predicted))
     most = max((abs(each) for each in arrow.random), default=math.nan)
     said = f"predicted {arrow.predicted:+.1%}, by its edges alone {arrow.direct:+.1%}"
     return _verdict(
-        f"{visible(group.name)} → {visible(arrow.to)}: the arrow is there in the real model",
+        claim_arrow(group.name, arrow.to),
         way * arrow.measured,
-        way * arrow.measured >= bar.SIZEABLE and stands,
-        f"≥ {bar.SIZEABLE:.0%} of its value the way predicted, p ≤ {bar.SIGNIFICANT}{_after_holm(judged, 'arrows')}",
+        way * arrow.measured >= least and stands,
+        f"≥ {100 * least:.2g}% of its value the way predicted, p ≤ {bar.SIGNIFICANT}{_after_holm(judged, 'arrows')}",
         f"{said}, measured {arrow.measured:+.1%}, attention held {arrow.measured_frozen:+.1%}; {len(arrow.random)} "
         f"random groups: most {most:.1%}, p = {arrow.p:.3f}",
         arrow.untested

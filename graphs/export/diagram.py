@@ -96,10 +96,11 @@ def compose_diagram(
         x, y = places[row][0] + left, places[row][1] + top
         shapes.append(_shape(graph, row, cards[row], x, y, colours))
         texts += _words(cards[row], x, y, colours)
-    curves = _curves(graph, edges, splines, left, top, bos, colours)
+    judged = _judged(tested, graph, rows, assay)
+    curves = _curves(graph, edges, splines, left, top, bos, colours, judged)
     lines = [*_said(graph, counts), *fan_in_words(graph, bos), *doubts_in_words(tested), None]
     caption, bottom = lay_out_caption(lines, assay, width, top + high + 20, colours)
-    key, bottom = lay_out_legend(_samples(graph, rows) if legend else [], width, bottom + 4, colours)
+    key, bottom = lay_out_legend(_samples(graph, rows, curves, colours) if legend else [], width, bottom + 4, colours)
     return Scene(
         width=width,
         height=bottom + MARGIN * 0.6,
@@ -178,7 +179,7 @@ def _tried(tested: AttributionGraph, graph: AttributionGraph, row: int, assay: A
 
     if str(graph.nodes.kind[row]) not in UNITS:
         return 0, 0, 0
-    names = set(_group(graph, row)["names"]) if graph.nodes.kind[row] == "supernode" else {name_of(graph, row)}
+    names = _names(graph, row)
     if assay is None:
         return len(names), 0, 0
     # An assay knows its nodes by their rows in the graph that was tested.
@@ -186,6 +187,35 @@ def _tried(tested: AttributionGraph, graph: AttributionGraph, row: int, assay: A
     rows = [each.node for each in assay.ablations if each.node < len(tested.nodes)]
     rows = [node for node in rows if name_of(tested, node) in names]
     return len(names), len(rows), sum(node in wrong for node in rows)
+
+
+def _judged(
+    tested: AttributionGraph, graph: AttributionGraph, rows: list[int], assay: Assay | None
+) -> dict[tuple[int, int], str]:
+    """The verdict on each edge between two boxes that were tested as groups, by its ends."""
+    from graphs.grouping import name_of
+    from graphs.wording import claim_arrow
+
+    if assay is None:
+        return {}
+    boxes = {_names(graph, row): row for row in rows}
+    groups = [each for each in assay.groups if all(node < len(tested.nodes) for node in each.node)]
+    where = {each.name: boxes.get(frozenset(name_of(tested, node) for node in each.node)) for each in groups}
+    said = {each.claim: each.verdict for each in assay.verdicts}
+    found: dict[tuple[int, int], str] = {}
+    for each in groups:
+        for arrow in each.arrows:
+            source, target = where[each.name], where.get(arrow.to)
+            if source is not None and target is not None:
+                found[source, target] = said.get(claim_arrow(each.name, arrow.to), "untested")
+    return found
+
+
+def _names(graph: AttributionGraph, row: int) -> frozenset[str]:
+    """What the nodes of a box are called in the graph that was grouped."""
+    from graphs.grouping import name_of
+
+    return frozenset(_group(graph, row)["names"] if graph.nodes.kind[row] == "supernode" else [name_of(graph, row)])
 
 
 def _group(graph: AttributionGraph, row: int) -> Mapping[str, Any]:
@@ -296,6 +326,7 @@ def _curves(
     top: float,
     bos: str,
     colours: dict[str, str],
+    judged: Mapping[tuple[int, int], str],
 ) -> list[Curve]:
     from graphs.paths import edge_influence, signed_share
 
@@ -315,7 +346,10 @@ def _curves(
         points[-1] = (x1 - (x1 - x0) / long * head, y1 - (y1 - y0) / long * head)
         colour = colours["faint"] if grey else colours["lower" if tee else "raise"]
         opacity = 0.5 if grey else 0.3 + 0.6 * (float(carried[edge]) / largest) ** 0.45
-        curves.append(Curve((*points, (x1, y1)), colour, opacity, width, tee, ends))
+        if judged.get(ends) == "not supported":
+            colour, opacity = colours["failed"], 0.95
+        dashed = judged.get(ends) == "untested"
+        curves.append(Curve((*points, (x1, y1)), colour, opacity, width, tee, ends, dashed=dashed))
     return curves
 
 
@@ -347,9 +381,15 @@ def _words(card: Mapping[str, Any], x: float, y: float, colours: dict[str, str])
     return texts
 
 
-def _samples(graph: AttributionGraph, rows: list[int]) -> list[tuple[str, str]]:
+def _samples(
+    graph: AttributionGraph, rows: list[int], curves: Sequence[Curve], colours: dict[str, str]
+) -> list[tuple[str, str]]:
     samples = [("raise", "raises its target"), ("lower", "lowers it")]
     samples.append(("breadth", "10%, 40%, all of its target's input; stronger: carries more"))
     if set(graph.nodes.kind[rows].tolist()) & set(UNEXPLAINED):
         samples.append(("box", "unexplained"))
+    if any(curve.dashed for curve in curves):
+        samples.append(("unmeasured", "could not be judged"))
+    if any(curve.colour == colours["failed"] for curve in curves):
+        samples.append(("failed", "not there in the real model"))
     return samples

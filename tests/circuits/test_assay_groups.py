@@ -190,6 +190,8 @@ def test_an_arrow_stands_that_goes_the_way_predicted():
     assert said(group(arrows=[arrow(measured=0.5)]))[2] == "not supported"
     assert said(group(arrows=[arrow(measured=-0.01)]))[2] == "not supported"
     assert said(group(arrows=[arrow(p=0.5)]))[2] == "not supported"
+    assert said(group(arrows=[arrow(predicted=-0.06, measured=-0.04)]))[2] == "supported"  # more than half of it
+    assert said(group(arrows=[arrow(predicted=-0.06, measured=-0.02)]))[2] == "not supported"
     assert said(group(arrows=[arrow(predicted=-0.01)]))[2] == "untested"
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from graphs import draw, group, prune
-from graphs.assays import Ablation, Assay
+from graphs.assays import Ablation, Arrow, Assay, Group, Verdict
 from graphs.errors import BadOption, MissingProgram
 from graphs.export.diagram import compose_diagram
 from graphs.export.picture import _arrange, to_dot, to_svg
 from graphs.export.scene.themes import THEMES
 from graphs.paths import influence
+from graphs.wording import claim_arrow
 from tests.worlds import graph_of, layered
 
 needs_graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
@@ -41,6 +42,7 @@ def world(label="texas"):
 
 
 TEXAS = {"texas": [2, 3]}
+ARROW = {"source": 2, "target": 4, "weight": 1.0}  # one more edge, texas -> other
 
 
 def composed(graph=None, groups=TEXAS, **options):
@@ -131,6 +133,35 @@ def test_a_box_says_how_many_of_its_nodes_were_ablated_and_how_many_moved_the_ot
     assert "1 of 2 ablated" in words_of(scene) and "1 moved the other way" in words_of(scene)
     assert "ablated alone" in words_of(scene)
     assert boxes_of(scene)["texas"].outline == THEMES["light"]["failed"] != boxes_of(scene)["other"].outline
+
+
+@needs_graphviz
+@pytest.mark.parametrize("verdict", ["supported", "not supported", "untested"])
+def test_an_edge_between_groups_that_were_tested_looks_as_it_was_judged(verdict):
+    graph = world()
+    joined = np.lexsort((np.append(graph.source, 2), np.append(graph.target, 4)))
+    columns = {name: np.append(getattr(graph, name), last)[joined] for name, last in ARROW.items()}
+    graph = replace(graph, **columns)
+    figures = dict.fromkeys("predicted measured kl measured_frozen kl_frozen left p".split(), 0.0)
+    lists = {"singles": [0.0, 0.0], "random": [], "random_kl": [], "alike": "", "unmatched": ""}
+    arrow = Arrow("other", *[0.0] * 4, [], 0.0)
+    groups = [
+        Group("texas", [2, 3], **figures, **lists, arrows=[arrow]),
+        Group("other", [4], **figures, **{**lists, "singles": [0.0]}, arrows=[]),
+    ]
+    said = Verdict(claim_arrow("texas", "other"), verdict, 0.0, "", "")
+    assay = Assay({"hash": "c0ffee"}, 1e-7, [], {"clean": 10.0}, [], [said], groups=groups)
+
+    scene = composed(graph, assay=assay, most_inputs=9)
+
+    at = {name: shape.row for name, shape in boxes_of(scene).items()}
+    (edge,) = [curve for curve in scene.curves if curve.ends == (at["texas"], at["other"])]
+    others = [curve for curve in scene.curves if curve.ends not in (None, edge.ends)]
+    red = THEMES["light"]["failed"]
+    assert (edge.colour == red, edge.dashed) == (verdict == "not supported", verdict == "untested")
+    assert others and not any(curve.dashed or curve.colour == red for curve in others)
+    assert ("not there in the real model" in words_of(scene)) == (verdict == "not supported")
+    assert ("could not be judged" in words_of(scene)) == (verdict == "untested")
 
 
 @needs_graphviz
