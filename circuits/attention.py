@@ -9,6 +9,7 @@ Source: METHODS section 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,14 @@ from circuits.sweep import Gradient, sweep_back
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 from graphs.graph import AttributionGraph
+from graphs.heads import Heads
+from graphs.paths import edge_influence
 
 SPLIT = ("feature", "neuron", "error", "token")
+MOST_HEADS = 3  # told of an edge
+MOST_EDGES = 2000  # split when a graph is traced
+ROOM = 2**31  # bytes that splitting some edges at once may take
+AT_ONCE = 128  # edges, whose values at every head are multiplied
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +91,12 @@ def load_heads(
             crossed = np.flatnonzero((row < gradient.live) & (graph.nodes.layer[graph.source[edges]] < layer))
             if not len(crossed):
                 continue
-            t, s = (torch.from_numpy(index[crossed]) for index in (row, of_source))
             split = _through_heads(run.frozen.attention[layer], before[layer], g)
-            load[crossed, layer] = (
-                einsum(split[0][s], split[1][t], "n key h e, n key h e -> n h").double().cpu().numpy()
-            )
+            for some in np.split(crossed, range(AT_ONCE, len(crossed), AT_ONCE)):
+                t, s = (torch.from_numpy(index[some]) for index in (row, of_source))
+                passed = einsum(split[0][s], split[1][t], "n key h e, n key h e -> n h")
+                load[some, layer] = passed.double().cpu().numpy()
+            t, s = (torch.from_numpy(index[crossed]) for index in (row, of_source))
             bypass[crossed, layer] = (beside[layer][s] * g[t]).sum((-1, -2)).double().cpu().numpy()
     for layer in range(layers):
         for to, vectors in written.items():
@@ -104,18 +112,53 @@ def load_heads(
 
 
 def strongest_heads(
-    run: Trace, dictionary: Dictionary, graph: AttributionGraph, edges: Int[np.ndarray, "edge"], most: int = 3
+    run: Trace, dictionary: Dictionary, graph: AttributionGraph, edges: Int[np.ndarray, "edge"], most: int = MOST_HEADS
 ) -> list[list[tuple[int, int, float]]]:
     """For each edge the heads that carried most of it: (layer, head, load), largest first. Raises as `load_heads`."""
-    if not len(edges):
-        return []
-    load = load_heads(run, dictionary, graph, edges).load
     found = []
-    for each in load:
-        order = np.argsort(-np.abs(each), axis=None, kind="stable")[:most]
-        places = [np.unravel_index(at, each.shape) for at in order]
-        found.append([(int(layer), int(head), float(each[layer, head])) for layer, head in places if each[layer, head]])
+    while len(found) < len(edges):
+        for each in load_heads(run, dictionary, graph, _with_room(run, graph, edges[len(found) :])).load:
+            order = np.argsort(-np.abs(each), axis=None, kind="stable")[:most]
+            places = [np.unravel_index(at, each.shape) for at in order]
+            carried = [(int(layer), int(head), float(each[layer, head])) for layer, head in places]
+            found.append([(layer, head, load) for layer, head, load in carried if load])
     return found
+
+
+def find_heads(run: Trace, dictionary: Dictionary, graph: AttributionGraph) -> Heads | None:
+    """Through which heads a graph's edges came: of the MOST_EDGES that carry most of the goal, as far as there is ROOM.
+
+    None where no edge can be said to pass a head: attention is replaced, or all edges come from biases.
+    """
+    edges = can_be_split(graph)
+    if run.attended or not len(edges):
+        return None
+    edges = edges[np.argsort(-edge_influence(graph)[edges], kind="stable")][:MOST_EDGES]
+    edges = _with_room(run, graph, edges)
+    return gather_heads(graph, edges, strongest_heads(run, dictionary, graph, edges))
+
+
+def gather_heads(
+    graph: AttributionGraph, edges: Int[np.ndarray, "edge"], found: Sequence[Sequence[tuple[int, int, float]]]
+) -> Heads:
+    """What `strongest_heads` found of some edges of a graph, as it is kept with it."""
+    passed = [at for at, carried in enumerate(found) if carried]
+    return Heads(
+        source=graph.source[edges[passed]].tolist(),
+        target=graph.target[edges[passed]].tolist(),
+        carried=[found[at] for at in passed],
+        split=len(edges),
+        of=len(can_be_split(graph)),
+    )
+
+
+def _with_room(run: Trace, graph: AttributionGraph, edges: Int[np.ndarray, "edge"]) -> Int[np.ndarray, "edge"]:
+    """The first of these edges, at least one: as many as ROOM allows whose ends are carried through all layers."""
+    new = np.zeros(len(edges), dtype=np.int64)  # of a source: what it wrote, and what came of it before and beside
+    for ends, held in ((graph.source, 3), (graph.target, 1)):
+        new[np.unique(ends[edges], return_index=True)[1]] += held
+    needed = np.cumsum(new) * run.frozen.layers * run.residual.nbytes
+    return edges[: max(1, int(np.searchsorted(needed, ROOM, side="right")))]
 
 
 def can_be_split(graph: AttributionGraph) -> Int[np.ndarray, "edge"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from graphs.addresses import Place
     from graphs.assays import Assay
     from graphs.graph import AttributionGraph
+    from graphs.heads import Heads
     from graphs.store import Store
 
 PICTURES = ("graph.svg", "graph.html", "graph.png")
@@ -70,10 +72,11 @@ def keep_pictures(
     graph: AttributionGraph,
     assay: Assay | None,
     note: Callable[[str], None] = lambda what: None,
+    heads: Heads | None = None,
 ) -> tuple[list[str], list[str]]:
     """Draw a stored graph beside itself. Returns the names written, and what could not be drawn and why.
 
-    note: called with what is begun.
+    heads: for the page, through which of them its edges came. note: called with what is begun.
     """
     from graphs.export import draw
 
@@ -81,7 +84,8 @@ def keep_pictures(
     for name in PICTURES:
         note(f"drawing {name}")
         try:
-            store.attach(id, name, lambda path: draw(graph, path, assay))
+            shown = {"heads": heads} if name.endswith(".html") else {}
+            store.attach(id, name, partial(draw, graph, assay=assay, **shown))
             written.append(name)
         except MissingProgram as reason:
             missing.append(f"{name} is left out: {reason}")

@@ -79,12 +79,12 @@ def holds(folder: Place, name: str) -> bool:
     return any(os.path.exists(f"{folder}/{name}/{file}") for file in (RECORD, *TABLES))
 
 
-def stamp_of(folder: Place) -> Stamp:
+def stamp_of(folder: Place, files: Sequence[str] = FILES) -> Stamp:
     """What tells a graph's folder from another that takes its place."""
     if isinstance(folder, Address):
         sizes = folder.sizes()
-        return [sizes.get(file) for file in FILES]
-    return stamp(folder, FILES)
+        return [sizes.get(file) for file in files]
+    return stamp(folder, files)
 
 
 @contextmanager

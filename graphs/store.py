@@ -18,8 +18,10 @@ from graphs.addresses import Address, Place, each_of, place_of
 from graphs.assays import Assay
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
 from graphs.folders import LINE, content_of, line_of, prompt_of, read_graph, read_line, targets_of
+from graphs.heads import HEADS, Heads, read_heads, to_record
 from graphs.records import ADVICE, ASSAY, FORMAT, RECORD, TABLES, VERSION, read_sheet, seal, strict, to_json
 from graphs.shelves import (
+    FILES,
     desk,
     holds,
     ids_in,
@@ -207,6 +209,16 @@ class Store:
         """Put a later assay beside a graph, as assay.json; from now on it is the graph's assay. Raises as `attach`."""
         return self.attach(graph, ASSAY, to_json(assay.to_json()))
 
+    def heads(self, graph: str | Place) -> Heads | None:
+        """Through which attention heads a graph's edges came, where that was kept with it. Raises as `load` does."""
+        return self._read(graph, lambda folder: read_heads(folder, read_sheet(folder).record))
+
+    def keep_heads(self, graph: str | Place, heads: Heads) -> Place:
+        """Put that beside a graph, as heads.json. Raises as `attach` and `load` do."""
+        folder = self.find(graph)
+        content = self._read(folder, read_sheet).record["content"]
+        return self.attach(folder, HEADS, to_json(to_record(heads, content)))
+
     def list(self) -> list[Entry]:
         """All graphs of the store, latest first, then those that cannot be read. Of the tables only looks at the size.
 
@@ -328,8 +340,8 @@ class Store:
         return read_all(folder, names_in(folder))
 
     def stamp(self, graph: str | Place) -> catalog.Stamp:
-        """What is another as soon as the graph, or its assay, is another. Raises as `find`."""
-        return stamp_of(self.find(graph))
+        """What is another as soon as the graph, its assay or its heads are others. Raises as `find`."""
+        return stamp_of(self.find(graph), (*FILES, HEADS))
 
     def _put(self, folder: Place, name: str, content: bytes | Callable[[Path], Any]) -> Place:
         """Write a file and land it beside a graph, or in a folder there."""

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     budget, paraphrases = _read_budget(arguments.budget), flags.paraphrases_in(arguments.paraphrase)
     store = Store(arguments.store)
     folder = flags.find_graph(store, arguments.graph)
-    graph = store.load(folder)
+    graph, heads = store.load(folder), store.heads(folder)
     groups = None if arguments.groups is None else read_groups(arguments.groups)
     find_groups(graph, groups or {})  # a node that is not there is told before anything is loaded
 
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         kept = store.keep_assay(folder, result)
         if unfinished is not None and not result.skipped:
             unfinished.unlink(missing_ok=True)
-        written, missing = keep_pictures(store, folder, graph, result, bars.note)
+        written, missing = keep_pictures(store, folder, graph, result, bars.note, heads)
     if arguments.json:
         print(json.dumps(json.loads(kept.read_bytes()), indent=1))
     elif not arguments.quiet:

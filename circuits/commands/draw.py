@@ -92,10 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     written = []
     for folder, path in zip(folders, paths, strict=True):
         graph, assay = store.load(folder), store.assay(folder)
+        known = {"heads": store.heads(folder)} if path.suffix.lower() == ".html" else {}
         if isinstance(path, Path):
-            written.append(export(graph, path, assay=assay, **options))
+            written.append(export(graph, path, assay=assay, **known, **options))
         else:  # beside a graph that lies at an address
-            drawing = partial(export, graph, assay=assay, **options)
+            drawing = partial(export, graph, assay=assay, **known, **options)
             written.append(store.attach(folder, path.name, drawing))
         if not (arguments.quiet or arguments.json):
             print(f"wrote {path}, {path.stat().st_size / 1000:,.0f} kB")

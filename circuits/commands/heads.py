@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from circuits.attention import can_be_split, strongest_heads
+    from circuits.attention import can_be_split, gather_heads, strongest_heads
     from circuits.progress import Bars
     from circuits.serving.lab import load_by_name, names_in, open_graph
     from graphs.export.page import to_html
@@ -45,10 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         bars.note("splitting edges")
         edges = can_be_split(graph)
         found = strongest_heads(opened.run, opened.transcoders, graph, edges)
-        by_edge = {
-            (int(graph.source[edge]), int(graph.target[edge])): heads for edge, heads in zip(edges, found, strict=True)
-        }
-        page = to_html(graph, assay=store.assay(folder), heads=by_edge)
+        heads = gather_heads(graph, edges, found)
+        store.keep_heads(folder, heads)
+        page = to_html(graph, assay=store.assay(folder), heads=heads)
         store.attach(folder, "graph.html", page.encode("utf-8"))
     order = np.argsort(-np.abs(graph.weight[edges]), kind="stable").tolist()
     if arguments.json:

@@ -96,15 +96,19 @@ def run(arguments: argparse.Namespace) -> int:
     _check_early(arguments)
 
     from circuits.assaying import assay
+    from circuits.attention import find_heads
     from circuits.attributing import attribute
     from circuits.keeping import keep_pictures
     from circuits.model import load_model
     from circuits.progress import Bars
+    from circuits.tracing import trace
     from circuits.transcoders.loading import load_transcoders
     from graphs import wording
     from graphs.export import export
+    from graphs.heads import HEADS
     from graphs.paths import strongest_paths
     from graphs.pruning import prune
+    from graphs.records import RECORD, TABLES
     from graphs.scores import scores
     from graphs.store import Store
 
@@ -161,12 +165,18 @@ def run(arguments: argparse.Namespace) -> int:
         bars.note("storing the graph")
         store = Store(arguments.store)
         id = store.save(graph, assay=result)
-        written, missing = keep_pictures(store, id, graph, result, bars.note)
-        say(*missing, f"wrote {store.find(id)}: graph.json, nodes.parquet, edges.parquet, {', '.join(written)}")
+        bars.note("splitting edges over heads")
+        heads = find_heads(trace(model, transcoders, list(graph.token_ids)), transcoders, graph)
+        if heads is not None:
+            store.keep_heads(id, heads)
+        written, missing = keep_pictures(store, id, graph, result, bars.note, heads)
+        written = [*TABLES, *([HEADS] if heads is not None else []), *written]
+        say(*missing, f"wrote {store.find(id)}: {RECORD}, {', '.join(written)}")
         if arguments.output:
             bars.note(f"drawing {arguments.output}")
             Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
-            say(f"wrote {export(graph, arguments.output, assay=result)}")
+            shown = {"heads": heads} if Path(arguments.output).suffix.lower() == ".html" else {}
+            say(f"wrote {export(graph, arguments.output, assay=result, **shown)}")
     if missing and (arguments.quiet or arguments.json):
         print(*missing, sep="\n", file=sys.stderr)
     if arguments.json:

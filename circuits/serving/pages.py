@@ -52,7 +52,7 @@ class Pages:
             return self._kept[key]
 
     def _make(self, id: str, around: int | None) -> str:
-        graph, assay = self.store.load(id), self.store.assay(id)
+        graph, assay, heads = self.store.load(id), self.store.assay(id), self.store.heads(id)
         small = part_around(graph, around) if around is not None else strongest_part(graph)
         served: dict[str, Any] = {"id": id, "rows": None, "whole": [len(graph.nodes), len(graph.source)]}
         try:
@@ -60,9 +60,11 @@ class Pages:
         except WrongGraph as reason:
             served["silent"] = str(reason)
         if small is not graph:
-            served |= {"rows": rows_in(graph, small).tolist(), "around": around}
+            rows = rows_in(graph, small).tolist()
+            served |= {"rows": rows, "around": around}
+            heads = None if heads is None else heads.among(rows)
             assay = None if assay is None else _without_nodes(assay)
-        return to_html(small, assay=assay, served=served)
+        return to_html(small, assay=assay, heads=heads, served=served)
 
     def find(self, id: str, words: str) -> list[dict[str, Any]]:
         """The nodes of a whole graph whose label has these words, most influential first."""

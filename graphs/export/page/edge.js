@@ -2,20 +2,31 @@
 
 function aboutEdge(e) {
   const [s, t] = [edges.source[e], edges.target[e]];
-  const heads = through(e);
   const facts = [
     ["from", goTo(s)], ["to", goTo(t)], ["weight", exactly(edges.weight[e])],
     ["share", isBias(e) ? "a constant" : `${signedPercent(edges.share[e])} of the sizes of its target's inputs`],
-    ...(heads.length ? [["through", heads[0]]] : []),
   ];
   return [
     make("button", { type: "button", class: "close", click: () => pin(null), "aria-label": "close, back to the overview" }, "×"),
     make("h2", {}, `${names[s]} → ${names[t]}`),
     make("dl", { class: "facts" }, ...facts.flatMap(([name, words]) => [make("dt", {}, name), make("dd", {}, words)])),
     ...(edgeShown[e] ? [] : [make("p", { class: "quiet" }, "Hidden by the sliders.")]),
+    ...splitOver(e),
     make("h3", {}, "Its source left out, all else held"),
     make("p", { class: tried(e).failed ? "failed" : "quiet" }, tried(e).words),
     ...ablatedAlong(e),
+  ];
+}
+
+// The heads that carried it, with their loads in the units of its weight.
+function splitOver(e) {
+  const rows = carriedBy(e).map(([layer, which, load]) =>
+    make("tr", {}, make("td", {}, `a${layer}.h${which}`), figure(exactly(load), load < 0 ? "lower" : "raise"), figure(signedPercent(load / edges.weight[e]))));
+  if (!rows.length) return [];
+  return [
+    make("h3", {}, "Through which heads"),
+    make("table", { class: "heads" }, head(["head"], ["load", "figure"], ["of the weight", "figure"]), ...rows),
+    make("p", { class: "quiet" }, "Each layer splits the whole weight anew: loads of different layers do not add up. The rest passed other heads, or none."),
   ];
 }
 

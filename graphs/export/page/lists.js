@@ -1,10 +1,23 @@
-// What came into a node, with the heads that carried it, and where it goes.
+// What came into a node and where it goes, with the heads that carried it.
 
-// Which heads carried an edge, where that is known: the part of its weight that passed each.
-function through(e) {
+// Which heads carried an edge, where that is known: [layer, head, load], those that carried 5% of it or more.
+function carriedBy(e) {
   const heads = graph.heads[`${edges.source[e]}-${edges.target[e]}`] ?? [];
-  const said = heads.filter(([, , load]) => Math.abs(load) >= 0.05 * Math.abs(edges.weight[e]));
-  return said.length ? [make("div", { class: "quiet heads" }, said.map(([layer, which, load]) => `a${layer}.h${which} ${percent(load / edges.weight[e], 0)}`).join("  "))] : [];
+  return heads.filter(([, , load]) => Math.abs(load) >= 0.05 * Math.abs(edges.weight[e]));
+}
+
+// The same in words: the part of its weight that passed each.
+function through(e) {
+  const said = carriedBy(e).map(([layer, which, load]) => `a${layer}.h${which} ${percent(load / edges.weight[e], 0).replace("-", "−")}`);
+  return said.length ? [make("div", { class: "quiet heads" }, said.join("  "))] : [];
+}
+
+const aboutHeads = (rows) =>
+  rows.some((e) => carriedBy(e).length) ? ` a1.h2 30%: of the weight, 30% passed head 2 of layer 1; each layer splits it anew.${splitInPart()}` : "";
+
+function splitInPart() {
+  const some = graph.split;
+  return some && some.edges < some.of ? ` The strongest ${some.edges.toLocaleString("en")} of ${some.of.toLocaleString("en")} edges were split over heads.` : "";
 }
 
 // Everything that came in, whatever became of it: what is listed and what was pruned sum to the value.
@@ -33,18 +46,18 @@ function ledger(row) {
   return [
     make("h3", {}, `Inputs (${rows.length})`),
     table(head([""], ["from"], ["weight", "figure"], ["share", "figure"]), rows.map((e) => () => entry(e)), closing, summed),
-    make("p", { class: "quiet" }, "Share: of the sizes of everything that came in, in the whole trace, constants left out."),
+    make("p", { class: "quiet" }, `Share: of the sizes of everything that came in, in the whole trace, constants left out.${aboutHeads(rows)}`),
   ];
 }
 
 function flowsOn(row) {
-  const through = (e) => Math.abs(edges.share[e]) * ((nodes.influence[edges.target[e]] ?? 0) + (goal[edges.target[e]] ?? 0));
-  const rows = [...outputs[row]].sort((a, b) => through(b) - through(a));
+  const carries = (e) => Math.abs(edges.share[e]) * ((nodes.influence[edges.target[e]] ?? 0) + (goal[edges.target[e]] ?? 0));
+  const rows = [...outputs[row]].sort((a, b) => carries(b) - carries(a));
   if (!rows.length) return [make("h3", {}, "Outputs"), make("p", { class: "quiet" }, "None are left in the graph.")];
   const most = Math.max(...rows.map((e) => Math.abs(edges.share[e])));
   const entry = (e) => {
     const t = edges.target[e];
-    return line(t, [bar(edges.share[e], most), make("td", {}, goTo(t)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(isBias(e) ? "constant" : signedPercent(edges.share[e]))]);
+    return line(t, [bar(edges.share[e], most), make("td", {}, goTo(t), ...through(e)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(isBias(e) ? "constant" : signedPercent(edges.share[e]))]);
   };
   return [
     make("h3", {}, `Outputs (${rows.length})`),
