@@ -89,6 +89,7 @@ def make_plan(
 
 
 def active_units(run: Trace) -> dict[tuple[int, int, int], float]:
+    """The activation of every active unit of the clean run, by layer, position and its number in a trace."""
     places = zip(run.layer.tolist(), run.position.tolist(), run.unit.tolist(), strict=True)
     return dict(zip(places, run.activation.tolist(), strict=True))
 

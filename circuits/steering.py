@@ -126,7 +126,9 @@ def read_setting(
     name, amount, scaled = parts["name"], _number(parts["amount"], text), parts["factor"] == "x"
     positions, onward = _positions(parts["first"], parts["rest"], len(run.tokens))
     if not positions or positions[-1] >= len(run.tokens):
-        raise BadIntervention(f"{text!r}: it names none of the prompt's positions 0 to {len(run.tokens) - 1}.")
+        raise BadIntervention(
+            f"{text!r}: the prompt has positions 0 to {len(run.tokens) - 1}; 2:5 are 2 to 4, 5: all from 5 on."
+        )
     members = (groups or {}).get(name, [name])
     alone = len(positions) == 1
     places = []

@@ -96,7 +96,7 @@ def test_settings_name_units_by_number_or_label_at_a_place_or_wherever_they_are_
         ("L0/1@last=much", "is no number"),
         ("L0/1@1=nan", "finite"),
         ("L0/1@9=0", "positions 0 to 4"),
-        ("L0/1@3:9=0", "positions 0 to 4"),
+        ("L0/1@3:9=0", "the prompt has positions 0 to 4; 2:5 are 2 to 4"),
         ("L0/1@3:2=0", "positions 0 to 4"),
         ("L0/1@=0", "reads NAME"),
     ],
