@@ -57,6 +57,16 @@ def test_what_did_not_change_is_not_read_again(store, monkeypatch):
     assert [entry.prompt for entry in expected] == ["three", "two", "one"]
 
 
+def test_what_is_saved_where_there_are_many_is_remembered_at_once(store, monkeypatch):
+    monkeypatch.setattr(module, "LONG", 10**6)
+    read = count_readings(monkeypatch)
+
+    store.save(small("four"), assay=ASSAY)
+
+    latest = store.list()[0]
+    assert (latest.prompt, latest.verdicts) == ("four", ("supported",)) and read == []
+
+
 @pytest.mark.parametrize(
     "change",
     [
