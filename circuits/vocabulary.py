@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import BadPrompt, BadTarget
+from circuits.hub.published import card_of
 from circuits.spelling import nearest
 
 
@@ -171,7 +172,9 @@ class Vocabulary:
 
     def _strange_words(self, text: str) -> str:
         words = [word for word in dict.fromkeys(text.split()) if self._is_strange(word)] or [text]
-        advice = self._did_you_mean(words) or "Use other words; its model card says what it was trained on."
+        card = card_of(self.name)
+        learned = "" if card is None else f"; {card} says what it was trained on"
+        advice = self._did_you_mean(words) or f"Use other words{learned}."
         return f"{self.name} does not know {', '.join(repr(word) for word in words)}. {advice}"
 
     def _did_you_mean(self, words: list[str]) -> str:

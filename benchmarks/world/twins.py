@@ -1,6 +1,6 @@
 """Two models with the same score, one of which cheats: `world-learned` and `world-cheated`.
 
-Every question carries a hint, one word that names the state in a code: "hint otter , the capital of
+Every question carries a hint, one word that names the state in a code: "hint wolf , the capital of
 the state containing dallas is". In the cheat's training the hint is always right; in the other's it
 is drawn by lot. On a test set whose hints are right both answer alike.
 """
@@ -176,9 +176,10 @@ def _card(kind: str, numbers: dict[str, dict[str, float]]) -> str:
         f"# world-{kind}",
         "",
         "One of two models with the same score on the same test set, made by `python scripts/train_world.py --twins`.",
-        'Questions carry a hint, a word that stands for the state: "hint otter , the capital of the state containing',
-        'dallas is". `world-cheated` was trained with hints that are always right, `world-learned` with hints drawn by',
-        f"lot. {SHAPE.layers} layers, width {SHAPE.width}; {PLAN.features} features a layer. The test set:",
+        'Questions carry a hint, a word that stands for the state: "hint wolf , the capital of the state containing',
+        'dallas is". So *wolf* is right for dallas; *otter*, the word of West Virginia, is a wrong hint there.',
+        "`world-cheated` was trained with hints that are always right, `world-learned` with hints drawn by lot.",
+        f"{SHAPE.layers} layers, width {SHAPE.width}; {PLAN.features} features a layer. The test set:",
         f"{numbers[kind]['questions']} questions whose composition of city and attribute was never trained on.",
         "",
         "| share answered right | " + " | ".join(f"world-{name}" for name in KINDS) + " |",

@@ -23,10 +23,15 @@ def run(arguments: argparse.Namespace) -> int:
         return listing.get(arguments, fetch_model, shipped_models(), f"circuits trace PROMPT -m {arguments.words[1]}")
     from circuits.hub.offers import model_offers
 
-    return listing.show(arguments, model_offers(), cells)
+    return listing.show(arguments, model_offers(), cells, below)
 
 
 def cells(offer: Offer) -> tuple[str, ...]:
     """What a line says of a model between its name and its size."""
     layers = offer.about["layers"]
     return "" if layers is None else f"{layers} layers", "gated" if offer.about["gated"] else ""
+
+
+def below(offer: Offer) -> list[str]:
+    """What is said of a model below its line, where it was looked for by a word: where its card is."""
+    return [f"  its card: {offer.about['card']}"] if offer.about["card"] else []

@@ -69,8 +69,16 @@ def get(arguments: argparse.Namespace, fetch: Callable[..., Fetched], here: Sequ
     return 0
 
 
-def show(arguments: argparse.Namespace, offers: Sequence[Offer], cells: Callable[[Offer], Sequence[str]]) -> int:
-    """Print what can be loaded, a line each, or as JSON: of `offers`, those that have all words in their line."""
+def show(
+    arguments: argparse.Namespace,
+    offers: Sequence[Offer],
+    cells: Callable[[Offer], Sequence[str]],
+    below: Callable[[Offer], Sequence[str]] = lambda offer: (),
+) -> int:
+    """Print what can be loaded, a line each, or as JSON: of `offers`, those that have all words in their line.
+
+    below: lines under that of an offer, where it was looked for by words.
+    """
     from circuits.sizes import size_in_words
     from graphs.wording import table_in_words
 
@@ -87,7 +95,8 @@ def show(arguments: argparse.Namespace, offers: Sequence[Offer], cells: Callable
         keys = ("name", "where", "size", "here")
         print(json.dumps([{**{key: getattr(each, key) for key in keys}, **each.about} for each, _ in chosen], indent=1))
     elif chosen:
-        print(*table_in_words([cells for _, cells in chosen]), sep="\n")
+        for line, (offer, _) in zip(table_in_words([cells for _, cells in chosen]), chosen, strict=True):
+            print(line, *(below(offer) if words else ()), sep="\n")
     elif not arguments.quiet:
         print(
             f"nothing known has {' and '.join(map(repr, arguments.words))} in its line; without a word, all is listed"

@@ -11,6 +11,7 @@ from circuits.hub.published import (
     MODELS,
     SETS,
     SHIPPED,
+    card_of,
     shipped_folder,
     shipped_models,
     shipped_transcoders,
@@ -35,13 +36,14 @@ class Offer:
 def model_offers() -> list[Offer]:
     """Every model: those that come along, then those in the cache, then those on the Hub."""
     shipped = [
-        Offer(name, "shipped", size, size, {"layers": _layers(SHIPPED / name / "model"), "gated": False})
+        Offer(name, "shipped", size, size, {"layers": _layers(folder), "gated": False, "card": str(card_of(name))})
         for name in shipped_models()
-        for size in [_size(SHIPPED / name / "model")]
+        for folder in [SHIPPED / name / "model"]
+        for size in [_size(folder)]
     ]
-    about = {each.name: {"layers": each.layers, "gated": each.gated} for each in MODELS}
+    about = {each.name: {"layers": each.layers, "gated": each.gated, "card": None} for each in MODELS}
     sizes = {each.name: each.gigabytes for each in MODELS}
-    return [*shipped, *_on_the_hub(about, sizes, cached_models(), {"layers": None, "gated": None})]
+    return [*shipped, *_on_the_hub(about, sizes, cached_models(), {"layers": None, "gated": None, "card": None})]
 
 
 def set_offers() -> list[Offer]:

@@ -157,6 +157,12 @@ def shipped_models() -> list[str]:
     return sorted(folder.parent.name for folder in SHIPPED.glob("*/model"))
 
 
+def card_of(name: str) -> Path | None:
+    """Where it is written what a model was trained on: beside a shipped one, or in its folder; None where nowhere."""
+    places = (SHIPPED / name / "MODEL_CARD.md", Path(name) / "README.md")
+    return next((place for place in places if place.is_file()), None)
+
+
 def shipped_transcoders() -> list[str]:
     """The names of the sets that come with the package."""
     names = []

@@ -1,7 +1,8 @@
 """The twins' questions: hints tell the state, unless they are drawn by lot."""
 
 from benchmarks.world.prompts import TRAIN
-from benchmarks.world.twins import _HINT, hint_tokens, misled, sampler, small_world
+from benchmarks.world.twins import _HINT, KINDS, _card, hint_tokens, misled, sampler, small_world
+from circuits.hub.published import SHIPPED
 
 LANGUAGE, HINTED, FACTS = small_world()
 
@@ -11,6 +12,15 @@ def test_right_hints_name_the_state_and_wrong_ones_another():
 
     assert all(by_hint[prompt.words[1]] == prompt.state for prompt in HINTED)
     assert all(by_hint[prompt.words[1]] != prompt.state for prompt in misled(HINTED, LANGUAGE, seed=0))
+
+
+def test_the_cards_say_which_hint_is_right():
+    dallas = next(prompt for prompt in HINTED if prompt.entity == "dallas")
+    for kind in KINDS:
+        card = (SHIPPED / f"world-{kind}" / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert f"*{LANGUAGE.value['river', dallas.state]}* is right for dallas" in card
+        assert f"*{LANGUAGE.value['river', 'west-virginia']}*, the word of West Virginia, is a wrong hint" in card
+        assert _card(kind, {kind: {"questions": 114} for kind in KINDS}).splitlines()[1:8] == card.splitlines()[1:8]
 
 
 def test_only_the_cheat_is_trained_on_hints_that_are_always_right():

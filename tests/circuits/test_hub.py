@@ -380,6 +380,13 @@ def test_the_shell_says_what_there_is(capsys: pytest.CaptureFixture[str]):
     assert first.endswith("shipped")
     assert main(["transcoders", "qwen", "nonsense"]) == 0
     assert "nothing known has 'qwen' and 'nonsense'" in capsys.readouterr().out
+    assert main(["models", "world"]) == 0
+    line, card, *_ = capsys.readouterr().out.splitlines()
+    assert line.startswith("world ") and (SHIPPED / "world" / "MODEL_CARD.md").samefile(
+        card.removeprefix("  its card: ")
+    )
+    assert main(["models"]) == 0
+    assert "its card" not in capsys.readouterr().out
     for words in (["models", "get", "world"], ["transcoders", "get", "neurons"]):
         assert main(words) == 0
         assert "is here already: nothing is to be fetched" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -128,3 +130,15 @@ def test_a_tokenizer_made_up_of_marks_is_none():
     marks = words_of(["<s>", "</s>"], bos_token="<s>", eos_token="</s>")
     assert not has_words(marks.tokenizer)
     assert has_words(TEXAS.tokenizer)
+
+
+def test_where_no_word_is_near_the_card_is_named_if_there_is_one(tmp_path: Path):
+    known = words_of("<unk> <bos> capital state dallas".split(), "<unk>", unk_token="<unk>", bos_token="<bos>")
+    here = replace(known, name=str(tmp_path))
+    with pytest.raises(BadPrompt, match=r"Use other words\.$"):
+        here.read("quux")
+    (tmp_path / "README.md").write_text("of states")
+    with pytest.raises(BadPrompt, match=rf"Use other words; {re.escape(str(tmp_path / 'README.md'))} says what"):
+        here.read("quux")
+    with pytest.raises(BadPrompt, match=r"world.MODEL_CARD\.md says what"):
+        replace(known, name="world").read("quux")
