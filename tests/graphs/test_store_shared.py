@@ -276,3 +276,23 @@ def test_what_was_replaced_while_it_was_read_is_read_again_and_what_is_damaged_i
     with pytest.raises(ForeignFolder, match="no record of ours"):
         store.assay(id)
     assert len(turns) == 3
+
+
+def test_a_graph_that_was_away_all_the_while_it_was_read_is_looked_for_again(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(1))
+    really, turns = Store.find, []
+
+    def find(self, graph):
+        if turns:
+            (tmp_path / "away").rename(tmp_path / id)
+        folder = really(self, graph)
+        turns.append(folder)
+        if len(turns) == 1:
+            folder.rename(tmp_path / "away")  # as another writer does, between its two renames
+        return folder
+
+    monkeypatch.setattr(Store, "find", find)
+    found = store.assay(id)
+
+    assert found is not None and found.verdicts == assay(1).verdicts and len(turns) == 2
