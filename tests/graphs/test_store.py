@@ -66,6 +66,14 @@ def test_an_id_is_the_prompt_and_a_hash(tmp_path):
     assert len(store.save(small("word " * 100))) < 80
 
 
+def test_a_long_name_ends_with_a_whole_word(tmp_path):
+    words = f"{'a' * 29} {'b' * 30}"  # as long as is taken
+
+    found = [Store(tmp_path).save(small(), name=name).rpartition("-")[0] for name in (words, f"{words} c", f"{words}c")]
+
+    assert found == [words.replace(" ", "-")] * 2 + ["a" * 29]
+
+
 def test_the_same_graph_has_the_same_id_and_another_has_not(tmp_path):
     store = Store(tmp_path)
 
@@ -299,6 +307,23 @@ def test_a_file_is_put_beside_a_graph_whole_or_not_at_all(tmp_path):
     for name in ("../graph.svg", "graph.json", ".hidden", "", "a/b", "a\\b", "..", "nodes.parquet"):
         with pytest.raises(CannotWrite, match="plain name"):
             store.attach(id, name, b"")
+
+
+def test_a_file_lands_where_the_graph_may_be_written_to_and_the_store_may_not(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    id = store.save(small())
+    really = tempfile.mkdtemp
+
+    def refuse(*, prefix, dir):
+        if Path(dir) == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return really(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+
+    assert store.attach(id, "graph.svg", b"<svg/>").read_bytes() == b"<svg/>"
+    assert sorted(os.listdir(tmp_path / id)) == ["edges.parquet", "graph.json", "graph.svg", "nodes.parquet"]
 
 
 def test_how_a_graph_was_made_does_not_change_its_id(tmp_path):
