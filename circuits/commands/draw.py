@@ -109,17 +109,19 @@ def run_page_folder(arguments: argparse.Namespace) -> int:
     """Write graphs into a folder for circuit-tracer's page.
 
     Raises:
-        CannotWrite: no folder is named, or it takes no files.
+        CannotWrite: no folder is named, or it takes no files. BadOption: see `looks`.
     """
     from graphs.errors import CannotWrite
     from graphs.export.page_folder import write_page_folder
     from graphs.store import Store
 
     store = Store(arguments.store)
-    graphs = [store.load(flags.find_graph(store, text)) for text in arguments.graph]
+    found = [flags.find_graph(store, text) for text in arguments.graph]
     folder = Path(arguments.output or "")
     if not arguments.output or folder.is_file():
         raise CannotWrite(f"--as {PAGE_FOLDER} writes a folder: name it, -o FOLDER/.")
+    looks(arguments, [folder / "a graph of that page"])
+    graphs = [store.load(each) for each in found]
     written = write_page_folder(graphs, folder)
     if arguments.json:
         print(json.dumps([str(path) for path in written]))

@@ -274,6 +274,9 @@ def test_circuits_draw_writes_such_a_folder(tmp_path, monkeypatch, capsys):
     for words in ([], ["-o", "file"]):
         assert main(["draw", "dallas", "--as", "circuit-tracer", *words]) == 2
         assert "writes a folder" in capsys.readouterr().err
+    for words in (["--theme", "dark"], ["--supernodes"], ["--no-labels"]):
+        assert main(["draw", "dallas", "--as", "circuit-tracer", "-o", "dark/", *words]) == 2
+        assert "takes none of the choices" in capsys.readouterr().err and not Path("dark").exists()
 
 
 def test_the_graph_in_the_folder_is_the_graph(tmp_path):
