@@ -502,7 +502,8 @@ LAYERS = np.array([-1, 0, 1, 1, 1], dtype=np.int32)
 
 def test_what_stands_outside_of_the_model_has_no_room(tmp_path):
     plain = graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit")
-    for column in ({"position": np.array([0, -1, 0])}, {"layer": np.array([-1, 3, 2])}):
+    layers = [{"layer": np.array([-1, layer, 2])} for layer in (-1, 2, 3)]  # the model has two
+    for column in ({"position": np.array([0, -1, 0])}, *layers):
         with pytest.raises(BadGraph, match="or one where it has none"):
             export(replace(plain, nodes=plain.nodes.with_columns(**column)), tmp_path / "x.pt")
     twice = graph_of([(0, 1, 1), (1, 2, 1)], "token error logit")

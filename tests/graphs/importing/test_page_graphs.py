@@ -97,6 +97,15 @@ def test_groups_saved_there_are_groups_here(graph, tmp_path):
         read_groups_saved_there(written(saved, {"pinnedIds": []}), graph)
 
 
+def test_of_the_groups_within_a_file_what_the_graph_has_not_is_left_out(graph, tmp_path):
+    groups = [["some", "nobody", "1_7_1"], ["none", "nobody"], ["nameless"], [], ["e", "0_1_0"]]
+    path = written(tmp_path / "x.json", {**page_graph(), "qParams": {"supernodes": groups}})
+
+    assert read_groups_within(path, graph) == {"some": ["L1/7@1"], "e": ["L1/-1@0"]}
+    assert read_groups_within(tmp_path / "x.pt", graph) == {}
+    assert read_groups_within(written(path, {**page_graph(), "qParams": {}}), graph) == {}
+
+
 def test_groups_are_read_as_circuit_tracers_page_saves_them(graph, tmp_path):
     # What its address says is put into the graph's file: texts in place of lists.
     told = {"pinnedIds": "1_7_1,0_1_0", "supernodes": '[["seven","1_7_1"],["e","0_1_0"]]', "clerps": "[]"}
