@@ -22,6 +22,7 @@ from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab, Load
 from circuits.serving.pages import Pages, listing
 from graphs.addresses import Place
 from graphs.errors import CannotWrite, GraphError, UnknownGraph
+from graphs.heads import HEADS
 from graphs.shelves import FILES
 from graphs.store import Store
 
@@ -100,7 +101,7 @@ def leads_out(store: Store, folder: Place) -> bool:
     """Whether a graph's folder, or what is read of it, is a link to somewhere outside of the store."""
     if not isinstance(folder, Path):
         return False
-    read = [str(folder), *(f"{folder}/{name}" for name in (*FILES, TRIALS, TRIALS_ONCE))]
+    read = [str(folder), *(f"{folder}/{name}" for name in (*FILES, HEADS, TRIALS, TRIALS_ONCE))]
     links = [os.path.realpath(path) for path in read if os.path.islink(path)]
     return bool(links) and not all(Path(path).is_relative_to(os.path.realpath(str(store.folder))) for path in links)
 
