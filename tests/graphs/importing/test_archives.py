@@ -500,6 +500,15 @@ def test_a_target_that_is_no_token_is_written_beyond_the_vocabulary(tmp_path):
 LAYERS = np.array([-1, 0, 1, 1, 1], dtype=np.int32)
 
 
+def test_what_a_target_counts_in_the_goal_is_written_and_not_how_likely_it_is(tmp_path):
+    plain = graph_of([(0, 1, 1), (1, 2, 1), (1, 3, 2)], "token feature logit logit", goal=[0.0, 0.0, 0.75, 0.25])
+    likely = np.array([1, 1, 0.5, 0.5])
+    layer = np.array([-1, 0, 1, 1], dtype=np.int32)
+    graph = replace(plain, nodes=plain.nodes.with_columns(activation=likely, layer=layer))
+
+    assert import_graph(export(graph, tmp_path / "x.pt")).goal[-2:].tolist() == [0.75, 0.25]
+
+
 def test_what_stands_outside_of_the_model_has_no_room(tmp_path):
     plain = graph_of([(0, 1, 1), (1, 2, 1)], "token feature logit")
     layers = [{"layer": np.array([-1, layer, 2])} for layer in (-1, 2, 3)]  # the model has two
