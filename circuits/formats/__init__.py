@@ -72,9 +72,9 @@ def recognise(folder: str | Path) -> str:
         raise DamagedTranscoders(f"{folder} holds {len(found)} layouts ({'; '.join(found)}): keep one, move the other.")
     if not folder.is_dir():
         raise UnknownTranscoders(f"there is no folder {folder}: give one that holds a transcoder set.")
-    known = ", ".join(FORMATS)
+    known = "; ".join(FORMATS)
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
-    raise UnknownTranscoders(f"no layout recognises {folder} (it holds {names}); the layouts known are {known}.")
+    raise UnknownTranscoders(f"no layout recognises {folder} (it holds {names}). The layouts known: {known}.")
 
 
 def load(folder: str | Path) -> Transcoders:

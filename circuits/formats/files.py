@@ -62,11 +62,29 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         config = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as reason:
-        raise DamagedTranscoders(f"{path} cannot be read: {str(reason).splitlines()[0]}") from reason
+    except (ValueError, RecursionError, yaml.YAMLError) as reason:
+        raise DamagedTranscoders(
+            f"{path} should hold settings in {'JSON' if path.suffix == '.json' else 'YAML'}, and cannot be read as such"
+            f"{_line_of(reason)}: {_problem(reason)}. Fetch it again, or mend it."
+        ) from reason
+    except OSError as reason:
+        raise DamagedTranscoders(f"{path} cannot be read: {reason.strerror or reason}.") from reason
     if not isinstance(config, dict):
         raise DamagedTranscoders(f"{path} should hold settings (name: value), found {type(config).__name__}.")
     return config
+
+
+def _line_of(reason: Exception) -> str:
+    """Where a file of settings goes wrong, if the parser knows."""
+    mark = getattr(reason, "problem_mark", None)
+    line = mark.line + 1 if mark is not None else getattr(reason, "lineno", None)
+    return "" if line is None else f" at line {line}"
+
+
+def _problem(reason: Exception) -> str:
+    """What is wrong there: of a YAML parser's words not the first, which say what it was doing."""
+    said = getattr(reason, "problem", None) or getattr(reason, "msg", None) or str(reason) or type(reason).__name__
+    return str(said).splitlines()[0]
 
 
 def find_site(config: Mapping[str, Any], key: str, known: Mapping[str, str], path: Path) -> str:

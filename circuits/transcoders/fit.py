@@ -172,10 +172,13 @@ def check_fit(model: Model, transcoders: Transcoders | Lorsa) -> Fit:
         kind = ", an autoencoder" if best.reads == best.writes else ""
         hint = f"It fits when it {' and '.join(changed)}{kind}: {best}. Give it as {transcoders.name}{sites}"
     else:
-        hint = "No other tensor fits it either: is it made for this model, and this very checkpoint? Give another set"
+        hint = (
+            "No other tensor fits it either: it was trained too little, or for another model or checkpoint. "
+            "Train it longer, give another set"
+        )
     raise UnfitTranscoders(
         f"{transcoders.name} does not fit {model.name}: {reason} ({found}, on {found.tokens} tokens; it {where}). "
-        f"{hint}, or force it."
+        f"{hint}, or take it as it is: --force in the shell, force=True in Python."
     )
 
 

@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 from circuits.errors import DamagedTranscoders, UnfitTranscoders, UnknownTranscoders
-from circuits.formats import load
+from circuits.formats import FORMATS, load
 from circuits.transcoders.loading import load_transcoders
 from tests.circuits.worlds import model_of
 
@@ -157,8 +157,18 @@ def test_damage_is_named(tmp_path: Path, damage, complaint: str):
 
 def test_a_folder_of_something_else_is_no_dictionary(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(UnknownTranscoders, match=r"holds notes\.txt"):
+    with pytest.raises(UnknownTranscoders, match=r"holds notes\.txt") as said:
         load(tmp_path)
+    assert str(said.value).rstrip(".").split("The layouts known: ")[1].split("; ") == list(FORMATS)
+
+
+def test_a_configuration_that_is_no_yaml_is_told_by_its_line_and_what_was_wanted(tmp_path: Path):
+    write_per_layer(tmp_path)
+    (tmp_path / "config.yaml").write_text("model_kind: transcoder_set\n- feature_input_hook\n")
+    with pytest.raises(DamagedTranscoders) as said:
+        load(tmp_path)
+    assert f"{tmp_path / 'config.yaml'} should hold settings in YAML" in str(said.value)
+    assert "at line 2: " in str(said.value) and "while parsing" not in str(said.value)
 
 
 def test_a_layer_that_is_not_there_is_no_damage_of_a_per_layer_set_but_of_a_cross_layer_one(tmp_path: Path):
