@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from importlib.resources import files
@@ -14,7 +15,7 @@ import numpy as np
 
 from circuits.errors import WrongGraph
 from circuits.serving.lab import names_in
-from graphs.assays import Assay
+from graphs.assays import ALIKE, Assay
 from graphs.export.page import to_html
 from graphs.export.page.parts import fill, in_every_theme, part, policy_for
 from graphs.graph import AttributionGraph
@@ -26,6 +27,7 @@ from graphs.wording import visible
 MOST_NODES, MOST_EDGES = 500, 6_000  # of a graph on one page
 AROUND = 60  # inputs, and outputs, of a node that is looked at by itself
 LINES = 500  # graphs on one page of the store
+COLUMNS = ("prompt", "explains", "by", "size", "model", "assay", "saved, UTC", "id")
 PAGES = 16  # kept as they were sent
 
 
@@ -63,7 +65,7 @@ class Pages:
             rows = rows_in(graph, small).tolist()
             served |= {"rows": rows, "around": around}
             heads = None if heads is None else heads.among(rows)
-            assay = None if assay is None else _without_nodes(assay)
+            assay = None if assay is None else _of_part(assay, rows)
         return to_html(small, assay=assay, heads=heads, served=served)
 
     def find(self, id: str, words: str) -> list[dict[str, Any]]:
@@ -132,16 +134,48 @@ def rows_in(graph: AttributionGraph, small: AttributionGraph) -> np.ndarray:
     return np.array(rows)
 
 
-def _without_nodes(assay: Assay) -> Assay:
-    """An assay's verdicts, without what it says of single nodes and edges: their rows are those of the whole graph."""
-    edges = [replace(each, source=-1, target=-1) for each in assay.edges]
-    return replace(assay, edges=edges, ablations=[], doses=[], contributions=[], between=[], steps=[], groups=[])
+def _of_part(assay: Assay, rows: Sequence[int]) -> Assay:
+    """An assay with what it says of single nodes and edges by their rows in a part of the graph; of others nothing.
+
+    rows: for each node of the part, its row in the whole.
+    """
+    there = {whole: part for part, whole in enumerate(rows)}
+
+    def within(name: str, *ends: str) -> list[Any]:
+        found = []
+        for record in getattr(assay, name):
+            places = zip(*(getattr(record, end) for end in ends), strict=True)
+            known = [at for at, each in enumerate(places) if all(row in there for row in each)]
+            lists = {column: [getattr(record, column)[at] for at in known] for column in ALIKE[name]}
+            lists |= {end: [there[row] for row in lists[end]] for end in ends}
+            found += [replace(record, **lists)] if known or name == "groups" else []
+        return found
+
+    return replace(
+        assay,
+        **{
+            name: [replace(each, node=there[each.node]) for each in getattr(assay, name) if each.node in there]
+            for name in ("ablations", "doses")
+        },
+        edges=[
+            replace(each, source=there[each.source], target=there[each.target])
+            if each.source in there and each.target in there
+            else replace(each, source=-1, target=-1)
+            for each in assay.edges
+        ],
+        **{name: within(name, "node") for name in ("contributions", "steps", "groups")},
+        between=within("between", "source", "target"),
+    )
 
 
 def listing(entries: list[Entry], words: str) -> str:
-    """The page over the store: a line for each graph, those with `words` in prompt, target, model or id."""
+    """The page over the store: a line for each graph, those with `words` in what the line tells of it."""
     wanted = words.strip().lower()
-    found = [each for each in entries if wanted in " ".join((each.id, each.prompt, each.model, *each.targets)).lower()]
+    found = [
+        each
+        for each in entries
+        if wanted in " ".join((each.id, each.prompt, each.model, each.method, *each.targets)).lower()
+    ]
     shown = [_line(each) for each in found[:LINES]]
     count = f"{len(entries):,} graph{'s' * (len(entries) != 1)}"
     count = f"{len(found):,} of {count}" if wanted else count
@@ -156,6 +190,7 @@ def listing(entries: list[Entry], words: str) -> str:
             "style": part("page.css"),
             "words": escape(words),
             "count": escape(count + more),
+            "columns": "".join(f'<th scope="col">{name}</th>' for name in COLUMNS) if shown else "",
             "lines": "\n".join(shown) or f'<tr><td class="quiet">{none}</td></tr>',
         },
     )
@@ -164,14 +199,18 @@ def listing(entries: list[Entry], words: str) -> str:
 def _line(entry: Entry) -> str:
     if entry.problem:
         told = f"cannot be read: {entry.problem}"
-        return f'<tr><td class="failed">{escape(entry.id)}</td><td colspan="5">{escape(told)}</td></tr>'
+        return (
+            f'<tr><td class="failed">{escape(entry.id)}</td><td colspan="{len(COLUMNS) - 1}">{escape(told)}</td></tr>'
+        )
     supported = sum(verdict == "supported" for verdict in entry.verdicts)
     cells = (
         f'<a href="/graphs/{quote(entry.id, safe="")}">{escape(visible(entry.prompt) or entry.id)}</a>',
         escape(", ".join(visible(target) for target in entry.targets)),
+        escape(entry.method),
         f"{entry.nodes:,} nodes, {entry.edges:,} edges",
         escape(f"{entry.model} with {entry.transcoders}" if entry.transcoders else entry.model),
         f"{supported} of {len(entry.verdicts)} supported" if entry.verdicts else "no assay",
         escape(entry.saved[:16].replace("T", " ")),
+        escape(entry.id),
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

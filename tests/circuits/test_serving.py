@@ -33,7 +33,7 @@ from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab
 from circuits.serving.pages import part_around, rows_in, strongest_part
 from circuits.transcoders.base import Dictionary
 from graphs import Assay, Store, Verdict, prune, scores
-from graphs.assays import STEPS, Edges, Group, Steps
+from graphs.assays import STEPS, Ablation, Between, Edges, Group, Steps
 from graphs.graph import AttributionGraph
 from graphs.heads import HEADS
 from tests.circuits.worlds import dictionary_of, model_of
@@ -483,6 +483,21 @@ def test_the_store_is_listed_and_searched(store: Store, client: TestClient):
     assert "0 of 3 graphs" in nothing and "none with these words" in nothing and "none yet" not in nothing
 
 
+def test_in_the_list_a_column_is_named_and_graphs_are_told_apart(store: Store, client: TestClient):
+    graph = traced()
+    inner = {**graph.provenance, "method": "eap-ig"}
+    ids = [store.save(graph), store.save(replace(graph, provenance=inner), name="other")]
+
+    page = client.get("/").text
+
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', page)
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in re.findall(r"<tr><td.*</tr>", page)]
+    assert heads[0] == "prompt" and {len(row) for row in rows} == {len(heads)}
+    told = [dict(zip(heads, row, strict=True)) for row in rows]
+    assert {(row["id"], row["by"]) for row in told} == {(ids[0], "direct"), (ids[1], "eap-ig")}
+    assert "1 of 2 graphs" in client.get("/?find=eap-ig").text
+
+
 def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_the_whole(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
@@ -509,36 +524,56 @@ def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_t
     assert client.get(f"/graphs/{id}?around=-1").status_code == 400
 
 
-def test_the_part_of_a_large_graph_marks_no_edge_by_its_place_in_the_whole(
+def test_of_the_part_of_a_large_graph_the_assay_is_told_by_its_rows_there(
     store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
     whole = layered(400, layers=4, positions=8)
     monkeypatch.setattr(serving, "MOST_NODES", 60)
     monkeypatch.setattr(serving, "MOST_EDGES", 300)
     small = strongest_part(whole)
-    edge = Edges(9, 0, 0.5, int(small.source[0]), int(small.target[0]))  # in the whole another edge, or none
+    rows = rows_in(whole, small).tolist()
+    at = next(place for place, row in enumerate(rows) if row != place)  # another row here than in the whole
+    away = next(row for row in range(len(whole.nodes) - 1, 0, -1) if row not in rows)
+    both, numbers = [rows[at], away], [0.25, 0.75]
+    edge = Edges(9, 0, 0.5, int(rows[small.source[-1]]), int(rows[small.target[-1]]))
+    ablations = [
+        Ablation(row, 0.1, number, number, 0.0, number, 0.0) for row, number in zip(both, numbers, strict=True)
+    ]
+    steps = Steps(both, **dict.fromkeys(STEPS, numbers))
+    group = Group("late", both, *[0.1] * 6, numbers, [0.1], [0.1], "layer", 1.0, "", [])
+    pairs = Between(both, [rows[at]] * 2, [1, 1], *[numbers] * 5, 0)
+    assay = Assay(
+        {"hash": "one"}, 1e-7, ablations, {}, [], [], edges=[edge], steps=[steps], groups=[group], between=[pairs]
+    )
 
-    assay = Assay({"hash": "one"}, 1e-7, [], {}, [], [], edges=[edge])
     page = client.get(f"/graphs/{store.save(whole, assay=assay)}").text
 
-    assert '"edges":[{"tested":9,"left_out":0,"largest":0.5,"source":-1,"target":-1}]' in page
+    said = json.loads(re.findall(r'<script[^>]*id="graph"[^>]*>(.*?)</script>', page, re.DOTALL)[0])["assay"]
+    assert [(each["node"], each["measured"]) for each in said["ablations"]] == [(at, 0.25)]
+    assert said["edges"] == [
+        {"tested": 9, "left_out": 0, "largest": 0.5, "source": small.source[-1], "target": small.target[-1]}
+    ]
+    assert said["between"][0]["source"] == said["between"][0]["target"] == [at]
+    assert said["between"][0]["measured"] == [0.25]
+    assert "Where the prediction is lost" in page
 
 
-def test_the_part_of_a_large_graph_shows_no_plot_of_nodes_by_their_place_in_the_whole(
+def test_of_what_lies_outside_of_a_part_its_assay_says_nothing(
     store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
     whole = layered(400, layers=4, positions=8)
     monkeypatch.setattr(serving, "MOST_NODES", 60)
-    last = len(whole.nodes) - 1  # a row that no part has
-    steps = Steps([last], **{name: [0.5] for name in STEPS})
-    group = Group("late", [last], *[0.1] * 6, [0.1], [], [], "", 1.0, "none", [])
+    monkeypatch.setattr(serving, "MOST_EDGES", 300)
+    last = len(whole.nodes) - 1
+    away = next(row for row in range(last, 0, -1) if row not in rows_in(whole, strongest_part(whole)))
+    steps = Steps([away], **{name: [0.5] for name in STEPS})
+    edge = Edges(9, 0, 0.5, away, last)  # in the part another edge, or none
 
-    assay = Assay({"hash": "one"}, 1e-7, [], {}, [], [], steps=[steps], groups=[group])
-    id = store.save(whole, assay=assay)
+    assay = Assay({"hash": "one"}, 1e-7, [], {}, [], [], steps=[steps], edges=[edge])
+    page = client.get(f"/graphs/{store.save(whole, assay=assay)}")
 
-    for address in (f"/graphs/{id}", f"/graphs/{id}?around={strongest(whole)}"):
-        answer = client.get(address)
-        assert answer.status_code == 200 and "Where the prediction is lost" not in answer.text
+    assert page.status_code == 200 and "Where the prediction is lost" not in page.text
+    assert '"edges":[{"tested":9,"left_out":0,"largest":0.5,"source":-1,"target":-1}]' in page.text
 
 
 def test_heads_are_named_for_a_nodes_inputs(store: Store, client: TestClient):
