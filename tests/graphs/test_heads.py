@@ -1,4 +1,4 @@
-"""Heads kept beside a graph: read back as they were; damaged, foreign or of a later version they are refused by name."""
+"""Heads kept beside a graph: read back as they were; damaged, foreign or later ones are refused by name."""
 
 from __future__ import annotations
 

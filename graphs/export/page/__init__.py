@@ -25,8 +25,8 @@ from graphs.heads import Heads
 PATHS = 5
 # One job each. They run as one script, in this order: what is worked out at once needs what stands above it.
 SCRIPTS = (
-    "fault.js elements.js graph.js address.js words.js picture.js replacement.js sifting.js moving.js lighting.js "
-    "search.js cells.js tables.js panel.js node.js edge.js card.js lists.js measured.js facts.js groups.js "
+    "fault.js elements.js graph.js address.js words.js picture.js pointing.js replacement.js sifting.js moving.js "
+    "lighting.js search.js cells.js tables.js panel.js node.js edge.js card.js lists.js measured.js facts.js groups.js "
     "hulls.js dragging.js diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
 ).split()
 SERVED = "live.js"  # after them

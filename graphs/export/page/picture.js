@@ -66,12 +66,7 @@ function prepare() {
     hovered = null;
     highlight();
   });
-  let soonNear = 0;
-  svg.addEventListener("pointermove", (event) => {
-    clearTimeout(soonNear);
-    svg.style.cursor = "";
-    if (isBare(event.target)) soonNear = setTimeout(() => (svg.style.cursor = edgeNear(event) ? "pointer" : ""), 60);
-  });
+  listenBesideEdges();
   listenForDrags(rowOf);
   svg.addEventListener("click", (event) => {
     if (dropped) {
@@ -79,24 +74,10 @@ function prepare() {
       return;
     }
     const row = rowOf(event);
-    const edge = event.target.closest?.(".edge") ?? (isBare(event.target) ? edgeNear(event) : null);
-    if (row === undefined && edge) pinEdge(Number(edge.dataset.edge));
+    const edge = event.target.closest?.(".edge")?.dataset.edge ?? (isBare(event.target) ? edgeNear(event) : null);
+    if (row === undefined && edge !== null) pinEdge(Number(edge));
     else pin(row === undefined ? null : Number(row));
   });
-}
-
-const isBare = (target) => !target.closest?.("[data-row], .edge");
-
-// An edge is drawn thinner than a hand is steady: within 5 px it is meant, the nearest first. Asked only while the
-// pointer rests, and at a click: a wider mark for each would cost the frames of a slide.
-function edgeNear({ clientX: x, clientY: y }) {
-  for (const reach of [1, 2, 3, 4, 5]) {
-    for (const turn of range(8).map((i) => (i * Math.PI) / 4)) {
-      const mark = document.elementFromPoint(x + reach * Math.cos(turn), y + reach * Math.sin(turn))?.closest(".edge");
-      if (mark) return mark;
-    }
-  }
-  return null;
 }
 
 function nameEdge(mark) {

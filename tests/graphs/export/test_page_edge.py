@@ -9,6 +9,7 @@ import pytest
 
 from graphs import draw
 from graphs.assays import Assay, Between, Edges
+from graphs.heads import Heads
 from tests.browser import CHROMIUM, new_page
 from tests.graphs.export.test_page_driven import assayed, fact
 
@@ -53,3 +54,61 @@ def test_an_edge_that_is_clicked_tells_what_was_predicted_and_measured(largest: 
     assert address == "#edge=1-2" and lit == ["n1", "n2"]
     assert "texas L0 @dallas → austin" in other and "✗" not in other and "value changes by" not in other
     assert again == "texas L0 @dallas → austin" and left == ""
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_a_page_from_disk_says_through_which_heads_an_edge_came(tmp_path: Path):
+    #   dallas 1 --3--> texas 2 --2--> austin 6: of the 2, head 3 of layer 1 carried 2.5, and head 0 took off 0.4
+    heads = Heads([2, 1], [6, 2], [[(1, 3, 2.5), (1, 0, -0.4), (1, 1, 0.01)], [(0, 2, 3.0)]], split=2, of=6)
+    with new_page(tmp_path) as page:
+        faults: list[str] = []
+        page.on("pageerror", lambda fault: faults.append(str(fault)))
+        page.goto(draw(fact(), tmp_path / "page.html", heads=heads).as_uri())
+
+        def panel(question: str) -> str:
+            page.evaluate(question)
+            return " ".join(page.locator("#panel").inner_text().split())
+
+        edge = panel("pinEdge(edges.source.findIndex((s, e) => s === 2 && edges.target[e] === 6))")
+        silent = panel("pinEdge(edges.source.findIndex((s, e) => s === 3 && edges.target[e] === 6))")
+        texas = panel("pin(2)")
+        inputs, outputs = texas.split("Outputs (1)")
+
+    assert not faults
+    assert "head load of the weight a1.h3 +2.500 +125.0% a1.h0 −0.400 −20.0% Each layer" in edge and "a1.h1" not in edge
+    assert "Through which heads" not in silent
+    assert "dallas a0.h2 100% +3.000" in inputs
+    assert "The strongest 2 of 6 edges were split over heads." in inputs
+    assert "austin a1.h3 125% a1.h0 −20% +2.000" in outputs
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_a_click_a_few_pixels_beside_an_edge_means_it_and_one_further_off_none(tmp_path: Path):
+    with new_page(tmp_path) as page:
+        page.goto(draw(fact(), tmp_path / "page.html").as_uri())
+        # The middle of <bos> -> texas on the screen, the direction across it there, and how wide it is.
+        x, y, across, down, wide = page.evaluate(
+            """() => {
+              const path = document.querySelector("#e0-2 path");
+              const at = (part) => path.getPointAtLength(path.getTotalLength() * part);
+              const [middle, on] = [0.5, 0.51].map((part) => at(part).matrixTransform(path.getScreenCTM()));
+              const long = Math.hypot(on.x - middle.x, on.y - middle.y);
+              const wide = Number(path.closest("[stroke-width]").getAttribute("stroke-width"));
+              const [across, down] = [(middle.y - on.y) / long, (on.x - middle.x) / long];
+              return [middle.x, middle.y, across, down, wide * path.getScreenCTM().a];
+            }"""
+        )
+
+        def asked(off: float) -> str:
+            page.keyboard.press("Escape")
+            page.mouse.move(x + off * across, y + off * down)
+            page.wait_for_timeout(150)
+            cursor = page.evaluate("svg.style.cursor")
+            page.mouse.click(x + off * across, y + off * down)
+            return cursor + page.evaluate("location.hash")
+
+        found = {off: asked(off) for off in (wide / 2 + 3, -wide / 2 - 3, wide / 2 + 12)}
+
+    assert list(found.values()) == ["pointer#edge=0-2", "pointer#edge=0-2", ""]
