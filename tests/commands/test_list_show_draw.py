@@ -18,6 +18,7 @@ import pytest
 from circuits.__main__ import main
 from graphs import Assay, Store, Verdict, prune
 from graphs.assays import Control
+from graphs.export.plots import PLOTS
 from tests.worlds import graph_of
 
 #   token 0 --3--> feature 1 --(-1)--> logit 3 <--1-- error 2
@@ -279,6 +280,14 @@ def test_a_plot_of_the_assay_is_drawn_by_its_name_and_what_was_not_measured_is_t
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_the_help_names_every_plot_in_the_order_of_the_sheet(capsys):
+    with pytest.raises(SystemExit):
+        main(["draw", "--help"])
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"what `check` measured: {', '.join(PLOTS)}; or assay: all" in said
+
+
 def test_supernodes_are_suggested_or_named_in_a_file(store, tmp_path):
     (tmp_path / "groups.json").write_text('{"the middle": ["feature 1"]}')
 
