@@ -10,7 +10,10 @@ from typing import Any
 from circuits.errors import BadIntervention
 
 ERROR = -1  # in place of a unit's number: what the dictionary misses at that layer and position
-COMPONENT = re.compile(r"(?P<input>input)|a(?P<attention>\d+)\.h(?P<head>\d+)|m(?P<mlp>\d+)|resid(?P<stream>\d+)")
+NUMBER = "0|[1-9][0-9]*"  # each is written in one way, so that one component has one name
+COMPONENT = re.compile(
+    rf"(?P<input>input)|a(?P<attention>{NUMBER})\.h(?P<head>{NUMBER})|m(?P<mlp>{NUMBER})|resid(?P<stream>{NUMBER})"
+)
 Prompts = tuple[tuple[int, ...], ...]
 
 

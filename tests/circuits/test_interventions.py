@@ -416,6 +416,8 @@ def test_a_record_of_something_else_is_told(record: dict):
         (Patch("a3.h0", 1), "there is no 'a3.h0'; components are input, a0.h0 to a2.h3"),
         (Patch("a0.h4", 1), "there is no 'a0.h4'"),
         (Patch("mlp0", 1), "there is no 'mlp0'"),
+        (Patch("m01", 1), "there is no 'm01'"),
+        (Patch("a0.h٠", 1), "there is no 'a0.h٠'"),
         (Patch("m1", 9), "positions 0 to 4"),
         (Patch("m1", 1, float("nan")), "finite number"),
         (Patch("m1", 1, direction=(1.0, float("inf"))), "has 16 dimensions, the direction 2"),
