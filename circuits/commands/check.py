@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="5m",
         help="30s, 5m, 1h or full: what is not begun by then is untested, and run by the next check (default: 5m)",
     )
-    parser.add_argument("--quick", action="store_true", help="only the experiments that `trace` runs")
+    parser.add_argument("--quick", action="store_true", help="only the experiments that `trace` runs, and --groups")
     flags.add_store(parser)
     flags.add_json(parser)
     flags.add_quiet(parser)

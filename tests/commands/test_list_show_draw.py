@@ -275,8 +275,7 @@ def test_a_plot_of_the_assay_is_drawn_by_its_name_and_what_was_not_measured_is_t
         assert main(["draw", "one", "-o", "z.svg", *words]) == 2
         assert found in capsys.readouterr().err and not (tmp_path / "z.svg").exists()
     assert main(["draw", "one", "-o", "z.svg", "--plot", "pie"]) == 2
-    plots = "predictions, steps, doses, pairs, layers, curves, controls, stability"
-    assert f"{plots}; found 'pie'" in capsys.readouterr().err
+    assert f"{', '.join(PLOTS)}; found 'pie'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
