@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -57,6 +58,15 @@ def make_task(task: str | Path, model: Model, *, seed: int = 0, size: int = SIZE
     if Path(task).suffix or Path(task).exists():
         return _read(Path(task), model, seed, size)
     raise BadTask(f"there is no task {str(task)!r}: there are {', '.join(TASKS)}, or give a JSONL file of pairs.")
+
+
+def tasks_for(model: Model) -> list[str]:
+    """Those of the table that a model can be given."""
+    found = []
+    for name in TASKS:
+        with suppress(BadTask):
+            found.append(make_task(name, model, size=1).name)
+    return found
 
 
 # -- tasks of the table -----------------------------------------------------------------------------------------------

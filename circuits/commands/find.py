@@ -209,12 +209,16 @@ def _make(making: ModuleType, arguments: argparse.Namespace, model: Model) -> tu
     """A task's training pairs, and what the graph tells of them. The others are for whoever holds the circuit to them.
 
     Raises:
-        BadTask: the model has not the words for it.
+        BadTask: the model has not the words for it; the message names the tasks for which it has.
     """
     from circuits.components.pairs import gather
 
     name, size = arguments.pairs, arguments.size or making.SIZE
-    made = making.make_task(name, model, size=size)
+    try:
+        made = making.make_task(name, model, size=size)
+    except making.BadTask as reason:
+        others = ", ".join(making.tasks_for(model)) or "none; give pairs of its own, in a JSONL file"
+        raise making.BadTask(f"{reason} Tasks that it can be given: {others}.") from reason
     lines = [(f"{name}, pair {number}", line) for number, line in enumerate(made.splits[SPLIT], start=1)]
     return gather(model, lines), {"task": {"name": name, "split": SPLIT, "size": size, "seed": 0, "note": made.note}}
 

@@ -177,6 +177,15 @@ def test_a_task_is_found_by_name_and_told(tmp_path, monkeypatch, capsys):
     assert "tasks and benchmarks come with the repository" in capsys.readouterr().err
 
 
+def test_a_model_without_the_words_for_a_task_is_told_for_which_it_has_them(tmp_path, capsys):
+    assert main(["find", "booleans", "--store", str(tmp_path / "store")]) == 2
+
+    said = capsys.readouterr().err
+    assert "world cannot be given the task 'booleans'" in said
+    fitting = said.rstrip(".\n").rpartition("Tasks that it can be given: ")[2].split(", ")
+    assert {"two-hop", "ioi"} <= set(fitting) and "booleans" not in fitting
+
+
 def test_an_interrupted_search_is_gone_on_with(pairs, tmp_path, monkeypatch, capsys):
     pairs.write_text(pairs.read_text() * 3)
     words = ["find", str(pairs), "--store", str(tmp_path / "store"), "--batch", "1", "--method", "eap", "--json"]
