@@ -12,6 +12,7 @@ from graphs.scores import Scores, scores
 
 if TYPE_CHECKING:
     from graphs.assays import Ablation, Assay, Subset, Verdict
+    from graphs.comparing import Comparison, align, compare
     from graphs.graph import AttributionGraph
     from graphs.grouping import group, read_groups, suggest_groups
     from graphs.importing import import_graph
@@ -33,6 +34,9 @@ _ROOMS = {
     "group": "grouping",
     "suggest_groups": "grouping",
     "read_groups": "grouping",
+    "compare": "comparing",
+    "align": "comparing",
+    "Comparison": "comparing",
     "import_graph": "importing",
     "Store": "store",
     "Entry": "store",
@@ -54,6 +58,9 @@ __all__ = [
     "group",
     "suggest_groups",
     "read_groups",
+    "compare",
+    "align",
+    "Comparison",
     "scores",
     "Scores",
     "Store",

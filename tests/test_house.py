@@ -90,6 +90,7 @@ def test_everything_a_package_offers_is_there_and_no_module_stands_in_its_place(
         ("import graphs, circuits, graphs.scores, graphs.export", HEAVY),
         ("from circuits.__main__ import read; read(['--help'])", (*HEAVY, "numpy")),
         ("import graphs.store, circuits.commands.draw, circuits.commands.list, circuits.commands.show", HEAVY),
+        ("import graphs.comparing, circuits.commands.diff", HEAVY),
         ("import circuits.commands.query; from graphs import Store; Store('nowhere').list()", HEAVY),
         ("import importlib; importlib.import_module('circuits.commands.import')", HEAVY),
         ("import graphs.importing.circuit_tracer, graphs.importing.neuronpedia, circuits.commands.upload", HEAVY[:4]),

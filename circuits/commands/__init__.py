@@ -12,6 +12,7 @@ COMMANDS = {
     "steer": "set features of a prompt otherwise: what the model says then, and how it goes on",
     "list": "list the graphs in the store",
     "show": "say what a stored graph holds: targets, scores, strongest paths",
+    "diff": "hold two stored graphs beside each other: what is in both, only in one, what moves; in words or drawn",
     "query": "ask all graphs of a store at once, in SQL: who has a feature, what they share, an edge's mean weight",
     "draw": "draw stored graphs: svg, png, pdf, dot, html; or export them: json, pt, graphml, gexf, csv",
     "import": "put graphs of other programs into the store: Neuronpedia's JSON, circuit-tracer's .pt",

@@ -4,7 +4,8 @@
 const nameless = (other, row) => {
   const at = other.nodes.position[row] < 0 ? "" : other.tokens.length - other.nodes.position[row];
   const kind = other.nodes.kind[row];
-  const what = ["error", "bias", "unselected"].includes(kind) ? other.nodes.label[row] : other.nodes.feature[row];
+  // A constant's label ends in its token, a group's number is its place in a list.
+  const what = kind === "bias" ? other.nodes.label[row].split(" @")[0] : other.nodes[kind === "supernode" ? "label" : "feature"][row];
   return JSON.stringify([kind, other.nodes.layer[row], what, at]);
 };
 
