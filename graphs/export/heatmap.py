@@ -186,9 +186,9 @@ def stack(scenes: Sequence[Scene]) -> Scene:
 def short(value: float) -> str:
     """A number of two digits, as short as it goes."""
     size = abs(value)
-    if size >= 10:
+    if round(size, 1) >= 10:  # what rounds to ten reads like it
         return f"{value:.0f}"
-    text = f"{value:.1f}" if size >= 1 else f"{value:.2f}".replace("0.", ".", 1)
+    text = f"{value:.1f}" if round(size, 2) >= 1 else f"{value:.2f}".replace("0.", ".", 1)
     return "0" if text.strip("-.0") == "" else text
 
 

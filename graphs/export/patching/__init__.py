@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,15 @@ def check_choices(path: Path, *, paths: bool, diagram: bool, **look: Any) -> Non
 
 
 def compose_all(found: Patching, *, diagram: bool = False, **look: Any) -> Scene:
-    """The map of every direction, or its diagram of paths, one below the other."""
+    """The map of every direction, or its diagram of paths, one below the other; below all of them the prompts."""
     look = {name: value for name, value in look.items() if value is not None}
     compose = compose_heatmap
     if diagram and found.paths is not None:
         compose = partial(compose_paths, found.paths)
-    return stack([compose(each, **look) for each in found.maps])
+    prompts = {"clean": found.prompt, "corrupted": found.corrupted}
+    *others, last = found.maps
+    told = "; ".join(filter(None, (last.note, *(f"{name}: {words}" for name, words in prompts.items() if words))))
+    return stack([compose(each, **look) for each in (*others, replace(last, note=told))])
 
 
 def _picture(suffix: str, found: Patching, diagram: bool, look: Mapping[str, Any]) -> bytes:

@@ -142,7 +142,11 @@ def test_it_is_a_file_that_any_reader_takes_whatever_the_tokens():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.5, ".50"), (-0.126, "-.13"), (0.001, "0"), (-0.001, "0"), (1.25, "1.2"), (-123.4, "-123")]
+    ("value", "text"),
+    [
+        *((0.5, ".50"), (-0.126, "-.13"), (0.001, "0"), (-0.001, "0"), (1.25, "1.2"), (-123.4, "-123")),
+        *((0.996, "1.0"), (-0.994, "-.99"), (9.96, "10")),  # alike where they round to the same
+    ],
 )
 def test_numbers_are_short(value, text):
     assert short(value) == text

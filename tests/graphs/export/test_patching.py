@@ -56,6 +56,13 @@ def both(prompt="the state of dallas", columns=RECEIVERS):
     return Patching(prompt, "the state of oakland", maps, {"over": "paths"}, paths)
 
 
+@pytest.mark.parametrize("diagram", [False, True])
+def test_a_picture_names_its_prompts_once_below_all(diagram):
+    said = " ".join(text.words for text in compose_all(both(), diagram=diagram).texts)
+
+    assert said.count("clean: the state of dallas; corrupted: the state of oakland") == 1
+
+
 def test_a_path_is_as_wide_as_its_share_and_ends_in_a_tee_where_it_lowers():
     scene = compose_paths(both().paths, heat(), legend=False)
 
