@@ -152,7 +152,7 @@ def gather_heads(
     )
 
 
-def _with_room(run: Trace, graph: AttributionGraph, edges: Int[np.ndarray, "edge"]) -> Int[np.ndarray, "edge"]:
+def _with_room(run: Trace, graph: AttributionGraph, edges: Int[np.ndarray, "edge"]) -> Int[np.ndarray, "some"]:
     """The first of these edges, at least one: as many as ROOM allows whose ends are carried through all layers."""
     new = np.zeros(len(edges), dtype=np.int64)  # of a source: what it wrote, and what came of it before and beside
     for ends, held in ((graph.source, 3), (graph.target, 1)):

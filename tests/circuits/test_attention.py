@@ -1,11 +1,15 @@
 """An edge split over heads: the parts add up at every layer, and a head's part is what is lost without that head."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from circuits import attribute, trace
-from circuits.attention import can_be_split, load_heads, strongest_heads
+from circuits import attention, attribute, trace
+from circuits.attention import can_be_split, find_heads, gather_heads, load_heads, strongest_heads
 from circuits.errors import BadOption
+from graphs import Store, prune
+from graphs.paths import edge_influence
 from tests.circuits.worlds import FAMILIES, KINDS, dictionary_of, model_of
 
 PROMPT = "a red fox runs"
@@ -78,3 +82,60 @@ def test_the_strongest_heads_are_those_that_carry_most():
         assert [abs(carried) for _, _, carried in heads] == [size for size in largest if size]
         assert all(each[layer, head] == carried for layer, head, carried in heads)
     assert strongest_heads(run, dictionary, graph, edges[:0]) == []
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_what_the_store_keeps_of_each_edge_and_what_passed_no_head_add_up_to_it(family: str, tmp_path: Path):
+    model = model_of(family)
+    dictionary = dictionary_of(model, "per-layer")
+    graph, run = prune(attribute(model, dictionary, PROMPT), nodes=0.5), trace(model, dictionary, PROMPT)
+    edges, store = can_be_split(graph), Store(tmp_path)
+    every = strongest_heads(run, dictionary, graph, edges, most=model.layers * model.heads)
+    id = store.save(graph)
+    store.keep_heads(id, gather_heads(graph, edges, every))
+
+    kept = store.heads(id)
+
+    assert kept is not None and kept.split == kept.of == len(edges)
+    by_edge, split = kept.by_edge(), load_heads(run, dictionary, graph, edges)
+    passed = 0
+    for at, edge in enumerate(edges.tolist()):
+        source, target = int(graph.source[edge]), int(graph.target[edge])
+        carried = by_edge.get((source, target), ())
+        for layer in {layer for layer, _, _ in carried}:
+            heads = sum(load for each, _, load in carried if each == layer)
+            none = split.bypass[at, layer] + split.later[at, layer]
+            assert heads == pytest.approx(graph.weight[edge] - none, abs=1e-9 * max(1, abs(none)))
+            passed += 1
+    assert passed > len(by_edge) > 0
+
+
+def test_a_trace_keeps_the_strongest_edges_and_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch):
+    model = model_of("llama")
+    dictionary = dictionary_of(model, "per-layer")
+    graph, run = prune(attribute(model, dictionary, PROMPT), nodes=0.5), trace(model, dictionary, PROMPT)
+    edges = can_be_split(graph)
+    strongest = edges[np.argsort(-edge_influence(graph)[edges], kind="stable")]
+    whole = find_heads(run, dictionary, graph)
+    assert whole is not None and whole.split == whole.of == len(edges)
+
+    monkeypatch.setattr(attention, "MOST_EDGES", 40)
+    some = find_heads(run, dictionary, graph)
+    monkeypatch.setattr(attention, "ROOM", 30 * model.layers * run.residual.nbytes)
+    few = find_heads(run, dictionary, graph)
+    again = strongest_heads(run, dictionary, graph, strongest)  # piece by piece, where there is not room for all
+
+    assert some is not None and (some.split, some.of) == (40, len(edges))
+    assert few is not None and 1 <= few.split < 40
+    sources, targets = (set(ends[strongest[: few.split]].tolist()) for ends in (graph.source, graph.target))
+    assert 3 * len(sources) + len(targets) <= 30
+    known = whole.by_edge()
+    for heads in (some, few):
+        first = {(int(graph.source[edge]), int(graph.target[edge])) for edge in strongest[: heads.split]}
+        assert set(heads.by_edge()) == first & set(known)
+        for edge, carried in heads.by_edge().items():
+            assert [each[:2] for each in carried] == [each[:2] for each in known[edge]]
+            np.testing.assert_allclose([each[2] for each in carried], [each[2] for each in known[edge]], rtol=1e-9)
+    for edge, carried in zip(strongest.tolist(), again, strict=True):
+        before = known.get((int(graph.source[edge]), int(graph.target[edge])), [])
+        np.testing.assert_allclose([each[2] for each in carried], [each[2] for each in before], rtol=1e-9)

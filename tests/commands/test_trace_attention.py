@@ -21,6 +21,7 @@ def test_a_prompt_is_traced_through_features_of_attention(tmp_path: Path, capsys
     assert "L2/attn/6 @here: +" in capsys.readouterr().out
     (entry,) = Store(tmp_path / "store").list()
     assert (Store(tmp_path / "store").load(entry.id).nodes.kind == "attention").any()
+    assert Store(tmp_path / "store").heads(entry.id) is None  # no edge passes a head there
     assert main(["show", entry.id, *kept]) == 0
     assert f"neurons+{own}" in capsys.readouterr().out
     assert main(["check", entry.id, *kept, "--quick", "--controls", "20"]) == 0  # the set is found by its name again

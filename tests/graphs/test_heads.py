@@ -73,7 +73,7 @@ def test_where_heads_are_kept_anew_a_graph_is_stamped_anew(store: Store):
     ],
 )
 def test_a_changed_file_is_refused_by_name_and_the_graph_is_read_all_the_same(store: Store, changes: dict, words: str):
-    path = store.find("one") / HEADS
+    path = Path(str(store.find("one"))) / HEADS
     record = {**json.loads(path.read_bytes()), **changes}
     if "seal" not in changes:
         record["seal"] = seal(record)
@@ -88,7 +88,7 @@ def test_a_changed_file_is_refused_by_name_and_the_graph_is_read_all_the_same(st
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "{", '{"format": "circuit-assay heads"', "[" * 100_000])
 def test_what_is_no_record_ends_a_command_with_its_name(store: Store, content: str, capsys: pytest.CaptureFixture[str]):
-    path = store.find("one") / HEADS
+    path = Path(str(store.find("one"))) / HEADS
     path.write_text(content)
 
     assert main(["draw", "one", "-o", str(path.parent / "page.html"), "--store", str(store.folder)]) == 2
