@@ -35,9 +35,11 @@ function tried(e) {
   const s = edges.source[e];
   if (!found) return { words: "Not tested." };
   if (nodes.kind[s] === "unselected" || (isBias(e) && nodes.label[s].startsWith("encoder bias"))) return { words: "Not tested: its source is written nowhere, so it cannot be left out." };
+  const t = edges.target[e];
+  if (!isUnit(t) && nodes.kind[t] !== "logit") return { words: "Not tested: its target is neither a unit nor a logit, and is not read." };
   const exact = assay.registration.thresholds?.exact ?? 1e-4;
   const off = `${number(100 * found.largest)}% of the target's input`;
-  if (found.largest > exact && found.source === s && found.target === edges.target[e]) return { failed: true, words: `✗ not supported: the target moved otherwise than by the weight, by ${off}.` };
+  if (found.largest > exact && found.source === s && found.target === t) return { failed: true, words: `✗ not supported: the target moved otherwise than by the weight, by ${off}.` };
   return found.largest > exact ? { words: `Tested; no edge was further from its weight than ${off}.` } : { words: `Tested: the target moved by the weight, to within ${off}.` };
 }
 

@@ -8,6 +8,8 @@ from graphs.assays import Assay
 from graphs.export.scene.marks import Curve
 from graphs.graph import AttributionGraph
 
+READ = ("feature", "attention", "neuron", "logit")  # targets that an assay of edges reads
+
 
 def moved_the_other_way(assay: Assay, *, held: bool = False) -> list[int]:
     """The nodes that, ablated alone, moved the target against a prediction large enough to count.
@@ -30,11 +32,12 @@ def failed_edge(assay: Assay | None) -> tuple[int, int] | None:
     return (far[0].source, far[0].target) if far else None
 
 
-def untried(graph: AttributionGraph, source: int) -> bool:
-    """Whether no experiment can take a source away: what is written nowhere, but read with its target or in a sum."""
-    label = str(graph.nodes.label[source])
-    kind = str(graph.nodes.kind[source])
-    return kind == "unselected" or (kind == "bias" and label.startswith("encoder bias"))
+def untried(graph: AttributionGraph, source: int, target: int) -> bool:
+    """Whether no experiment tries an edge: its source is written nowhere, but read with its target or in a sum; or its
+    target is neither a unit nor a logit, whose values are read."""
+    kind, read = (str(graph.nodes.kind[row]) for row in (source, target))
+    summed = kind == "unselected" or (kind == "bias" and str(graph.nodes.label[source]).startswith("encoder bias"))
+    return summed or read not in READ
 
 
 def as_tried(graph: AttributionGraph, curve: Curve, assay: Assay | None, colours: dict[str, str]) -> Curve:
@@ -43,4 +46,4 @@ def as_tried(graph: AttributionGraph, curve: Curve, assay: Assay | None, colours
         return curve
     if curve.ends == failed_edge(assay):
         return replace(curve, colour=colours["failed"], opacity=0.95)
-    return replace(curve, dashed=untried(graph, curve.ends[0]))
+    return replace(curve, dashed=untried(graph, *curve.ends))

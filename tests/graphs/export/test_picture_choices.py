@@ -209,3 +209,10 @@ def test_edges_that_were_measured_are_solid_others_dashed_and_the_one_that_faile
     assert red == [(1, 3)] and "too far" in words
     assert "furthest from its weight: dallas → texas L1 @dallas" in words and "furthest" not in drawn(1e-6)[1]
     assert not any(curve.dashed for curve in edges_of(compose(graph)).values())
+
+
+def test_an_edge_into_what_no_experiment_reads_is_dashed():
+    graph = graph_of([(0, 1, 1), (1, 2, 2), (1, 3, 1)], "token feature direction logit", goal=[0, 0, 0.5, 0.5])
+    assay = Assay({}, 1e-7, [], {}, [], [], edges=[Edges(2, 1, 1e-6, 1, 3)])
+
+    assert [curve.ends for curve in compose(graph, assay=assay).curves if curve.ends and curve.dashed] == [(1, 2)]
