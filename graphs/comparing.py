@@ -65,11 +65,11 @@ def compare(a: AttributionGraph, b: AttributionGraph, *, force: bool = False) ->
     most = float(ours.sum() + theirs.sum()) - least
     return Comparison(
         both=both,
-        only_a=np.setdiff1d(np.arange(len(a.nodes)), both[:, 0]),
-        only_b=np.setdiff1d(np.arange(len(b.nodes)), both[:, 1]),
+        only_a=_others(len(a.nodes), both[:, 0]),
+        only_b=_others(len(b.nodes), both[:, 1]),
         edges=shared,
-        edges_only_a=np.setdiff1d(np.arange(len(a.source)), shared[:, 0]),
-        edges_only_b=np.setdiff1d(np.arange(len(b.source)), shared[:, 1]),
+        edges_only_a=_others(len(a.source), shared[:, 0]),
+        edges_only_b=_others(len(b.source), shared[:, 1]),
         moved=theirs[both[:, 1]] - ours[both[:, 0]],
         overlap=least / most if most > 0 else float("nan"),
         correlation=_correlation(a.weight[shared[:, 0]], b.weight[shared[:, 1]]),
@@ -123,8 +123,16 @@ def _shared_edges(
     known = np.flatnonzero((place[b.source] >= 0) & (place[b.target] >= 0))
     ours = a.target.astype(np.int64) * len(a.nodes) + a.source
     theirs = place[b.target[known]] * len(a.nodes) + place[b.source[known]]
-    _, at, of = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
-    return np.stack([at, known[of]], axis=1)
+    at = np.searchsorted(ours, theirs)  # edges stand by target and source, so ours ascend
+    found = np.flatnonzero(ours[np.minimum(at, len(ours) - 1)] == theirs) if len(ours) else at[:0]
+    found = found[np.argsort(at[found], kind="stable")]
+    return np.stack([at[found], known[found]], axis=1)
+
+
+def _others(count: int, taken: Int[np.ndarray, "taken"]) -> Int[np.ndarray, "other"]:
+    left = np.ones(count, dtype=np.bool_)
+    left[taken] = False
+    return np.flatnonzero(left)
 
 
 def _carried(graph: AttributionGraph) -> Float[np.ndarray, "node"]:
