@@ -145,7 +145,7 @@ class Fake(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers["Content-Length"]))
         path = self.path.split("?")[0]
         self.asked.append((self.command, path, self.headers, content))
-        here = f"http://127.0.0.1:{self.server.server_address[1]}"
+        here = f"http://{self.headers['Host']}"
         usual = {
             "/api/graph/signed-put": (
                 200,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import networkx
@@ -20,7 +21,7 @@ LABELS = np.array(["<b>", 'comma, "quote"', "new\nline", " é→", ""], dtype=ob
 GRAPH = replace(PLAIN, nodes=PLAIN.nodes.with_columns(label=LABELS, feature=np.array([7, 2**40, -1, 3, -1])))
 
 
-def node_of(row):
+def node_of(row) -> dict[str, Any]:
     values = {name: getattr(GRAPH.nodes, name)[row] for name in COLUMNS}
     return {name: value for name, value in values.items() if value == value} | {"goal": GRAPH.goal[row]}
 
