@@ -19,6 +19,7 @@ from graphs.wording import name_node
 NOTE = 8.5  # letters of notes
 OFTEN, FEW = 2 / 3, 4  # of all tokens; units that are called by name
 COLUMN = 560.0  # below a narrower picture words are smaller
+TOLD = 6  # claims that failed, and as many untested ones, that are told; of a full check there may be dozens
 
 
 def heading(
@@ -78,7 +79,9 @@ def lay_out_caption(
         told = [(verdicts_in_short(assay), colours["ink"])]
         for verdict, colour in (("not supported", "failed"), ("untested", "quiet")):
             claims = [_claim(each) for each in assay.verdicts if each.verdict == verdict]
-            told += [(f"{verdict}: {claim}", colours[colour]) for claim in claims]
+            told += [(f"{verdict}: {claim}", colours[colour]) for claim in claims[:TOLD]]
+            if len(claims) > TOLD:
+                told.append((f"{verdict}: {len(claims) - TOLD} more", colours[colour]))
     size = 11.0 if width >= COLUMN else 9.0
     texts = []
     for line in lines:

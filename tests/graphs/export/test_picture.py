@@ -284,6 +284,14 @@ def test_what_was_tested_is_told_from_what_was_not():
     assert "not ablated alone" in colours
 
 
+def test_of_many_claims_that_failed_the_first_are_told_and_the_others_counted():
+    many = [Verdict(f"claim {number}", "not supported", 0.1, "more", "none") for number in range(9)]
+    words = words_of(compose(small(), assay=Assay({}, 1e-7, [], {}, [], many)))
+    assert words.count("not supported: claim") == 6 and "not supported: 3 more" in words
+    assert "0 supported, 9 not supported" in words
+
+
+
 def test_figures_are_as_their_bars_are_and_a_circuit_says_what_it_keeps():
     graph = small()
     verdict = Verdict("needed", "not supported", 0.274, "≤ 20% of the difference survives", "none")
