@@ -1,5 +1,6 @@
 """ACDC with shared runs and candidates side by side against the plain loop: one whole run for every edge."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,11 +85,14 @@ def test_a_search_that_was_interrupted_goes_on_to_the_same_circuit():
 
     with pytest.raises(KeyboardInterrupt):
         take_edges_out(*asked, threshold=0.001, keep=keep)
+    begun = replace(stood[-1], cut=stood[-1].cut.copy(), rise=stood[-1].rise.copy())
     rest = take_edges_out(*asked, threshold=0.001, begin=stood[-1], progress=lambda at, total: done.append(at))
 
     assert done == list(range(14, len(components_of(transformer).readers) + 1))
     assert (rest.chosen == whole.chosen).all() and (rest.rise == whole.rise).all() and rest.tried == whole.tried
     assert stood[-1].cut.any() and whole.chosen.any()
+    assert (stood[-1].cut == begun.cut).all() and (stood[-1].rise == begun.rise).all()
+    assert stood[-1].speed > 2  # it goes on as fast as it was
 
 
 def test_how_far_it_is_stays_on_disk_until_it_is_over(tmp_path):

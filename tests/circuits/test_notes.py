@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from circuits.formats.files import read_notes
 from circuits.model import Model
 from circuits.texts import Texts
 from circuits.transcoders import firing
-from circuits.transcoders.notes import EXAMPLES, LONGEST, WORDS, join_label, logits_of, make_notes
+from circuits.transcoders.notes import AUDIBLE, EXAMPLES, LONGEST, SURE, WORDS, join_label, logits_of, make_notes
 from circuits.transcoders.saving import NOTES, save_notes
 from circuits.transcoders.transcoders import Transcoders
 from graphs.errors import CannotWrite
@@ -195,6 +196,47 @@ def test_a_unit_that_reads_one_word_and_writes_another_is_called_so():
 
     assert note["fires_on"] == ["blue"] and note["promotes"][0] == model.texts([int(raised.argmax())])[0]
     assert note["label"].startswith('"blue"')
+
+
+def test_a_label_tells_what_is_plain_of_what_a_unit_reads_and_of_what_it_says():
+    model = model_of("llama")
+    transcoders = set_of(model, "per-layer").only([2])
+    assert model.final_norm is not None
+    # Each raises one token alone, or another nearly as much, or three others a little less; by little or by a lot.
+    alone = torch.linalg.pinv(model.W_U - model.W_U.mean(-1, keepdim=True)) / model.final_norm.gain
+    beside = (0.9 * alone.roll(1, 0), 0.6 * (alone.roll(1, 0) + alone.roll(2, 0) + alone.roll(3, 0)), 0.0 * alone)
+    written = torch.stack([alone[unit] + beside[unit % 3][unit] for unit in range(transcoders.units)])
+    written *= torch.logspace(-1, 1, transcoders.units)[:, None]
+    transcoders = replace(transcoders, W_dec=[written[:, None]])
+    logits = logits_of(model, transcoders, 0, torch.arange(transcoders.units)).numpy()
+    notes, told = make_notes(model, transcoders, texts_of(model)), []
+    only_apart = False
+    for unit, raised in enumerate(logits):
+        strongest, heard = [], []
+        for line in LINES:
+            _, seen = model.run(model.tokenize(line)[None], read=[("mlp_input", 2), ("final_scale", 0)])
+            amounts = transcoders.activations(0, seen[("mlp_input", 2)][0])[:, unit]
+            amounts[: transcoders.silent_positions] = 0
+            heard += (amounts / seen[("final_scale", 0)][0, :, 0])[amounts != 0].tolist()
+            strongest.append((float(amounts.max()), words_of(model, line)[int(amounts.argmax())].strip()))
+        if not heard:
+            continue
+        weight = {word: sum(a for a, each in set(strongest) if each == word) for _, word in sorted(strongest)[::-1]}
+        words = sorted((word for word in weight if weight[word]), key=lambda word: -weight[word])
+        sure = weight[words[0]] >= SURE * sum(weight.values())
+        second, most = np.sort(raised)[-2:]
+        high, apart = most >= 3 * raised.std(ddof=1), most >= 1.5 * second
+        plain = high and apart
+        loud = np.mean(heard) * most >= AUDIBLE
+        says = f'say "{model.texts([int(raised.argmax())])[0].strip()}"' if plain and loud else ""
+
+        note = notes[f"2/{unit}"]
+        assert note["fires_on"] == words[:WORDS]
+        assert note["label"] == join_label(f'"{words[0]}"' if sure else "/".join(words[:3]), says)
+        told.append((bool(sure), bool(plain), bool(loud)))
+        only_apart |= bool(apart and loud and not high)
+    assert {(plain, loud) for _, plain, loud in told} == {(True, True), (True, False), (False, True), (False, False)}
+    assert {sure for sure, *_ in told} == {True, False} and only_apart
 
 
 def test_a_label_fits_into_a_picture():
