@@ -35,7 +35,7 @@ from circuits.transcoders.base import Dictionary
 from graphs import Assay, Store, Verdict, prune, scores
 from graphs.assays import STEPS, Ablation, Between, Edges, Group, Steps
 from graphs.graph import AttributionGraph
-from graphs.heads import HEADS
+from graphs.heads import HEADS, Heads
 from tests.circuits.worlds import dictionary_of, model_of
 from tests.worlds import layered
 
@@ -574,6 +574,26 @@ def test_of_what_lies_outside_of_a_part_its_assay_says_nothing(
 
     assert page.status_code == 200 and "Where the prediction is lost" not in page.text
     assert '"edges":[{"tested":9,"left_out":0,"largest":0.5,"source":-1,"target":-1}]' in page.text
+
+
+def test_the_part_of_a_large_graph_shows_the_heads_that_are_kept_by_its_own_rows(
+    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    whole = layered(400, layers=4, positions=8)
+    monkeypatch.setattr(serving, "MOST_NODES", 60)
+    monkeypatch.setattr(serving, "MOST_EDGES", 300)
+    small = strongest_part(whole)
+    rows = rows_in(whole, small).tolist()
+    source, target = int(small.source[0]), int(small.target[0])
+    id = store.save(whole)
+    assert '"heads":{},"split":null' in client.get(f"/graphs/{id}").text
+
+    missed = next(row for row in range(len(whole.nodes)) if row not in rows)
+    carried = [[(1, 2, 0.5)], [(0, 0, 1.0)]]
+    store.keep_heads(id, Heads([rows[source], missed], [rows[target], len(whole.nodes) - 1], carried, 2, 9))
+
+    page = client.get(f"/graphs/{id}").text
+    assert f'"heads":{{"{source}-{target}":[[1,2,0.5]]}},"split":{{"edges":2,"of":9}}' in page
 
 
 def test_heads_are_named_for_a_nodes_inputs(store: Store, client: TestClient):
