@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,7 @@ def _percent(value: float | None) -> str:
 def figure_in_words(verdict: Verdict) -> str:
     """A verdict's figure, in percent where its bar is, `≥ 80% of …`, or speaks of what survives; else plain."""
     bar = verdict.threshold
-    in_percent = (bar[:1] in ("≤", "≥") and bar.split()[1].endswith("%")) or bar.startswith("more survives")
+    in_percent = bool(re.match(r"[≤≥] ?\S*%", bar)) or bar.startswith("more survives")
     return f"{100 * verdict.number:.3g}%" if in_percent else f"{verdict.number:.3g}"
 
 

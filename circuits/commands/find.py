@@ -97,7 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what takes the place of all outside the circuit (default: resample, the corrupted prompt)",
     )
     parser.add_argument(
-        "--metric", choices=METRICS, help="what to keep (default: logit-difference; of acdc: kl, to the clean run)"
+        "--metric",
+        choices=METRICS,
+        help="what to keep (default: logit-difference; of acdc: kl, to the clean run); cross-entropy is "
+        "log-probability by its other name, given with its sign turned",
     )
     parser.add_argument(
         "--steps", metavar="N", type=flags.count, help="of integrated gradients (default: 5; conductance: 10)"

@@ -291,7 +291,6 @@ def test_of_many_claims_that_failed_the_first_are_told_and_the_others_counted():
     assert "0 supported, 9 not supported" in words
 
 
-
 def test_figures_are_as_their_bars_are_and_a_circuit_says_what_it_keeps():
     graph = small()
     verdict = Verdict("needed", "not supported", 0.274, "≤ 20% of the difference survives", "none")
