@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,14 +35,26 @@ def make_room(graph: AttributionGraph, names: Sequence[str], widest: float | Non
     bare = place_nodes(graph, narrowest=narrowest, widest=widest)
     most = max(AREA, 1.3 * bare.width * bare.height)
     fewer = [logits + count for count in FEWER if logits + count < len(order)]
-    for count in (len(order), *fewer):
-        room = np.zeros(len(names))
-        for row in order[:count]:
-            room[row] = width_of(names[row], _label_size(graph, row)) + 9
-        layout = place_nodes(graph, room=room, narrowest=narrowest, widest=widest)
-        fits = layout.squeezed[0] == 1 and layout.squeezed[1] >= LINES
-        if layout.width * layout.height <= most and fits:
-            break
+    counts, tried = [len(order), *fewer], {}
+
+    def lay_out(count: int) -> tuple[Layout, bool]:
+        """With room for so many labels, and whether nothing is squeezed too much."""
+        if count not in tried:
+            room = np.zeros(len(names))
+            for row in order[:count]:
+                room[row] = width_of(names[row], _label_size(graph, row)) + 9
+            layout = place_nodes(graph, room=room, narrowest=narrowest, widest=widest)
+            tried[count] = layout, layout.squeezed[0] == 1 and layout.squeezed[1] >= LINES
+        return tried[count]
+
+    def serves(count: int) -> bool:
+        layout, fits = lay_out(count)
+        return fits and layout.width * layout.height <= most
+
+    # The fewer labels, the less room they want: the most that serve are found by halving.
+    at = 0 if serves(counts[0]) else bisect_left(counts, True, lo=1, key=serves)
+    count = counts[min(at, len(counts) - 1)]
+    layout, fits = lay_out(count)
     return (order[:count], layout) if fits else ([], bare)
 
 
