@@ -132,7 +132,8 @@ def test_a_rule_is_part_of_the_name_and_only_for_what_is_read_through_an_mlp(tmp
 def test_an_autoencoder_taken_for_a_transcoder_is_told_from_one_and_the_other_way_round(tmp_path: Path):
     model = model_of("gemma2")
     write_set(tmp_path, model, range(3))
-    with pytest.raises(UnfitTranscoders, match=r"an autoencoder: .*@mlp_(output@mlp_output|raw@mlp_raw), or force it"):
+    said = r"an autoencoder: .*@mlp_(output@mlp_output|raw@mlp_raw), or take it as it is: --force"
+    with pytest.raises(UnfitTranscoders, match=said):
         load_transcoders(f"{tmp_path}@mlp_input", model)
     assert isinstance(load_transcoders(f"{tmp_path}@mlp_input", model, force=True), Transcoders)
     found = load(tmp_path).to(model.device, model.dtype, whole=True)
