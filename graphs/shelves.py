@@ -45,13 +45,16 @@ def stamps_in(folder: Place) -> dict[str, Stamp]:
         stamps = {id: [sizes.get(f"{id}/{file}") for file in FILES] for id in ids}
     else:
         for names in looks(folder):
-            stamps |= {name: stamp(f"{folder}/{name}", FILES) for name in names}
+            for name in names:
+                mark = stamp(f"{folder}/{name}", FILES)
+                if any(mark) or name not in stamps:  # else it is away just now, and was here at an earlier look
+                    stamps[name] = mark
     own = [FILES.index(file) for file in (RECORD, *TABLES)]
     return {id: stamps[id] for id in sorted(stamps) if id[0] != "." and any(stamps[id][place] for place in own)}
 
 
 def looks(folder: Place) -> Iterator[list[str]]:
-    """The names in a store, again and again while somebody saves there: a graph being replaced is away for a moment.
+    """The names in a store, again and again while somebody saves there: what is being replaced may be away for a moment.
 
     At an address no graph is ever away, and the names are not told.
     """

@@ -16,6 +16,7 @@ SAVING, ATTACHING = ".saving-", ".attaching-"
 DISPLACED = "old"  # how the name begins under which a graph waits until its successor has landed
 WAIT = 1.0  # seconds for which a living writer is given time to land what it is about to
 STALE = 24 * 3600.0  # seconds after which a folder is nobody's, where the disk knows no locks
+HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's headers
 TURNS = 100  # how often a graph is put in place before another writer, who always was faster, is called a fault
 
 
@@ -32,10 +33,10 @@ def staging(folder: Path, prefix: str) -> Iterator[Path]:
 
 
 def land(new: Path, final: Path) -> None:
-    """Rename the folder `new` to `final`, in place of what is there. What was there waits beside `new`.
+    """Rename the folder `new` to `final`, in place of what is there. What was there stays beside or at `new`.
 
-    Two renames, because no system takes one folder for another in a single step. Of two writers whichever lands last
-    stays. Who finds nothing between the two renames asks `recover`, which waits, or brings back what was there.
+    In one step where the system can exchange two folders, else in two renames: who finds nothing between them asks
+    `recover`, which waits, or brings back what was there. Of two writers whichever lands last stays.
 
     Raises:
         OSError: the disk refuses; what was there is there again.
@@ -49,6 +50,8 @@ def land(new: Path, final: Path) -> None:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or turn == TURNS - 1:
                     raise
+            if _exchange(new, final):
+                return
             old = new.with_name(f"{DISPLACED}-{turn}")
             with suppress(FileNotFoundError):  # another writer was faster to move it away
                 final.rename(old)
@@ -56,6 +59,20 @@ def land(new: Path, final: Path) -> None:
         if old is not None and old.exists() and not final.exists():
             old.rename(final)
         raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether two folders have taken each other's places; in one step, by Linux's renameat2(2).
+
+    False, and nothing is changed, where one is gone, or where the system or its disk cannot.
+    """
+    import ctypes
+
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # no Linux, or an old one; Windows takes no None
+        return False
+    return renameat2(HERE, os.fsencode(one), HERE, os.fsencode(other), ctypes.c_uint(EXCHANGE)) == 0
 
 
 def is_staged(name: str) -> bool:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from graphs import Assay, Store, Verdict
+from graphs import Assay, Store, Verdict, catalog
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
 from graphs.records import read_sheet
-from graphs.staging import SAVING, land, recover, staging
+from graphs.shelves import LOOKS
+from graphs.staging import SAVING, _exchange, land, recover, staging
 from tests.worlds import graph_of
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,15 @@ def at_once(*jobs):
     return raised
 
 
-def test_two_who_save_the_same_graph_both_succeed_and_readers_see_it_whole(tmp_path):
+@pytest.fixture(params=["exchanged", "two renames"])
+def landing(request, monkeypatch):
+    """The two ways in which a graph takes another's place: what Linux does, and what is left to other systems."""
+    if request.param == "two renames":
+        monkeypatch.setattr("graphs.staging._exchange", lambda one, other: False)
+    return request.param
+
+
+def test_two_who_save_the_same_graph_both_succeed_and_readers_see_it_whole(tmp_path, landing):
     store = Store(tmp_path)
     id = store.save(small(), assay(0))
     done = threading.Event()
@@ -79,6 +88,24 @@ def test_two_who_save_the_same_graph_both_succeed_and_readers_see_it_whole(tmp_p
     assert set(numbers) <= {0, 1, 2, 3}
     assert os.listdir(tmp_path) == [id]
     assert store.assay(id).verdicts[0].number in (1, 2, 3)
+
+
+@pytest.mark.parametrize("away", range(LOOKS))
+def test_a_graph_that_is_away_at_one_look_is_listed(tmp_path, monkeypatch, away):
+    store = Store(tmp_path)
+    id = store.save(small())
+    looked = []
+
+    def stamp(folder, files):
+        if Path(folder).name != id:
+            return catalog.stamp(folder, files)
+        looked.append(folder)
+        return [None] * len(files) if len(looked) - 1 == away else catalog.stamp(folder, files)
+
+    monkeypatch.setattr("graphs.shelves.stamp", stamp)
+    with staging(tmp_path, SAVING):  # somebody saves, so the store is looked through again and again
+        assert [entry.id for entry in store.list()] == [id]
+    assert len(looked) >= LOOKS
 
 
 def test_a_file_lands_beside_a_graph_that_is_replaced_meanwhile(tmp_path):
@@ -237,6 +264,38 @@ def test_a_writer_that_was_held_up_between_its_renames_still_lands(tmp_path):
     assert (tmp_path / id / "graph.json").read_text() == "later"
 
 
+def test_a_graph_that_is_replaced_is_never_away(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    if not _exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("this system cannot exchange two folders in one step, so a graph is away for a moment")
+    store = Store(tmp_path / "store")
+    id = store.save(small(), assay(0))
+    done, missed = threading.Event(), []
+
+    def look():
+        while not done.is_set():
+            if not (tmp_path / "store" / id / "graph.json").exists():
+                missed.append(id)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for number in range(20):
+        store.save(small(), assay(number))
+    done.set()
+    looker.join()
+
+    assert missed == []
+    assert os.listdir(tmp_path / "store") == [id] and store.assay(id).verdicts == assay(19).verdicts
+
+
+def test_folders_that_cannot_be_exchanged_stay_as_they_are(tmp_path):
+    (tmp_path / "new").mkdir()
+
+    assert not _exchange(tmp_path / "new", tmp_path / "gone")
+    assert os.listdir(tmp_path) == ["new"]
+
+
 def test_a_disk_that_refuses_is_told_and_what_was_there_stays(tmp_path, monkeypatch):
     store = Store(tmp_path)
     id = store.save(small(), assay(1))
@@ -248,6 +307,7 @@ def test_a_disk_that_refuses_is_told_and_what_was_there_stays(tmp_path, monkeypa
         return rename(self, target)
 
     with monkeypatch.context() as patch:
+        patch.setattr("graphs.staging._exchange", lambda one, other: False)
         patch.setattr(Path, "rename", refuse_the_new)
         with pytest.raises(CannotWrite, match="Input/output error"):
             store.save(small(), assay(2))
