@@ -54,7 +54,7 @@ def stamps_in(folder: Place) -> dict[str, Stamp]:
 
 
 def looks(folder: Place) -> Iterator[list[str]]:
-    """The names in a store, again and again while somebody saves there: what is being replaced may be away for a moment.
+    """The names in a store, again and again while somebody saves there: a graph being replaced may be away just then.
 
     At an address no graph is ever away, and the names are not told.
     """
