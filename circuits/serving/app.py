@@ -19,12 +19,12 @@ from starlette.routing import Route
 from circuits.errors import CircuitError
 from circuits.serving.guard import Guard
 from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab, Load
-from circuits.serving.pages import Pages, listing
+from circuits.serving.pages import Pages, comparable, listing
 from graphs.addresses import Place
 from graphs.errors import CannotWrite, GraphError, UnknownGraph
 from graphs.heads import HEADS
 from graphs.shelves import FILES
-from graphs.store import Store
+from graphs.store import Entry, Store
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
@@ -35,6 +35,7 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     GET  /                       the graphs of the store; ?find=words
     GET  /graphs/ID              a graph's page; ?around=ROW for one node with what is next to it
     GET  /graphs/ID/nodes        nodes of the whole graph; ?find=words
+    GET  /graphs/ID/others       graphs to compare it with; ?find=words
     GET  /graphs/ID/heads        through which heads the inputs of ?node=ROW came
     GET  /graphs/ID/trials       what was asked of the model so far
     POST /graphs/ID/trials       ask: see `Lab.ask`
@@ -42,9 +43,11 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
     pages, lab = Pages(store), Lab(store, load)
     turn = asyncio.Semaphore()  # the lab answers one by one: who waits keeps no thread from the others
 
+    def own_entries() -> list[Entry]:
+        return [entry for entry in store.list() if not leads_out(store, entry.folder)]
+
     def over_all(request: Request) -> Response:
-        own = [entry for entry in store.list() if not leads_out(store, entry.folder)]
-        return HTMLResponse(listing(own, request.query_params.get("find", "")[:200]))
+        return HTMLResponse(listing(own_entries(), request.query_params.get("find", "")[:200]))
 
     def of_graph(request: Request) -> Response:
         around = request.query_params.get("around")
@@ -60,6 +63,10 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
 
     def nodes(request: Request) -> Response:
         return JSONResponse(pages.find(_id(request, store), request.query_params.get("find", "")[:200]))
+
+    def others(request: Request) -> Response:
+        id, words = _id(request, store), request.query_params.get("find", "")[:200]
+        return JSONResponse(comparable(own_entries(), id, words))
 
     async def heads(request: Request) -> Response:
         row = request.query_params.get("node", "")
@@ -88,6 +95,7 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
             Route("/", over_all),
             Route("/graphs/{id}", of_graph),
             Route("/graphs/{id}/nodes", nodes),
+            Route("/graphs/{id}/others", others),
             Route("/graphs/{id}/heads", heads),
             Route("/graphs/{id}/trials", trials, methods=["GET"]),
             Route("/graphs/{id}/trials", ask, methods=["POST"]),

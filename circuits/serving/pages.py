@@ -27,6 +27,7 @@ from graphs.wording import visible
 MOST_NODES, MOST_EDGES = 500, 6_000  # of a graph on one page
 AROUND = 60  # inputs, and outputs, of a node that is looked at by itself
 LINES = 500  # graphs on one page of the store
+OTHERS = 60  # graphs named at once to compare one with
 COLUMNS = ("prompt", "explains", "by", "size", "model", "assay", "saved, UTC", "id")
 PAGES = 16  # kept as they were sent
 
@@ -170,12 +171,8 @@ def _of_part(assay: Assay, rows: Sequence[int]) -> Assay:
 
 def listing(entries: list[Entry], words: str) -> str:
     """The page over the store: a line for each graph, those with `words` in what the line tells of it."""
-    wanted = words.strip().lower()
-    found = [
-        each
-        for each in entries
-        if wanted in " ".join((each.id, each.prompt, each.model, each.method, *each.targets)).lower()
-    ]
+    wanted = words.strip()
+    found = [each for each in entries if _has(each, wanted)]
     shown = [_line(each) for each in found[:LINES]]
     count = f"{len(entries):,} graph{'s' * (len(entries) != 1)}"
     count = f"{len(found):,} of {count}" if wanted else count
@@ -194,6 +191,30 @@ def listing(entries: list[Entry], words: str) -> str:
             "lines": "\n".join(shown) or f'<tr><td class="quiet">{none}</td></tr>',
         },
     )
+
+
+def comparable(entries: list[Entry], id: str, words: str) -> list[dict[str, Any]]:
+    """The other graphs of the same model and transcoders, those with `words` in what is told of them, latest first."""
+    one = next((each for each in entries if each.id == id), None)
+    if one is None:  # removed meanwhile
+        return []
+    return [
+        {
+            "id": each.id,
+            "prompt": visible(each.prompt),
+            "targets": [visible(target) for target in each.targets],
+            "saved": each.saved,
+        }
+        for each in entries
+        if each.id != id
+        and not each.problem
+        and (each.model, each.transcoders) == (one.model, one.transcoders)
+        and _has(each, words.strip())
+    ][:OTHERS]
+
+
+def _has(entry: Entry, words: str) -> bool:
+    return words.lower() in " ".join((entry.id, entry.prompt, entry.model, entry.method, *entry.targets)).lower()
 
 
 def _line(entry: Entry) -> str:

@@ -483,6 +483,23 @@ def test_the_store_is_listed_and_searched(store: Store, client: TestClient):
     assert "0 of 3 graphs" in nothing and "none with these words" in nothing and "none yet" not in nothing
 
 
+def test_a_graph_is_compared_with_others_of_its_model_and_set(store: Store, client: TestClient):
+    graph = traced()
+    made = graph.provenance
+    id = store.save(graph)
+    same = store.save(replace(graph, provenance={**made, "prompt": "<i>another</i>"}), name="same")
+    store.save(replace(graph, provenance={**made, "model": "elsewhere/else"}), name="another model")
+    store.save(replace(graph, provenance={**made, "transcoders": "elsewhere/else"}), name="another set")
+    (store.folder / store.save(graph, name="broken") / "edges.parquet").unlink()
+
+    (found,) = client.get(f"/graphs/{id}/others").json()
+
+    assert found["id"] == same and found["prompt"] == "<i>another</i>" and found["targets"] and found["saved"]
+    assert client.get(f"/graphs/{id}/others?find=ANOTHER").json() == [found]
+    assert client.get(f"/graphs/{id}/others?find=zebra").json() == []
+    assert client.get("/graphs/zebra/others").status_code == 404
+
+
 def test_in_the_list_a_column_is_named_and_graphs_are_told_apart(store: Store, client: TestClient):
     graph = traced()
     inner = {**graph.provenance, "method": "eap-ig"}

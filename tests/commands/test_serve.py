@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import HTTPCookieProcessor, ProxyHandler, build_opener, urlopen
@@ -20,7 +21,7 @@ from circuits.__main__ import read
 from circuits.commands.serve import EVERYWHERE, in_address, listen, names_of, run
 from circuits.errors import BadOption
 from circuits.serving.app import make_app
-from graphs import Store
+from graphs import Store, compare, prune
 from tests.browser import CHROMIUM, new_page
 from tests.circuits.test_serving import load, traced
 
@@ -112,6 +113,37 @@ def test_around_a_node_of_a_large_graph_the_node_is_asked_about_and_a_part_is_ca
     page.fill("#part input", "red")
     page.wait_for_selector("#found-in-whole a")
     assert "L-1" not in page.inner_text("#found-in-whole")
+    assert not page.faults
+
+
+def test_a_graph_of_the_store_is_chosen_compared_and_stands_in_the_address(address: str, page: Any, tmp_path: Path):
+    graph = traced()
+    words = {"prompt": "<b>other</b>"}
+    other = Store(tmp_path / "store").save(replace(prune(graph, nodes=0.5), provenance={**graph.provenance, **words}))
+    expected = compare(graph, Store(tmp_path / "store").load(other))
+    page.goto(address)
+    page.fill("#stored", "other")
+    page.wait_for_selector("#stored-found option", state="attached")
+    offered = page.evaluate("[...document.querySelectorAll('#stored-found option')].map((each) => each.value)")
+    page.fill("#stored", offered[0])
+    page.press("#stored", "Enter")
+    page.wait_for_selector("#beside h2")
+    said = page.inner_text("#beside")
+    page.goto("about:blank")
+    page.goto(f"{address}#beside={other}")  # as it stood in the address
+    page.wait_for_selector("#beside h2")
+    again, at = page.inner_text("#beside"), page.evaluate("location.hash")
+    page.click("#beside .close")
+    closed = page.evaluate("location.hash"), page.is_visible("#beside")
+    page.evaluate("besideStored('zebra')")
+    page.wait_for_selector("#beside .failed")
+    refused = page.inner_text("#beside")
+
+    assert offered == [other] and again == said and at == f"#beside={other}" and closed == ("", False)
+    assert "Beside “<b>other</b>”" in said and page.query_selector("#beside b") is None
+    assert f"{len(expected.both)} nodes in both" in said and f"{len(expected.only_a)} only here" in said
+    assert f"edges: {len(expected.edges)} in both" in said and f"influence {expected.overlap:.2f}" in said
+    assert "there is no such graph in this store" in refused
     assert not page.faults
 
 

@@ -29,7 +29,7 @@ SCRIPTS = (
     "lighting.js search.js cells.js tables.js panel.js node.js edge.js card.js lists.js measured.js facts.js groups.js "
     "hulls.js dragging.js diagram.js saving.js beside.js assay.js keys.js tools.js start.js"
 ).split()
-SERVED = "live.js"  # after them
+SERVED = ("live.js", "stored.js")  # after them
 TOLD = "registration edges ablations statistics verdicts seconds skipped".split()  # of an assay, besides its plots
 MOST_SUGGESTED = 400  # units of a graph for which groups are suggested
 
@@ -76,7 +76,7 @@ def to_html(
         *({theme: compose_plot(PLOTS[name], found, theme) for theme in THEMES} for name, found in charts.items()),
     ]
     (scene, *plots), palette = in_every_theme(drawn)
-    script = joined(*SCRIPTS, *([SERVED] if served else []))
+    script = joined(*SCRIPTS, *(SERVED if served else ()))
     beside = {"bos": options.get("bos", "grey"), "served": plain(served), **_carried(heads)}
     parts = {
         "policy": policy_for(script, served=bool(served)),

@@ -1,7 +1,8 @@
 // What is asked of the page, and stands in its address after "#": node, edge (source-target), least (influence), share (of
-// input), dense, find, path, zoom, side (1 or 0: the groups beside the picture or below), groups.
+// input), dense, find, path, zoom, side (1 or 0: the groups beside the picture or below), groups, beside (served: the id of
+// the graph it is compared with).
 
-const state = { node: null, edge: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, side: null, groups: [] };
+const state = { node: null, edge: null, least: 0, share: 0, dense: 0, find: "", path: null, zoom: null, side: null, groups: [], beside: "" };
 
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
@@ -15,6 +16,7 @@ function readAddress() {
   state.dense = Math.max(0, value("dense"));
   state.groups = readGroups(said.get("groups"));
   state.find = said.get("find") ?? "";
+  state.beside = said.get("beside") ?? "";
   state.path = said.has("path") && graph.paths[value("path") - 1] ? value("path") - 1 : null;
   state.zoom = said.has("zoom") && value("zoom") > 0 ? value("zoom") : null;
   state.side = said.has("side") ? value("side") > 0 : null;
@@ -29,6 +31,7 @@ function writeAddress() {
   for (const name of [...SLIDERS, "zoom"]) if (state[name]) said.set(name, rounded(state[name]));
   if (state.side !== null) said.set("side", Number(state.side));
   if (state.find) said.set("find", state.find);
+  if (state.beside) said.set("beside", state.beside);
   if (state.groups.length) said.set("groups", JSON.stringify(state.groups.map((each) => [each.name, ...each.rows])));
   const words = said.toString();
   if (location.protocol === "about:") return; // in a frame that has no address of its own

@@ -9,6 +9,16 @@ const nameless = (other, row) => {
   return JSON.stringify([kind, other.nodes.layer[row], what, at]);
 };
 
+// Of several that are called the same, the second in one is the second in the other.
+function namesIn(other) {
+  const seen = new Map();
+  return other.nodes.kind.map((_, row) => {
+    const name = nameless(other, row);
+    seen.set(name, (seen.get(name) ?? 0) + 1);
+    return `${name} ${seen.get(name)}`;
+  });
+}
+
 function readOther(text) {
   const page = /^\s*</.test(text) ? new DOMParser().parseFromString(text, "text/html").getElementById("graph")?.textContent : text;
   const other = JSON.parse(page);
@@ -22,11 +32,12 @@ function readOther(text) {
 }
 
 function compare(other) {
-  const there = new Map(other.nodes.kind.map((_, row) => [nameless(other, row), row]));
-  const here = new Map(range(count).map((row) => [nameless(graph, row), row]));
+  const [mine, its] = [namesIn(graph), namesIn(other)];
+  const [here, there] = [mine, its].map((called) => new Map(called.map((name, row) => [name, row])));
   const both = [...here].filter(([name]) => there.has(name)).map(([name, row]) => ({ row, other: there.get(name) }));
-  const edgeNames = (one, at) => new Set(one.edges.source.map((s, e) => [s, one.edges.target[e]].map((row) => at.get(row)).map((row) => nameless(one, row)).join()));
-  const [ours, theirs] = [edgeNames(graph, new Map(range(count).map((row) => [row, row]))), edgeNames(other, other.at)];
+  const edgeNames = (one, called) => new Set(one.edges.source.map((s, e) => `${called(s)} ${called(one.edges.target[e])}`));
+  const ours = edgeNames(graph, (row) => mine[row]);
+  const theirs = edgeNames(other, (row) => its[other.at.get(row)]);
   // Weighted Jaccard of influence: what both say of a node, over what either says.
   const of = (value) => Math.max(value ?? 0, 0);
   const less = both.reduce((total, { row, other: twin }) => total + Math.min(of(nodes.influence[row]), of(other.nodes.influence[twin])), 0);
@@ -40,32 +51,61 @@ function compare(other) {
   };
 }
 
-function showBeside(text, name) {
+// What two graphs were made with, by content, else by name: in words where it is not the same.
+function differing(other, what) {
+  const sides = [graph.made, other.made ?? {}];
+  const by = sides.every((made) => made[`${what}_hash`]) ? `${what}_hash` : what;
+  const [one, two] = sides.map((made) => made[by]);
+  return one && two && one !== two ? `Made with another ${what}, ${sides[1][what] ?? two}: the same number is another unit there.` : "";
+}
+
+function openBeside() {
   const section = document.getElementById("beside");
+  const away = () => {
+    section.hidden = true;
+    spot = null;
+    document.getElementById("other").value = "";
+    state.beside = "";
+    writeAddress();
+    highlight();
+  };
   section.hidden = false;
-  const close = make("button", { type: "button", class: "close", click: () => { section.hidden = true; spot = null; document.getElementById("other").value = ""; highlight(); } }, "×");
+  section.replaceChildren(make("button", { type: "button", class: "close", "aria-label": "close", click: away }, "×"));
+  return section;
+}
+
+function failBeside(words) {
+  const section = openBeside();
+  section.append(make("p", { class: "failed", role: "alert" }, words));
+  section.scrollIntoView({ block: "nearest" });
+}
+
+function showBeside(text, name) {
   let other;
   let found;
   try {
     other = readOther(text);
     found = compare(other);
   } catch (fault) {
-    section.replaceChildren(close, make("p", { class: "failed", role: "alert" }, `${name} could not be compared: wanted is a graph's page, or JSON saved from one (${fault.message}).`));
-    section.scrollIntoView({ block: "nearest" });
+    failBeside(`${name} could not be compared: wanted is a graph's page, or JSON saved from one (${fault.message}).`);
     return;
   }
   const light = (rows, words) => make("button", { type: "button", click: () => { spot = rows; highlight(); svg.scrollIntoView({ block: "nearest" }); } }, words);
   const change = (pair) => (other.nodes.influence[pair.other] ?? 0) - (nodes.influence[pair.row] ?? 0);
-  const moved = [...found.both].sort((a, b) => Math.abs(change(b)) - Math.abs(change(a))).slice(0, FEW);
+  const moved = found.both.filter((pair) => change(pair) !== 0).sort((a, b) => Math.abs(change(b)) - Math.abs(change(a))).slice(0, FEW);
   const at = (row) => (other.nodes.position[row] >= 0 ? ` @${String(other.tokens[other.nodes.position[row]]).trim()}` : "");
-  section.replaceChildren(
-    close,
+  const apart = ["model", "transcoders"].map((what) => differing(other, what)).find(Boolean);
+  const part = graph.served?.rows || other.served?.rows ? " Of a large graph, the part on its page is compared: circuits diff compares the whole." : "";
+  const rowsOrNone = (rows) => (rows.length ? make("table", {}, ...rows) : make("p", { class: "quiet" }, "none"));
+  const section = openBeside();
+  section.append(
     make("h2", {}, "Beside ", `“${other.prompt}”`),
     make("p", {}, light(found.both.map((pair) => pair.row), `${found.both.length} nodes in both`), " ", light(found.here, `${found.here.length} only here`), ` ${found.there.length} only there; edges: ${found.edges.both} in both, ${found.edges.here - found.edges.both} only here, ${found.edges.there - found.edges.both} only there; overlap of influence ${found.overlap === null ? "undefined" : found.overlap.toFixed(2)}`),
-    make("p", { class: "quiet" }, "A node is the same in both when kind, layer, unit and place counted from the end are. Overlap: the lesser of both influences over the greater, summed over all nodes. How much two prompts of one kind differ anyway, this does not say."),
+    ...(apart ? [make("p", { class: "failed" }, apart)] : []),
+    make("p", { class: "quiet" }, `A node is the same in both when kind, layer, unit and place counted from the end are. Overlap: the lesser of both influences over the greater, summed over all nodes. How much two prompts of one kind differ anyway, this does not say.${part}`),
     make("div", { class: "sides" },
-      make("div", {}, make("h3", {}, "Influence moves most, here → there"), make("table", {}, ...moved.map((pair) => line(pair.row, [make("td", {}, goTo(pair.row)), figure(`${percent(nodes.influence[pair.row])} → ${percent(other.nodes.influence[pair.other])}`)])))),
-      make("div", {}, make("h3", {}, "Only there"), make("table", {}, ...found.there.slice(0, FEW).map((row) => make("tr", {}, make("td", {}, `${other.nodes.label[row] || other.nodes.kind[row]} L${other.nodes.layer[row]}${at(row)}`), figure(percent(other.nodes.influence[row])))))),
+      make("div", {}, make("h3", {}, "Influence moves most, here → there"), rowsOrNone(moved.map((pair) => line(pair.row, [make("td", {}, goTo(pair.row)), figure(`${percent(nodes.influence[pair.row])} → ${percent(other.nodes.influence[pair.other])}`)])))),
+      make("div", {}, make("h3", {}, "Only there"), rowsOrNone(found.there.slice(0, FEW).map((row) => make("tr", {}, make("td", {}, `${other.nodes.label[row] || other.nodes.kind[row]} L${other.nodes.layer[row]}${at(row)}`), figure(percent(other.nodes.influence[row])))))),
     ),
   );
   section.scrollIntoView({ block: "nearest" }); // it lies far below what was clicked

@@ -42,7 +42,10 @@ function listenToTools() {
   document.getElementById("save-json").addEventListener("click", () => save(new Blob([JSON.stringify(shownGraph())], { type: "application/json" }), "json"));
   document.getElementById("other").addEventListener("change", async (event) => {
     const [file] = event.target.files;
-    if (file) showBeside(await file.text(), file.name);
+    if (!file) return;
+    state.beside = ""; // a file's name does not lead to it
+    showBeside(await file.text(), file.name);
+    writeAddress();
   });
   const above = [document.querySelector("header"), document.getElementById("tools")];
   const watch = new ResizeObserver(() => {

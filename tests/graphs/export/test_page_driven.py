@@ -437,6 +437,11 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
         said.top = document.getElementById("beside").getBoundingClientRect().top - innerHeight;
         showBeside(JSON.stringify(shownGraph()), "x.json");
         said.itself = text("#beside");
+        for (const made of [{{ model: "one" }}, {{ model: "one", model_hash: "1" }}, {{}}]) {{
+          Object.assign(graph.made, {{ model: "two", model_hash: "1" }});
+          showBeside(JSON.stringify({{ ...shownGraph(), made }}), "x.json");
+          (said.made ??= []).push(document.querySelector("#beside .failed")?.textContent ?? null);
+        }}
         for (const wrong of ["nonsense", "<p>", "{{}}", '{{"nodes":{{"kind":["x"]}}}}']) {{
           showBeside(wrong, "wrong.json");
           said[wrong] = text("#beside");
@@ -457,6 +462,7 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
     assert found["top"] < 0
     assert "6 nodes in both 1 only here 1 only there" in found["beside"]
     assert "edges: 5 in both, 2 only here, 2 only there" in found["beside"]
+    assert found["made"] == ["Made with another model, one: the same number is another unit there.", None, None]
     assert "7 nodes in both 0 only here 0 only there" in found["itself"] and "influence 1.00" in found["itself"]
     for wrong in ("nonsense", "<p>", "{}", '{"nodes":{"kind":["x"]}}'):
         assert "could not be compared" in found[wrong]
