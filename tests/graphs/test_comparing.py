@@ -52,6 +52,9 @@ DALLAS = question("in dallas is", [(5, 1, 0.4, 2.0), (6, 0, 0.3, -1.0), (7, 0, 0
 OAKLAND = question("so in oakland is", [(6, 0, 0.1, -2.0), (7, 0, 0.3, 3.0), (8, 1, 0.5, 1.0)], "sacramento")
 
 
+TWINS = question("in dallas is", [(5, 1, 0.4, 2.0), (5, 1, 0.3, 1.0)])  # two of one name
+
+
 def labels(graph, rows):
     return graph.nodes.label[rows].tolist()
 
@@ -201,7 +204,9 @@ def test_where_nothing_carries_influence_there_is_no_overlap():
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page was not driven")
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("a", "b"), [(DALLAS, OAKLAND), (constants("dallas", 12), constants("oakland", 7))], ids=["units", "constants"]
+    ("a", "b"),
+    [(DALLAS, OAKLAND), (constants("dallas", 12), constants("oakland", 7)), (TWINS, DALLAS)],
+    ids=["units", "constants", "twins"],
 )
 def test_the_page_says_the_same(a, b, tmp_path):
     found = drive(
