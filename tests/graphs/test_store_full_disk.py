@@ -95,7 +95,8 @@ def test_what_helps_listings_and_questions_may_find_no_room(tmp_path, room, monk
     [
         "graphs.store.write_table",  # one table is there
         "graphs.store.write_bytes",  # everything is written and nothing in place
-        "pathlib.Path.rename",  # the graph of before is moved away, or the first one is in place
+        "graphs.staging._exchange",  # it has taken the place of the graph of before
+        "pathlib.Path.rename",  # the graph of before is moved away, where the system cannot exchange the two
         "graphs.shelves._sync_folder",
         "graphs.catalog.add",
     ],
@@ -106,7 +107,7 @@ def test_a_writer_that_is_killed_loses_nothing(tmp_path, step):
     words = f"""
 import os, importlib, unittest.mock
 from graphs import Store
-import graphs.store, graphs.shelves, graphs.catalog, pathlib
+import graphs.store, graphs.shelves, graphs.staging, graphs.catalog, pathlib
 from tests.graphs.test_store_full_disk import assay, small
 owner, _, name = {step!r}.rpartition(".")
 owner = pathlib.Path if owner == "pathlib.Path" else importlib.import_module(owner)
@@ -115,6 +116,8 @@ def killed(*each, **named):
     really(*each, **named)
     os.kill(os.getpid(), 9)
 graphs.store.MANY = 1
+if name == "rename":
+    graphs.staging._exchange = lambda one, other: False
 setattr(owner, name, killed)
 Store({str(tmp_path)!r}).save(small(), assay(2))
 """
