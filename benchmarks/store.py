@@ -4,16 +4,19 @@
 
 Makes the store in a temporary folder: a few graphs with an assay and notes on their features, saved as any other, and
 as many copies under other names as are asked for. Only the tables of copies are the same files on disk. Cold is a store
-of which nothing is remembered: no catalog, no index. What the system has of its files in memory stays there.
+of which nothing is remembered: no catalog, no index; that is measured once, all else RUNS times, of which the median is
+told. What the system has of its files in memory stays there. Results go to benchmarks/results/store.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ from graphs.questions import between, holding, labelled, shared
 from graphs.shelves import stamp_of
 
 DISTINCT = 10  # graphs that are really saved; the rest are copies
-REPEATS = 3
+RUNS = 5
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -35,33 +39,45 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=500)
     parser.add_argument("--edges", type=int, default=5_000)
     arguments = parser.parse_args()
+    loads = [os.getloadavg()[0]]
+    lines: list[str] = []
+    tell = partial(measure, lines)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         fill(store, arguments.graphs, arguments.nodes, arguments.edges)
         names = sorted(os.listdir(folder))
-        size = (store.folder / names[0] / "graph.json").stat().st_size
-        print(f"{len(names):,} graphs of {arguments.nodes:,} nodes, graph.json of {size / 1000:,.0f} kB each")
-        print("     CPU      wall")
         listed = tell("listed cold: every record read and checked", store.list)
         assert len(listed) == len(names) and not any(entry.problem for entry in listed)
         forget_all_but_saves(store)
         assert tell("listed for the first time after that many saves", store.list) == listed
-        assert tell("listed again", store.list, REPEATS) == listed
-        tell("one found by its id", lambda: store.find(names[0]), REPEATS)
-        tell("one loaded", lambda: store.load(names[0]), REPEATS)
+        assert tell("listed again", store.list, RUNS) == listed
+        tell("one found by its id", lambda: store.find(names[0]), RUNS)
+        tell("one loaded", lambda: store.load(names[0]), RUNS)
         nodes = store.load(names[0]).nodes
         unit = nodes.unit(nodes.where("feature")[0])
         found = tell(f"the graphs with feature {unit}, cold: every node read", lambda: ask(store, unit))
         assert len(found) >= len(names) // DISTINCT
-        assert tell("the same again", lambda: ask(store, unit), REPEATS) == found
+        assert tell("the same again", lambda: ask(store, unit), RUNS) == found
         with opened(store) as base:
-            print("of an open store:")
-            tell(f"the graphs with feature {unit}", lambda: holding(base, unit), REPEATS)
-            tell("the features that two graphs share", lambda: shared(base, names[:2]), REPEATS)
-            tell("the features that most graphs share", lambda: shared(base, most=20), REPEATS)
-            tell("the mean weight of an edge", lambda: between(base, unit, "feature 7"), REPEATS)
-            tell("where a label occurs", lambda: labelled(base, unit.rpartition("/")[2]), REPEATS)
-            tell("all edges counted", lambda: base.ask("select count(*) from edges"))
+            tell(f"open: the graphs with feature {unit}", lambda: holding(base, unit), RUNS)
+            tell("open: the features that two graphs share", lambda: shared(base, names[:2]), RUNS)
+            tell("open: the features that most graphs share", lambda: shared(base, most=20), RUNS)
+            tell("open: the mean weight of an edge", lambda: between(base, unit, "feature 7"), RUNS)
+            tell("open: where a label occurs", lambda: labelled(base, unit.rpartition("/")[2]), RUNS)
+            tell("open: all edges counted", lambda: base.ask("select count(*) from edges"), RUNS)
+    loads.append(os.getloadavg()[0])
+    asked = f"--graphs {arguments.graphs} --nodes {arguments.nodes} --edges {arguments.edges}"
+    begin = [
+        "# A store of many graphs",
+        "",
+        f"`python -m benchmarks.store {asked}`: medians of {RUNS}, but for what is",
+        "cold or happens the first time: that is measured once. Open: a store of which more than one thing is asked.",
+        f"{os.cpu_count()} processors, load {loads[0]:.0f} before and {loads[1]:.0f} after.",
+        "",
+        "| | seconds | of CPU |",
+        "|---|---|---|",
+    ]
+    (RESULTS / "store.md").write_text("\n".join([*begin, *lines, ""]), encoding="utf-8")
 
 
 def ask(store: Store, unit: str) -> list[Any]:
@@ -74,19 +90,20 @@ def forget_all_but_saves(store: Store) -> None:
     """Leave in the catalog what it holds when every graph was saved into this store and nobody listed it yet."""
     lines, _ = store.lines()
     place = Path(str(store.folder))
-    (place / catalog.CATALOG).unlink()
+    (place / catalog.CATALOG).unlink(missing_ok=True)  # of few graphs nothing is remembered
     for id, line in lines.items():
         catalog.add(place, LINE, id, stamp_of(place / id), list(line.values()))
 
 
-def tell(what: str, work: Callable[[], Any], repeats: int = 1) -> Any:
-    """Print how long the fastest of several took; returns what came out."""
+def measure(lines: list[str], what: str, work: Callable[[], Any], repeats: int = 1) -> Any:
+    """Print how long it took, the median of several, and add it to the lines of a table; returns what came out."""
     seconds = []
     for _ in range(repeats):
         cpu, wall = time.process_time(), time.perf_counter()
         result = work()
         seconds.append((time.process_time() - cpu, time.perf_counter() - wall))
-    cpu, wall = min(seconds)
+    cpu, wall = (statistics.median(each) for each in zip(*seconds, strict=True))
+    lines.append(f"| {what} | {wall:.3f} | {cpu:.3f} |")
     print(f"{cpu:8.3f}  {wall:8.3f} s  {what}", flush=True)
     return result
 
