@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphs.errors import CannotWrite, UnknownPicture
+from graphs.errors import UnknownPicture
+from graphs.export.whole_files import write_whole
 
 if TYPE_CHECKING:
     from graphs.assays import Assay
     from graphs.graph import AttributionGraph
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what leaves no room, whoever may write
 
 # suffix -> module:function. A writer takes (graph, path, *, assay=None, **options) and writes one file.
 PICTURES = {
@@ -69,30 +65,4 @@ def _write(
         raise UnknownPicture(f"{found}; known endings are {', '.join(table)}.{other}")
     module, function = table[suffix].split(":")
     write = getattr(import_module(module), function)
-    # Beside the target, so that the last step is a rename within one disk: no reader ever sees half a file.
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    if not path.parent.is_dir() or path.is_dir():
-        raise CannotWrite(f"{path} could not be written: {_obstacle(path)}")
-    try:
-        write(graph, unfinished, assay=assay, **options)
-        os.replace(unfinished, path)
-    except OSError as error:
-        if isinstance(error, CannotWrite):
-            raise
-        remedy = "free some space" if error.errno in FULL else "change its permissions"
-        raise CannotWrite(
-            f"{path} could not be written: {error.strerror or error}. "
-            f"Choose another folder (-o in the shell), or {remedy}."
-        ) from error
-    finally:
-        with suppress(OSError):  # a disk that takes no files lets none go either, not even one that is not there
-            unfinished.unlink(missing_ok=True)
-    return path
-
-
-def _obstacle(path: Path) -> str:
-    if path.is_dir():
-        return "it is a folder. Give the name of a file."
-    if path.parent.exists():
-        return f"{path.parent} is no folder."
-    return f"there is no folder {path.parent}. Make it first."
+    return write_whole(path, lambda unfinished: write(graph, unfinished, assay=assay, **options))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from graphs.comparing import Comparison
-from graphs.errors import CannotWrite, UnknownPicture
+from graphs.errors import UnknownPicture
 from graphs.export.comparison.composing import compose_comparison
 from graphs.export.picture import SUFFIXES, render
+from graphs.export.whole_files import write_whole
 from graphs.graph import AttributionGraph
 
 
@@ -31,13 +31,5 @@ def draw_comparison(
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UnknownPicture(f"two graphs are drawn as {', '.join(SUFFIXES)}; found {str(path)!r}.")
-    content = render(compose_comparison(a, b, found=found, **look), path.suffix.lower())
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise CannotWrite(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    scene = compose_comparison(a, b, found=found, **look)
+    return write_whole(path, lambda unfinished: unfinished.write_bytes(render(scene, path.suffix.lower())))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from graphs.errors import CannotWrite
 from graphs.export.neuronpedia import TYPES, to_neuronpedia
 from graphs.export.page_folder.feature_details import feature_details
+from graphs.export.whole_files import write_whole
 from graphs.graph import AttributionGraph
 from graphs.identifiers import pair
 
@@ -104,10 +104,5 @@ def _listed(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, record: Any) -> None:
-    """Whole or not at all."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(json.dumps(record, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    write_whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from graphs.errors import BadOption, CannotWrite, UnknownPicture
+from graphs.errors import BadOption, UnknownPicture
 from graphs.export.heatmap import HeatMap, compose_heatmap, stack
 from graphs.export.patching.paths import Paths, compose_paths
 from graphs.export.picture import SUFFIXES, render
 from graphs.export.scene.marks import Scene, Text
 from graphs.export.scene.options import check_look
 from graphs.export.scene.themes import THEMES
+from graphs.export.whole_files import write_whole
 
 BLANK = Scene(1.0, 1.0, THEMES["light"], (), (), (), (Text(0.0, 0.0, "", "#000000"),))
 COLUMNS = ("direction", "row", "column", "place", "effect", "share")
@@ -57,16 +57,8 @@ def write_patching(found: Patching, path: str | Path, *, diagram: bool = False, 
     """
     path = Path(path)
     check_choices(path, paths=found.paths is not None, diagram=diagram, **look)
-    content = WRITERS[path.suffix.lower()](found, diagram, look)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise CannotWrite(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    write = WRITERS[path.suffix.lower()]
+    return write_whole(path, lambda unfinished: unfinished.write_bytes(write(found, diagram, look)))
 
 
 def check_choices(path: Path, *, paths: bool, diagram: bool, **look: Any) -> None:

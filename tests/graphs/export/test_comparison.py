@@ -101,7 +101,7 @@ def test_components_without_tokens_stand_beside_features():
         ("x.html", {}, UnknownPicture, "svg, .png, .pdf, .dot; found"),
         ("x.svg", {"theme": "pink"}, BadOption, "light, dark, print; found 'pink'"),
         ("x.svg", {"most_edges": -1}, BadOption, "0 or more, not -1"),
-        ("no/x.svg", {}, CannotWrite, "could not be written: No such file"),
+        ("no/x.svg", {}, CannotWrite, "could not be written: there is no folder"),
     ],
 )
 def test_what_cannot_be_drawn_is_told_and_no_file_is_left(tmp_path, name, look, error, said):

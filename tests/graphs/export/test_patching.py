@@ -151,7 +151,7 @@ def test_the_table_holds_every_place_that_was_measured():
         ("x.csv", {"theme": "dark"}, BadOption, "x.csv is no picture, and takes no choice of its theme"),
         ("x.html", {"diagram": True}, BadOption, "no choice of its diagram"),
         ("x.svg", {"theme": "pink"}, BadOption, "theme"),
-        ("none/x.svg", {}, CannotWrite, "No such file"),
+        ("none/x.svg", {}, CannotWrite, "there is no folder"),
     ],
 )
 def test_what_cannot_be_written_is_told(name, options, error, complaint, tmp_path):
