@@ -16,6 +16,7 @@ the same columns, see `graphs.index`. Graphs that cannot be read are in none of 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,7 +152,8 @@ class Base:
             connection.register("verdicts", _verdicts(self._lines))
         for name, table in self._kept.items():
             connection.register(name, table)
-        connection.execute(f"set allowed_paths = {_list(paths)}")
+        # A pattern that stands for one path must be allowed as well as the path.
+        connection.execute(f"set allowed_paths = {_list([*dict.fromkeys([*paths, *map(_pattern, paths)])])}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
 
@@ -192,11 +194,11 @@ def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str
         return []
     paths = [_address(part.path) for part in nodes.parts]
     whole = [path for path, part in zip(paths, nodes.parts, strict=True) if len(part.counts) == len(part.holds)]
-    pieces = [f"select * from read_parquet({_list(whole)})"] if whole else []
+    pieces = [f"select * from {_tables_in(whole)}"] if whole else []
     for path, part in zip(paths, nodes.parts, strict=True):
         if path not in whole:
             stale = sorted(part.holds.keys() - part.counts)
-            pieces.append(f"select * from read_parquet({_list([path])}) where graph not in {_tuple(stale)}")
+            pieces.append(f"select * from {_tables_in([path])} where graph not in {_tuple(stale)}")
     if nodes.loose is not None:
         connection.register("loose_nodes", nodes.loose)
         pieces.append("select * from loose_nodes")
@@ -230,7 +232,7 @@ def _show_edges(connection: duckdb.DuckDBPyConnection, folder: Path, ids: Sequen
     # The name of a file says whose it is, so a question about some graphs opens those only.
     connection.execute(
         f"create view edges as select parse_path(filename)[-2] as graph, source, target, weight "
-        f"from read_parquet({_list(paths)}, filename = true)"
+        f"from {_tables_in(paths, 'filename = true')}"
     )
     return paths
 
@@ -280,6 +282,16 @@ def _in_turn(connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer]) 
 def _address(place: Place) -> str:
     """A file as DuckDB names it."""
     return place.disk.unstrip_protocol(place.path) if isinstance(place, Address) else str(place.absolute())
+
+
+def _tables_in(paths: Sequence[str], *options: str) -> str:
+    """These files as SQL reads them: no folder above is taken for a column, as `layer=5/` would be, or for a pattern."""
+    return f"read_parquet({', '.join([_list([*map(_pattern, paths)]), 'hive_partitioning = false', *options])})"
+
+
+def _pattern(path: str) -> str:
+    """The pattern that only this path fits."""
+    return re.sub(r"[*?[]", r"[\g<0>]", path)
 
 
 def text_in_sql(text: str) -> str:

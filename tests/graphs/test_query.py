@@ -497,3 +497,19 @@ def test_folders_may_have_any_name(tmp_path):
 
     assert [len(store.query(f"from {name}")) for name in ("graphs", "nodes", "edges")] == [2, 8, 10]
     assert len(store.query("from edges where graph = 're[n]amed ?'")) == 5
+
+
+@pytest.mark.parametrize("start", ["", "memory://"])
+@pytest.mark.parametrize("name", ["[ab]", "layer=5", "graph=none/weight=7"])
+def test_the_name_of_a_folder_is_neither_a_pattern_nor_a_column(tmp_path, start, name):
+    # DuckDB takes `layer=5/` for a column and `[ab]` for a pattern, which the neighbour's name fits too.
+    store, neighbour = (Store(f"{start}{tmp_path}/{each}") for each in (name, "a"))
+    id, _ = store.save(traced(1)), neighbour.save(traced(1))
+
+    assert store.query("select graph, layer from nodes").to_pylist() == [
+        {"graph": id, "layer": layer} for layer in (-1, 0, 1, 2)
+    ]
+    assert store.query("select graph, weight from edges").to_pylist() == [
+        {"graph": id, "weight": weight} for weight in store.load(id).weight
+    ]
+    assert neighbour.query("select count(*) as many from nodes").to_pylist() == [{"many": 4}]
