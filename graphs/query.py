@@ -285,7 +285,7 @@ def _address(place: Place) -> str:
 
 
 def _tables_in(paths: Sequence[str], *options: str) -> str:
-    """These files as SQL reads them: no folder above is taken for a column, as `layer=5/` would be, or for a pattern."""
+    """These files as SQL reads them: no folder above is a column, as `layer=5/` would be, or a pattern."""
     return f"read_parquet({', '.join([_list([*map(_pattern, paths)]), 'hive_partitioning = false', *options])})"
 
 
