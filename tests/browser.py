@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+PATIENCE = 90_000  # milliseconds, where eight others want the two cores
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
@@ -23,6 +24,8 @@ def new_page(folder: Path) -> Iterator[Any]:
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-background-networking"],
             viewport={"width": 1400, "height": 900},
+            timeout=PATIENCE,
         )
+        browser.set_default_timeout(PATIENCE)
         yield browser.new_page()
         browser.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from contextlib import redirect_stderr
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,8 +20,8 @@ class Terminal(io.StringIO):
         return True
 
     def comes(self, words: str) -> bool:
-        """Whether the words appear within five seconds."""
-        until = time.monotonic() + 5
+        """Whether the words appear within a minute."""
+        until = time.monotonic() + 60
         while words not in self.getvalue() and time.monotonic() < until:
             time.sleep(0.01)
         return words in self.getvalue()
@@ -45,7 +46,7 @@ def test_what_is_quick_is_not_told(terminal: Terminal, monkeypatch: pytest.Monke
 def test_one_long_call_is_told_while_it_lasts(terminal: Terminal):
     with redirect_stderr(terminal), Bars() as bars:
         bars.note("loading")
-        assert terminal.comes("loading … 00:00")
+        assert terminal.comes("loading … 00:")
 
 
 def test_a_count_is_a_bar_even_if_it_stands_still_and_a_full_one_gives_way(terminal: Terminal):
@@ -57,13 +58,16 @@ def test_a_count_is_a_bar_even_if_it_stands_still_and_a_full_one_gives_way(termi
         assert terminal.comes("assay … ")
 
 
-def test_nothing_is_shown_after_the_end_or_when_quiet(terminal: Terminal):
+def test_nothing_is_shown_after_the_end_or_when_quiet(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
     with redirect_stderr(terminal), Bars(quiet=True) as bars:
         bars.note("loading")
         time.sleep(0.1)
     assert terminal.getvalue() == ""
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
     with redirect_stderr(terminal), Bars() as bars:
         bars.note("loading")
         bars.note("")
+        now = 100.0
         time.sleep(0.1)
     assert terminal.getvalue() == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
 def test_output_that_goes_nowhere_is_code_2(tmp_path, where, complaint):
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no full device here")
-    line = f"{sys.executable} -m circuits list --store {tmp_path} {where}"
+    line = f"{shlex.join([sys.executable, '-m', 'circuits', 'list', '--store', str(tmp_path)])} {where}"
     done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, check=False)
 
     assert done.returncode == 2
@@ -128,7 +129,7 @@ def test_output_that_goes_nowhere_is_code_2(tmp_path, where, complaint):
 
 
 def test_a_closed_error_stream_changes_nothing(tmp_path):
-    line = f"{sys.executable} -m circuits show nothing --store {tmp_path} 2>&-"
+    line = f"{shlex.join([sys.executable, '-m', 'circuits', 'show', 'nothing', '--store', str(tmp_path)])} 2>&-"
     done = subprocess.run(line, shell=True, stdout=subprocess.PIPE, check=False)
 
     assert (done.returncode, done.stdout) == (2, b"")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,67 +28,64 @@ def assay(number):
     return Assay({}, 1e-7, [], {}, [], [Verdict("it holds", "supported", number, "above 0", "none")])
 
 
-@pytest.fixture
-def room():
-    """Lets files grow to so many bytes, after which a write fails in the middle, as on a full disk."""
+@contextmanager
+def room(size):
+    """Lets files grow to so many bytes, after which a write fails in the middle, as on a full disk.
+
+    Within the test: what pytest says of it goes to a file too, perhaps.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        yield limit
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 300, 1500])  # no byte; half a table; the tables, and half the record
-def test_a_save_that_the_disk_has_no_room_for_is_told_and_leaves_what_was_there(tmp_path, room, size):
+def test_a_save_that_the_disk_has_no_room_for_is_told_and_leaves_what_was_there(tmp_path, size):
     store = Store(tmp_path)
     id = store.save(small(), assay(1))
     sizes = {path.name: path.stat().st_size for path in (tmp_path / id).iterdir()}
     assert size < max(sizes.values())
 
-    room(size)
-    for prompt in ("dallas", "austin"):
-        with pytest.raises(CannotWrite, match=r"could not be stored in .* --store, or free some space"):
-            store.save(small(prompt), assay(2))
-    with pytest.raises(CannotWrite, match=r"x\.svg could not be written"):
-        store.attach(id, "x.svg", b"x" * 2000)
+    with room(size):
+        for prompt in ("dallas", "austin"):
+            with pytest.raises(CannotWrite, match=r"could not be stored in .* --store, or free some space"):
+                store.save(small(prompt), assay(2))
+        with pytest.raises(CannotWrite, match=r"x\.svg could not be written"):
+            store.attach(id, "x.svg", b"x" * 2000)
 
     assert os.listdir(tmp_path) == [id]
     assert store.assay(id).verdicts == assay(1).verdicts
     assert {path.name: path.stat().st_size for path in (tmp_path / id).iterdir()} == sizes
 
 
-def test_what_finds_no_room_beside_a_graph_is_called_by_its_own_name(tmp_path, room):
+def test_what_finds_no_room_beside_a_graph_is_called_by_its_own_name(tmp_path):
     store = Store(tmp_path)
     id = store.save(small())
 
-    room(300)
     for name, put in (
         ("graph.svg", lambda: store.attach(id, "graph.svg", lambda path: draw(small(), path))),
         ("assay.json", lambda: store.keep_assay(id, assay(1))),
     ):
-        with pytest.raises(CannotWrite) as said:
+        with room(300), pytest.raises(CannotWrite) as said:
             put()
         assert str(said.value).startswith(f"{tmp_path / id / name} could not be written: File too large. The graph")
         assert ".attaching" not in str(said.value) and "is stored" in str(said.value)
     assert store.load(id).tokens == ("dallas",)
 
 
-def test_what_helps_listings_and_questions_may_find_no_room(tmp_path, room, monkeypatch):
+def test_what_helps_listings_and_questions_may_find_no_room(tmp_path, monkeypatch):
     monkeypatch.setattr("graphs.store.MANY", 1)
     store = Store(tmp_path)
     ids = {store.save(small("dallas")), store.save(small("austin"))}
     (tmp_path / ".catalog.lines").unlink()
 
-    room(20)
-    assert {entry.id for entry in store.list()} == ids
-    assert len(store.query("from nodes")) == 6
-    room(10_000)
-    assert {entry.id for entry in store.list()} == ids
-    assert len(store.query("from nodes")) == 6
+    for size in (20, 10_000):
+        with room(size):
+            assert {entry.id for entry in store.list()} == ids
+            assert len(store.query("from nodes")) == 6
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_click_a_few_pixels_beside_an_edge_means_it_and_one_further_off_none(t
         def asked(off: float) -> str:
             page.keyboard.press("Escape")
             page.mouse.move(x + off * across, y + off * down)
-            page.wait_for_timeout(150)
+            page.evaluate("() => new Promise((done) => setTimeout(done, 150))")  # by its own clock, however late it is
             cursor = page.evaluate("svg.style.cursor")
             page.mouse.click(x + off * across, y + off * down)
             return cursor + page.evaluate("location.hash")
