@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from graphs.addresses import Place
 from graphs.errors import ForeignFolder
+from graphs.prompts import prompt_of
 from graphs.records import ADVICE, RECORD, TABLES, Record, read_sheet, strict
 from graphs.tables import as_arrays, check_size, read_table
 
@@ -112,19 +112,6 @@ def _check_belongs(graph: AttributionGraph, record: Record, path: Place) -> None
         raise ForeignFolder(
             f"{path} does not belong to the tables beside it: {'; '.join(wrong)} changed after it was written. {ADVICE}"
         )
-
-
-def prompt_of(graph: AttributionGraph) -> str:
-    """The prompt as text: as it was given, where the provenance says so, else its tokens without the special ones.
-
-    A prompt of special tokens only is told by them.
-    """
-    given = graph.provenance.get("prompt")
-    if isinstance(given, str):
-        return given
-    words = [token for token in graph.tokens if not re.fullmatch(r"\s*<[^<>\s]+>\s*", token)] or graph.tokens
-    spaced = any(token[:1].isspace() for token in words)
-    return ("" if spaced else " ").join(words).strip()
 
 
 def content_of(graph: AttributionGraph) -> str:

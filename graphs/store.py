@@ -17,8 +17,9 @@ from graphs import catalog
 from graphs.addresses import Address, Place, each_of, place_of
 from graphs.assays import Assay
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
-from graphs.folders import LINE, content_of, line_of, prompt_of, read_graph, read_line, targets_of
+from graphs.folders import LINE, content_of, line_of, read_graph, read_line, targets_of
 from graphs.heads import HEADS, Heads, read_heads, to_record
+from graphs.prompts import prompt_of
 from graphs.records import ADVICE, ASSAY, FORMAT, RECORD, TABLES, VERSION, read_sheet, seal, strict, to_json
 from graphs.shelves import (
     FILES,

@@ -75,12 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(a: AttributionGraph, b: AttributionGraph, found: Comparison, most: int) -> list[str]:
     """The lines that `diff` prints."""
     from graphs.comparing import counts_in_words
-    from graphs.export.scene.names import prompt_of
+    from graphs.export.scene.names import prompt_in_words
     from graphs.wording import logits_in_words
 
     lines = []
     for name, graph in (("A", a), ("B", b)):
-        lines += [f"{name}: {prompt_of(graph)}", *(f"  {line}" for line in logits_in_words(graph)[:3])]
+        lines += [f"{name}: {prompt_in_words(graph)}", *(f"  {line}" for line in logits_in_words(graph)[:3])]
     return [
         *lines,
         counts_in_words(found),

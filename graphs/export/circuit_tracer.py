@@ -14,7 +14,7 @@ import numpy as np
 from graphs.errors import BadGraph
 from graphs.graph import AttributionGraph
 from graphs.nodes import OF_ATTENTION
-from graphs.store import prompt_of
+from graphs.prompts import prompt_of
 
 if TYPE_CHECKING:
     from graphs.assays import Assay

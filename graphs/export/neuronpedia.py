@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphs.folders import content_of
 from graphs.graph import AttributionGraph
 from graphs.grouping import find_nodes
 from graphs.identifiers import cumulative_shares, identify, pair
 from graphs.nodes import OF_ATTENTION
+from graphs.prompts import prompt_of
 from graphs.records import seal, strict
-from graphs.store import content_of, prompt_of
 
 if TYPE_CHECKING:
     from graphs.assays import Assay

@@ -20,7 +20,7 @@ from graphs.export.scene.edges import draw_edges
 from graphs.export.scene.labels import make_room, place_labels
 from graphs.export.scene.legend import lay_out_legend
 from graphs.export.scene.marks import MARGIN, Curve, Scene, Shape, Text
-from graphs.export.scene.names import label_of, prompt_of
+from graphs.export.scene.names import label_of, prompt_in_words
 from graphs.export.scene.nodes import draw_nodes, radii_of
 from graphs.export.scene.options import check_look, widest_of
 from graphs.export.scene.themes import THEMES
@@ -116,7 +116,7 @@ def _headings(
     ]
     for colour, graph in ((A, a), (B, b)):
         below = lines[-1].y + 26 - MARGIN - 6 if lines else 0.0
-        told = heading(graph, f"{ALPHABET[colour]}: {prompt_of(graph)}", most, colours, widest)
+        told = heading(graph, f"{ALPHABET[colour]}: {prompt_in_words(graph)}", most, colours, widest)
         lines += [
             replace(text, y=text.y + below, colour=colours[colour] if text.bold else text.colour) for text in told
         ]

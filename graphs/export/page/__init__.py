@@ -16,7 +16,7 @@ from graphs.export.page.parts import as_script, fill, in_every_theme, joined, pa
 from graphs.export.picture import to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plot
 from graphs.export.scene import compose
-from graphs.export.scene.names import first_token, prompt_of
+from graphs.export.scene.names import first_token, prompt_in_words
 from graphs.export.scene.options import check_options
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
@@ -80,7 +80,7 @@ def to_html(
     beside = {"bos": options.get("bos", "grey"), "served": plain(served), **_carried(heads)}
     parts = {
         "policy": policy_for(script, served=bool(served)),
-        "title": escape(str(options.get("title") or prompt_of(graph))),
+        "title": escape(str(options.get("title") or prompt_in_words(graph))),
         "palette": palette,
         "style": part("page.css"),
         "picture": to_svg(scene),
@@ -107,7 +107,7 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
     ]
     return plain(
         {
-            "prompt": prompt_of(graph),
+            "prompt": prompt_in_words(graph),
             "size": kept_in_words(graph),
             "tokens": graph.tokens,
             "opening": first_token(graph),

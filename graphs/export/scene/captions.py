@@ -11,7 +11,7 @@ import numpy as np
 from graphs.assays import VERDICTS, Assay, Verdict
 from graphs.export.lettering import readable, shorten, wrap
 from graphs.export.scene.marks import LINE, MARGIN, Text
-from graphs.export.scene.names import first_token, label_of, prompt_of, target_of
+from graphs.export.scene.names import first_token, label_of, prompt_in_words, target_of
 from graphs.export.scene.tested import failed_edge
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
@@ -29,7 +29,7 @@ def heading(
 
     widest: the picture's width, at which lines are broken; none for a line each.
     """
-    words = title if title is not None else prompt_of(graph)
+    words = title if title is not None else prompt_in_words(graph)
     asked = np.flatnonzero((graph.goal != 0) | (graph.nodes.kind == "logit"))
     asked = asked[np.argsort(-graph.goal[asked], kind="stable")].tolist()
     answer = ", ".join(target_of(graph, row) for row in asked[:3])

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphs.export.lettering import kept_apart, readable, shorten
 from graphs.graph import AttributionGraph
+from graphs.prompts import prompt_of
 from graphs.wording import held_against
 
 
@@ -82,12 +83,7 @@ def _opens(graph: AttributionGraph) -> bool:
     return bool(graph.tokens) and bool(re.fullmatch(r"<[^ ]*>|\[[A-Z]+\]", graph.tokens[0].strip()))
 
 
-def prompt_of(graph: AttributionGraph) -> str:
-    """What the model was asked, as it was typed if it was, without the mark that opens it; else its tokens."""
+def prompt_in_words(graph: AttributionGraph) -> str:
+    """What the model was asked, without the mark that opens it, as a picture can hold it."""
     opening = graph.tokens[0] if _opens(graph) else ""
-    given = graph.provenance.get("prompt")
-    if isinstance(given, str) and given:
-        return readable(given).removeprefix(opening).strip()
-    tokens = [readable(token) for token in graph.tokens[bool(opening) :]]
-    spaced = any(token.startswith(" ") for token in tokens)
-    return ("" if spaced else " ").join(tokens).strip()
+    return readable(prompt_of(graph)).removeprefix(opening).strip()
