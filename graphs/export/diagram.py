@@ -16,7 +16,7 @@ from graphs.export.scene.edges import breadth, head_length
 from graphs.export.scene.legend import lay_out_legend
 from graphs.export.scene.marks import MARGIN, Curve, Scene, Shape, Text
 from graphs.export.scene.names import first_token, label_of
-from graphs.export.scene.options import check_look, widest_of
+from graphs.export.scene.options import check_edges, check_look, widest_of
 from graphs.export.scene.tested import moved_the_other_way
 from graphs.export.scene.themes import THEMES, mix
 from graphs.graph import AttributionGraph
@@ -70,8 +70,7 @@ def compose_diagram(
     for name, found in (("most_boxes", most_boxes), ("most_inputs", most_inputs)):
         if found < 1:
             raise BadOption(f"{name} must be 1 or more, not {found}.")
-    if not 0 <= least_share <= 1:
-        raise BadOption(f"least_share must be a share, 0 to 1, not {least_share}.")
+    check_edges(least_share=least_share)
     colours = THEMES[theme]
     tested = graph
     if groups is not None or not graph.provenance.get("groups"):

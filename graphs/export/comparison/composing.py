@@ -9,20 +9,19 @@ import numpy as np
 from jaxtyping import Float
 
 from graphs.comparing import Comparison, compare, counts_in_words
-from graphs.errors import BadOption
 from graphs.export.comparison.union import Union, padded, unite
 from graphs.export.layout import Layout
 from graphs.export.lettering import readable, wrap
-from graphs.export.scene import FLATTEST
 from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts
 from graphs.export.scene.captions import heading, lay_out_caption
 from graphs.export.scene.edges import draw_edges
+from graphs.export.scene.frame import frame_of
 from graphs.export.scene.labels import make_room, place_labels
 from graphs.export.scene.legend import lay_out_legend
 from graphs.export.scene.marks import MARGIN, Curve, Scene, Shape, Text
 from graphs.export.scene.names import label_of, prompt_in_words
 from graphs.export.scene.nodes import draw_nodes, radii_of
-from graphs.export.scene.options import check_look, widest_of
+from graphs.export.scene.options import check_edges, check_look, widest_of
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
 from graphs.wording import name_node
@@ -56,8 +55,7 @@ def compose_comparison(
         BadOption: there is no such theme or font, a number makes no sense, or the graphs are not to be compared.
     """
     check_look(theme, font, width_cm)
-    if most_edges < 0:
-        raise BadOption(f"most_edges must be 0 or more, not {most_edges}.")
+    check_edges(most_edges=most_edges)
     found = compare(a, b) if found is None else found
     colours, widest = THEMES[theme], widest_of(width_cm)
     union = unite(a, b, found)
@@ -66,30 +64,25 @@ def compose_comparison(
     reserved, layout = make_room(placed, names, None if widest is None else widest - NAMES - 2 * MARGIN)
 
     top_lines = _headings(a, b, title, max(110, int(layout.width / 9)), colours, widest)
-    left, top = MARGIN + NAMES, top_lines[-1].y + 18
-    width = max(
-        layout.width + left + MARGIN, min(720.0, widest or 720.0), *(text.box[2] + MARGIN for text in top_lines)
-    )
-    left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
-    x, y = layout.x + left, layout.y + top
-    scale = max(min(layout.squeezed), FLATTEST)
-    radius = radii_of(union.graph) * scale
+    at = frame_of(layout, top_lines, widest)
+    radius = radii_of(union.graph) * at.scale
+    places = (at.x, at.y, radius)
 
-    words, depth = _token_texts(placed, (a, b), layout, left, top, colours)
+    words, depth = _token_texts(placed, (a, b), layout, at.left, at.top, colours)
     everything = np.arange(len(union.graph.nodes))
-    labelled = place_labels(placed, everything, names, reserved, (x, y, radius), width - MARGIN, colours)
-    curves, counts = _draw_both(a, b, found, union, (x, y, radius), most_edges, colours, scale)
+    labelled = place_labels(placed, everything, names, reserved, places, at.width - MARGIN, colours)
+    curves, counts = _draw_both(a, b, found, union, places, most_edges, colours, at.scale)
     said = _caption(found, counts)
-    caption, height = lay_out_caption(said, None, width, top + layout.height + depth + 16, colours)
-    key, height = _legend(width, height + 4, colours)
+    caption, height = lay_out_caption(said, None, at.width, at.top + layout.height + depth + 16, colours)
+    key, height = _legend(at.width, height + 4, colours)
     return Scene(
-        width=width,
+        width=at.width,
         height=height + MARGIN * 0.6,
         colours=colours,
-        lines=(*layer_lines(layout, left, top, width, colours), *key["lines"]),
+        lines=(*layer_lines(layout, at.left, at.top, at.width, colours), *key["lines"]),
         curves=(*curves, *key["curves"]),
-        shapes=(*_shapes(a, b, union, (x, y, radius), colours), *key["shapes"]),
-        texts=(*top_lines, *layer_names(placed, layout, top, colours), *labelled, *words, *caption, *key["texts"]),
+        shapes=(*_shapes(a, b, union, places, colours), *key["shapes"]),
+        texts=(*top_lines, *layer_names(placed, layout, at.top, colours), *labelled, *words, *caption, *key["texts"]),
         font=font,
         width_cm=width_cm,
     )

@@ -5,22 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from graphs.assays import Assay
-from graphs.errors import BadOption
 from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts
 from graphs.export.scene.captions import caption_lines, failure_in_words, heading, lay_out_caption
 from graphs.export.scene.edges import draw_edges
+from graphs.export.scene.frame import frame_of
 from graphs.export.scene.labels import make_room, place_labels
 from graphs.export.scene.legend import lay_out_legend, samples_of
 from graphs.export.scene.marks import MARGIN, Scene
 from graphs.export.scene.names import label_of
 from graphs.export.scene.nodes import draw_nodes, radii_of
-from graphs.export.scene.options import check_look, widest_of
+from graphs.export.scene.options import check_edges, check_look, widest_of
 from graphs.export.scene.tested import as_tried, moved_the_other_way
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
 from graphs.wording import circuit_in_words
-
-FLATTEST = 0.4  # of their size, nodes and edges keep at least so much
 
 
 def compose(
@@ -61,10 +59,7 @@ def compose(
         BadOption: there is no such theme, font or choice, or a number makes no sense.
     """
     check_look(theme, font, width_cm, bos, errors)
-    if most_edges < 0:
-        raise BadOption(f"most_edges must be 0 or more, not {most_edges}.")
-    if not 0 <= least_share <= 1:
-        raise BadOption(f"least_share must be a share, 0 to 1, not {least_share}.")
+    check_edges(most_edges=most_edges, least_share=least_share)
     colours = THEMES[theme]
     hidden = [kind for kind, away in (("bias", not biases), ("error", errors == "hide")) if away]
     rows = np.flatnonzero(~np.isin(graph.nodes.kind, hidden))
@@ -76,38 +71,32 @@ def compose(
     wrong = np.isin(rows, [] if assay is None else moved_the_other_way(assay))
 
     top_lines = [] if bare else heading(graph, title, max(110, int(layout.width / 9)), colours, widest)
-    left, top = MARGIN + NAMES, MARGIN if bare else top_lines[-1].y + 18
-    width = max(
-        layout.width + left + MARGIN, min(720.0, widest or 720.0), *(text.box[2] + MARGIN for text in top_lines)
-    )
-    left += (width - left - MARGIN - layout.width) / 2 * (layout.width < 500)
-    x, y = layout.x + left, layout.y + top
+    at = frame_of(layout, top_lines, widest)
 
-    tokens, depth = token_texts(placed, layout, left, top, colours)
-    scale = max(min(layout.squeezed), FLATTEST)
-    radius = radii_of(shown) * scale
-    labelled = place_labels(shown, rows, names, reserved, (x, y, radius), width - MARGIN, colours)
-    curves, counts = draw_edges(graph, rows, x, y, radius, (most_edges, least_share), bos, colours, scale)
+    tokens, depth = token_texts(placed, layout, at.left, at.top, colours)
+    radius = radii_of(shown) * at.scale
+    labelled = place_labels(shown, rows, names, reserved, (at.x, at.y, radius), at.width - MARGIN, colours)
+    curves, counts = draw_edges(graph, rows, at.x, at.y, radius, (most_edges, least_share), bos, colours, at.scale)
     curves = [as_tried(graph, curve, assay, colours) for curve in curves]
-    bottom = top + layout.height + depth
+    bottom = at.top + layout.height + depth
     said: list[str | None] = []
     if not bare:
         measured = circuit_in_words(graph)
         said = [*caption_lines(graph, counts), *failure_in_words(graph, assay), *measured]
         said += [] if measured and assay is None else [None]
-    caption, height = lay_out_caption(said, assay, width, bottom + 16, colours)
+    caption, height = lay_out_caption(said, assay, at.width, bottom + 16, colours)
     samples = samples_of(shown, assay, curves) if legend else []
-    key, height = lay_out_legend(samples, width, height + 4, colours)
+    key, height = lay_out_legend(samples, at.width, height + 4, colours)
     return Scene(
-        width=width,
+        width=at.width,
         height=height + MARGIN * 0.6,
         colours=colours,
-        lines=(*layer_lines(layout, left, top, width, colours), *key["lines"]),
+        lines=(*layer_lines(layout, at.left, at.top, at.width, colours), *key["lines"]),
         curves=(*curves, *key["curves"]),
-        shapes=(*draw_nodes(shown, rows, x, y, radius, tested, wrong, colours), *key["shapes"]),
+        shapes=(*draw_nodes(shown, rows, at.x, at.y, radius, tested, wrong, colours), *key["shapes"]),
         texts=(
             *top_lines,
-            *layer_names(shown, layout, top, colours),
+            *layer_names(shown, layout, at.top, colours),
             *labelled,
             *tokens,
             *caption,

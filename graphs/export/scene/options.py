@@ -46,6 +46,18 @@ def check_look(theme: str, font: str, width_cm: float | None, bos: str = "grey",
         raise BadOption(f"a picture is 1 to 500 cm wide; found {width_cm}. A column of a paper is about 8.5 cm.")
 
 
+def check_edges(*, most_edges: int = 0, least_share: float = 0.0) -> None:
+    """How many edges a picture can be asked for, and how strong.
+
+    Raises:
+        BadOption: a number makes no sense.
+    """
+    if most_edges < 0:
+        raise BadOption(f"most_edges must be 0 or more, not {most_edges}.")
+    if not 0 <= least_share <= 1:
+        raise BadOption(f"least_share must be a share, 0 to 1, not {least_share}.")
+
+
 def widest_of(width_cm: float | None, letter: float = SMALL) -> float | None:
     """How wide a picture may be, in its own points, for letters of that size to be READABLE on paper. None: any."""
     return None if width_cm is None else width_cm / CM * INCH * letter / READABLE
