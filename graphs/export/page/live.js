@@ -39,6 +39,7 @@ async function ask(row, change) {
   showPanel();
   const members = (change.rows ?? [row]).map((each) => ({ node: wholeRow(each), ...change.set }));
   try {
+    await known; // else this answer may be among those too, and stand twice
     trials.push(await answerOf({ changes: members, attention: change.attention }));
   } catch (reason) {
     refused = { row, words: reason.message };
@@ -158,13 +159,15 @@ function partOfWhole() {
     make("p", {}, box), list);
 }
 
+// What was asked before, once it is there. Without any, a panel that somebody clicks in is left as it is.
+const known = served.notebook ? null : fetch(`${here}/trials`).then(async (answer) => {
+  if (answer.ok) trials.push(...(await answer.json()));
+  if (trials.length) showPanel();
+}).catch(() => {});
+
 extras.push(laboratory);
 if (!served.notebook) {
   document.querySelector("header").append(served.rows ? partOfWhole() : make("p", {}, make("a", { href: "/" }, "all graphs")));
-  fetch(`${here}/trials`).then(async (answer) => {
-    if (answer.ok) trials.unshift(...(await answer.json()));
-    showPanel();
-  }).catch(() => {});
 }
 // What is around a node is shown for its sake.
 if (state.node === null && rowHere.has(served.around)) pin(rowHere.get(served.around));
