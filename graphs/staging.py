@@ -27,7 +27,8 @@ def staging(folder: Path, prefix: str) -> Iterator[Path]:
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            _clear(place, folder, living=False)
         if handle is not None:
             os.close(handle)
 
@@ -47,6 +48,9 @@ def land(new: Path, final: Path) -> None:
             try:
                 new.rename(final)
                 return
+            except NotADirectoryError as error:
+                found = f"{final} is a file or a link where the graph's folder is to go: move it away"
+                raise NotADirectoryError(errno.ENOTDIR, found) from error
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or turn == TURNS - 1:
                     raise
@@ -99,14 +103,24 @@ def recover(folder: Path) -> None:
         except OSError:
             continue  # gone by now, or not ours to touch
         try:
-            lost = [each for each in place.iterdir() if not _bring_back(each, folder, living)]
-            if not living and not lost:
-                shutil.rmtree(place, ignore_errors=True)
+            _clear(place, folder, living)
         except OSError:
             continue
         finally:
             if handle is not None:
                 os.close(handle)
+
+
+def _clear(place: Path, folder: Path, living: bool) -> None:
+    """Bring back what waits in a staged folder; then remove the folder, unless its writer lives or something would be
+    lost with it.
+    """
+    lost = [each for each in place.iterdir() if not _bring_back(each, folder, living)]
+    if living or lost:
+        return
+    for old in place.glob(f"{DISPLACED}*"):
+        old.rename(place / f"spent-{old.name}")  # if this is cut short, what is left of it is not waited for any more
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _bring_back(old: Path, folder: Path, living: bool) -> bool:
@@ -115,6 +129,8 @@ def _bring_back(old: Path, folder: Path, living: bool) -> bool:
         return True
     try:
         name = json.loads((old / "graph.json").read_bytes())["id"]
+    except NotADirectoryError:
+        return True  # a file to be attached that is called so
     except FileNotFoundError:
         return not old.exists() or not any(old.iterdir())
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -17,7 +17,7 @@ from graphs import Assay, Store, Verdict, catalog
 from graphs.errors import CannotWrite, ForeignFolder, UnknownGraph
 from graphs.records import read_sheet
 from graphs.shelves import LOOKS
-from graphs.staging import SAVING, _exchange, land, recover, staging
+from graphs.staging import ATTACHING, SAVING, _exchange, land, recover, staging
 from tests.worlds import graph_of
 
 ROOT = Path(__file__).parents[2]
@@ -230,6 +230,68 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
         assert os.listdir(tmp_path) == [place.name] and left != place.name
         assert (place / "new").exists()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("of", ["a writer", "who swept behind it"])
+def test_what_is_left_of_a_removal_that_was_cut_short_is_swept(tmp_path, monkeypatch, of):
+    store = Store(tmp_path)
+    id = store.save(small())
+
+    def cut_short(place, **_):
+        for record in Path(place).rglob("graph.json"):
+            record.unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", cut_short)
+        if of == "a writer":
+            patched.setattr("graphs.staging._exchange", lambda *_: False)
+            store.save(small())
+        else:
+            shutil.copytree(tmp_path / id, tmp_path / f"{SAVING}killed" / "old-0")
+            store.list()
+    (left,) = set(os.listdir(tmp_path)) - {id}
+    assert any((tmp_path / left).rglob("nodes.parquet"))
+
+    assert [entry.id for entry in store.list()] == os.listdir(tmp_path) == [id]
+
+
+def test_a_file_that_was_to_be_attached_is_swept_whatever_its_name(tmp_path):
+    left = tmp_path / f"{ATTACHING}killed"
+    left.mkdir()
+    (left / "older.svg").write_text("half")
+
+    recover(tmp_path)
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_graph_that_its_writer_had_no_time_to_put_back_is_not_removed_with_the_rest(tmp_path):
+    store = Store(tmp_path)
+    id = store.save(small(), assay(1))
+
+    with pytest.raises(KeyboardInterrupt), staging(tmp_path, SAVING) as place:
+        (tmp_path / id).rename(place / "old-0")
+        raise KeyboardInterrupt
+
+    assert os.listdir(tmp_path) == [id]
+    assert store.assay(id).verdicts == assay(1).verdicts
+
+
+@pytest.mark.parametrize("what", ["a file", "a link to a folder", "a link to nowhere"])
+def test_what_stands_where_a_graph_is_to_go_and_is_no_folder_is_named(tmp_path, what):
+    store = Store(tmp_path / "store")
+    place = store.find(store.save(small()))
+    place.rename(tmp_path / "moved")
+    if what == "a file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(tmp_path / ("moved" if what == "a link to a folder" else "nowhere"))
+
+    with pytest.raises(CannotWrite, match=f"{place.name} is a file or a link"):
+        store.save(small())
+
+    assert os.listdir(tmp_path / "store") == [place.name]
+    assert place.is_symlink() or place.read_text() == "mine"
 
 
 def test_where_the_disk_knows_no_locks_age_decides(tmp_path, monkeypatch):
