@@ -72,11 +72,12 @@ def keep_pictures(
     graph: AttributionGraph,
     assay: Assay | None,
     note: Callable[[str], None] = lambda what: None,
-    heads: Heads | None = None,
+    heads: Heads | str | None = None,
 ) -> tuple[list[str], list[str]]:
     """Draw a stored graph beside itself. Returns the names written, and what could not be drawn and why.
 
-    heads: for the page, through which of them its edges came. note: called with what is begun.
+    heads: for the page, through which of them its edges came, or why that is not known. note: called with what is
+    begun.
     """
     from graphs.export import draw
 

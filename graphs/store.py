@@ -214,6 +214,18 @@ class Store:
         """Through which attention heads a graph's edges came, where that was kept with it. Raises as `load` does."""
         return self._read(graph, lambda folder: read_heads(folder, read_sheet(folder).record))
 
+    def heads_or_reason(self, graph: str | Place) -> Heads | str | None:
+        """The same for a page, which is one without them too: where the file cannot be read, why.
+
+        A page is sent to others, so the reason names no folder of this machine. Raises as `load` does, of graph.json.
+        """
+        folder = self.find(graph)
+        record = self._read(folder, read_sheet).record
+        try:
+            return self._read(folder, lambda folder: read_heads(folder, record))
+        except ForeignFolder as error:
+            return str(error).replace(str(folder / HEADS), HEADS)
+
     def keep_heads(self, graph: str | Place, heads: Heads) -> Place:
         """Put that beside a graph, as heads.json. Raises as `attach` and `load` do."""
         folder = self.find(graph)

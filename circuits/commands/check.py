@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     budget, paraphrases = _read_budget(arguments.budget), flags.paraphrases_in(arguments.paraphrase)
     store = Store(arguments.store)
     folder = flags.find_graph(store, arguments.graph)
-    graph, heads = store.load(folder), store.heads(folder)
+    graph, heads = store.load(folder), store.heads_or_reason(folder)
     groups = None if arguments.groups is None else read_groups(arguments.groups)
     find_groups(graph, groups or {})  # a node that is not there is told before anything is loaded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -92,7 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     written = []
     for folder, path in zip(folders, paths, strict=True):
         graph, assay = store.load(folder), store.assay(folder)
-        known = {"heads": store.heads(folder)} if path.suffix.lower() == ".html" else {}
+        known: dict[str, Any] = {}
+        if path.suffix.lower() == ".html":
+            known["heads"] = heads = store.heads_or_reason(folder)
+            if isinstance(heads, str):
+                print(f"circuits: {path.name} tells of no heads: {heads}", file=sys.stderr)
         if isinstance(path, Path):
             written.append(export(graph, path, assay=assay, **known, **options))
         else:  # beside a graph that lies at an address

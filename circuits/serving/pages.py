@@ -19,6 +19,7 @@ from graphs.assays import ALIKE, Assay
 from graphs.export.page import to_html
 from graphs.export.page.parts import fill, in_every_theme, part, policy_for
 from graphs.graph import AttributionGraph
+from graphs.heads import Heads
 from graphs.paths import edge_influence
 from graphs.pruning import prune
 from graphs.store import Entry, Store
@@ -55,7 +56,7 @@ class Pages:
             return self._kept[key]
 
     def _make(self, id: str, around: int | None) -> str:
-        graph, assay, heads = self.store.load(id), self.store.assay(id), self.store.heads(id)
+        graph, assay, heads = self.store.load(id), self.store.assay(id), self.store.heads_or_reason(id)
         small = part_around(graph, around) if around is not None else strongest_part(graph)
         served: dict[str, Any] = {"id": id, "rows": None, "whole": [len(graph.nodes), len(graph.source)]}
         try:
@@ -65,7 +66,7 @@ class Pages:
         if small is not graph:
             rows = rows_in(graph, small).tolist()
             served |= {"rows": rows, "around": around}
-            heads = None if heads is None else heads.among(rows)
+            heads = heads.among(rows) if isinstance(heads, Heads) else heads
             assay = None if assay is None else _of_part(assay, rows)
         return to_html(small, assay=assay, heads=heads, served=served)
 

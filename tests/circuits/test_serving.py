@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,13 @@ HOST = "http://127.0.0.1:8077"
 ASKING = {"origin": HOST, "content-type": "application/json"}
 
 
+@cache
 def load(*_: str) -> tuple[Model, Dictionary]:
     model = model_of("llama")
     return model, dictionary_of(model, "per-layer")
 
 
+@cache
 def traced() -> AttributionGraph:
     model, dictionary = load()
     return prune(attribute(model, dictionary, PROMPT, ["red"]), nodes=0.7)
@@ -611,6 +614,22 @@ def test_the_part_of_a_large_graph_shows_the_heads_that_are_kept_by_its_own_rows
 
     page = client.get(f"/graphs/{id}").text
     assert f'"heads":{{"{source}-{target}":[[1,2,0.5]]}},"split":{{"edges":2,"of":9}}' in page
+
+
+def test_a_graph_whose_heads_cannot_be_read_is_shown_without_them_and_the_page_says_so(
+    store: Store, client: TestClient
+):
+    graph = traced()
+    id = store.save(graph)
+    (store.folder / id / HEADS).write_text("{")
+    damaged = client.get(f"/graphs/{id}")
+
+    store.keep_heads(id, Heads([0], [len(graph.nodes) - 1], [[(1, 2, 0.5)]], 1, 1))
+    mended = client.get(f"/graphs/{id}")
+
+    assert damaged.status_code == mended.status_code == 200
+    assert '"headless":"heads.json cannot be read' in damaged.text and '"headless"' not in mended.text
+    assert '"heads":{"0-' in mended.text
 
 
 def test_heads_are_named_for_a_nodes_inputs(store: Store, client: TestClient):

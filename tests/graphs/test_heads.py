@@ -11,6 +11,7 @@ from circuits.__main__ import main
 from graphs import Store
 from graphs.errors import ForeignFolder
 from graphs.export.page import to_html
+from graphs.export.page.parts import as_script
 from graphs.heads import HEADS, Heads
 from graphs.records import seal
 from tests.worlds import graph_of
@@ -87,14 +88,24 @@ def test_a_changed_file_is_refused_by_name_and_the_graph_is_read_all_the_same(st
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "{", '{"format": "circuit-assay heads"', "[" * 100_000])
-def test_what_is_no_record_ends_a_command_with_its_name(store: Store, content: str, capsys: pytest.CaptureFixture[str]):
+def test_what_is_no_record_is_told_on_the_page_and_the_graph_is_drawn_all_the_same(
+    store: Store, content: str, capsys: pytest.CaptureFixture[str]
+):
     path = Path(str(store.find("one"))) / HEADS
     path.write_text(content)
+    page = path.parent / "page.html"
 
-    assert main(["draw", "one", "-o", str(path.parent / "page.html"), "--store", str(store.folder)]) == 2
+    assert main(["draw", "one", "-o", str(page), "--store", str(store.folder), "--quiet"]) == 0
     said = capsys.readouterr().err
-    assert str(path) in said and "Traceback" not in said
-    assert main(["draw", "one", "-o", str(path.parent / "x.svg"), "--store", str(store.folder), "--quiet"]) == 0
+    assert said.startswith("circuits: page.html tells of no heads: heads.json ") and said.count("\n") == 1
+    reason = said.partition("no heads: ")[2].strip()
+    assert f'"heads":{{}},"split":null,"headless":{as_script(reason)}' in page.read_text()
+    assert str(path.parent) not in page.read_text()  # it may be sent to others
+    assert main(["draw", "one", "-o", str(path.parent / "x.svg"), "--store", str(store.folder)]) == 0
+    assert not capsys.readouterr().err
+    (path.parent / "graph.json").write_text(content)
+    with pytest.raises(ForeignFolder, match=r"graph\.json"):
+        store.heads_or_reason("one")
 
 
 def test_a_page_knows_the_heads_that_are_kept_and_one_without_them_is_as_before(store: Store, tmp_path: Path):

@@ -49,13 +49,13 @@ def to_html(
     graph: AttributionGraph,
     *,
     assay: Assay | None = None,
-    heads: Heads | None = None,
+    heads: Heads | str | None = None,
     served: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> str:
     """The page as one document. Options are those of `compose`, but for the theme: the page has both.
 
-    heads: through which attention heads edges came, where that is known.
+    heads: through which attention heads edges came, where that is known; or why it cannot be told.
     served: None for a page that opens from disk. Else it may ask the server it came from, and knows the graph's `id`,
         `rows` of its nodes in the `whole` graph of [nodes, edges] (None: it is the whole), and `around` which it is.
         `silent` says why no model can be asked about it, where that is so.
@@ -148,10 +148,10 @@ def _along_edges(between: Mapping[str, Any]) -> dict[str, Any]:
     return {name: [column[at] for at in joined] for name, column in between.items() if isinstance(column, list)}
 
 
-def _carried(heads: Heads | None) -> dict[str, Any]:
-    """By edge the heads that carried it, [layer, head, load]; and of how many edges it is known, where of some."""
-    if heads is None:
-        return {"heads": {}, "split": None}
+def _carried(heads: Heads | str | None) -> dict[str, Any]:
+    """By edge the heads that carried it, [layer, head, load]; and of how many edges it is known, or why of none."""
+    if not isinstance(heads, Heads):
+        return {"heads": {}, "split": None, **({"headless": heads} if heads else {})}
     by_edge = {
         f"{source}-{target}": [[layer, head, float(f"{load:.6g}")] for layer, head, load in carried]
         for (source, target), carried in heads.by_edge().items()

@@ -22,7 +22,8 @@ function aboutEdge(e) {
 function splitOver(e) {
   const rows = carriedBy(e).map(([layer, which, load]) =>
     make("tr", {}, make("td", {}, `a${layer}.h${which}`), figure(exactly(load), load < 0 ? "lower" : "raise"), figure(signedPercent(load / edges.weight[e]))));
-  if (!rows.length) return [];
+  if (!rows.length && isBias(e)) return [];
+  if (!rows.length) return headless() ? [make("p", { class: "quiet" }, headless())] : [];
   return [
     make("h3", {}, "Through which heads"),
     make("table", { class: "heads" }, head(["head"], ["load", "figure"], ["of the weight", "figure"]), ...rows),

@@ -12,8 +12,13 @@ function through(e) {
   return said.length ? [make("div", { class: "quiet heads" }, said.join("  "))] : [];
 }
 
-const aboutHeads = (rows) =>
-  rows.some((e) => carriedBy(e).length) ? ` a1.h2 30%: of the weight, 30% passed head 2 of layer 1; each layer splits it anew.${splitInPart()}` : "";
+function aboutHeads(rows) {
+  if (rows.some((e) => carriedBy(e).length)) return ` a1.h2 30%: of the weight, 30% passed head 2 of layer 1; each layer splits it anew.${splitInPart()}`;
+  return rows.every(isBias) ? "" : headless();
+}
+
+// Where heads were kept with the graph and cannot be read.
+const headless = () => (graph.headless ? ` Through which heads is not known: ${graph.headless}` : "");
 
 function splitInPart() {
   const some = graph.split;

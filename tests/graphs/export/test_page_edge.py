@@ -74,8 +74,11 @@ def test_a_page_from_disk_says_through_which_heads_an_edge_came(tmp_path: Path):
         silent = panel("pinEdge(edges.source.findIndex((s, e) => s === 3 && edges.target[e] === 6))")
         texas = panel("pin(2)")
         inputs, outputs = texas.split("Outputs (1)")
+        page.goto(draw(fact(), tmp_path / "other.html", heads="heads.json is damaged.").as_uri())
+        unread = panel("pinEdge(edges.source.findIndex((s, e) => s === 2 && edges.target[e] === 6))"), panel("pin(2)")
 
     assert not faults
+    assert all(said.count("Through which heads is not known: heads.json is damaged.") == 1 for said in unread)
     assert "head load of the weight a1.h3 +2.500 +125.0% a1.h0 −0.400 −20.0% Each layer" in edge and "a1.h1" not in edge
     assert "Through which heads" not in silent
     assert "dallas a0.h2 100% +3.000" in inputs
