@@ -16,8 +16,9 @@ from graphs.export.page.parts import as_script, fill, in_every_theme, joined, pa
 from graphs.export.picture import to_svg
 from graphs.export.plots import PLOTS, chart_plots, compose_plot
 from graphs.export.scene import compose
-from graphs.export.scene.names import first_token, prompt_in_words
+from graphs.export.scene.names import answer_of, first_token, prompt_in_words, spoken
 from graphs.export.scene.options import check_options
+from graphs.export.scene.tested import failed_edge, moved_the_other_way, untried
 from graphs.export.scene.themes import THEMES
 from graphs.graph import AttributionGraph
 from graphs.heads import Heads
@@ -95,12 +96,13 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
     """What the page knows of a graph: its columns, notes on its features, strongest paths, scores, assay. For JSON."""
     from graphs.paths import signed_share, strongest_paths
     from graphs.scores import scores
-    from graphs.wording import kept_in_words, name_node
+    from graphs.wording import held_against, kept_in_words, name_node
 
     nodes = graph.nodes
     columns = ("kind", "layer", "position", "feature", "activation", "value", "gross", "influence", "label")
     notes = graph.provenance.get("feature_notes") or {}
     units = {nodes.unit(row) for row in nodes.where("feature", "attention", "neuron").tolist()}
+    asked = np.flatnonzero((nodes.kind == "logit") | (graph.goal != 0))
     paths = [
         {"nodes": path.nodes, "shares": path.shares, "influence": path.influence}
         for path in strongest_paths(graph, PATHS)
@@ -112,7 +114,9 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
             "tokens": graph.tokens,
             "opening": first_token(graph),
             "nodes": {name: getattr(nodes, name) for name in columns},
-            "names": [name_node(graph, row) for row in range(len(nodes))],
+            "names": [spoken(name_node(graph, row)) for row in range(len(nodes))],
+            "answers": {row: answer_of(graph, row) for row in asked.tolist()},
+            "against": held_against(graph),
             "goal": graph.goal,
             "edges": {
                 "source": graph.source,
@@ -126,18 +130,31 @@ def contents(graph: AttributionGraph, assay: Assay | None = None) -> dict[str, A
             "scores": scores(graph).to_json(),
             "kept": graph.kept,
             "made": {name: graph.provenance[name] for name in graph.provenance if name != "feature_notes"},
-            "assay": _told(assay),
+            "assay": None if assay is None else _told(graph, assay),
         }
     )
 
 
-def _told(assay: Assay | None) -> dict[str, Any] | None:
-    record = {} if assay is None else assay.to_json()
-    if not record:
-        return None
+def _told(graph: AttributionGraph, assay: Assay) -> dict[str, Any]:
+    """What an assay says, and what follows from it for single nodes and edges.
+
+    verdicts: with their `figure` in words. opposed: nodes that moved the target against a prediction large enough to
+    count, attention live and held. failed: the ends of the edge that did not hold. untried: by edge, why it was not
+    tried.
+    """
+    from graphs.wording import figure_in_words
+
+    record = assay.to_json()
+    figures = ["" if each.number != each.number else figure_in_words(each) for each in assay.verdicts]
+    ends = enumerate(zip(graph.source.tolist(), graph.target.tolist(), strict=True))
+    why = {edge: untried(graph, *pair) for edge, pair in ends} if assay.edges else {}
     return {
         **{name: record[name] for name in TOLD},
+        "verdicts": [{**each, "figure": words} for each, words in zip(record["verdicts"], figures, strict=True)],
         "between": [_along_edges(each) for each in record["between"]],
+        "opposed": {"live": moved_the_other_way(assay), "held": moved_the_other_way(assay, held=True)},
+        "failed": failed_edge(assay),
+        "untried": {edge: words for edge, words in why.items() if words},
         "stages": STAGES,
     }
 

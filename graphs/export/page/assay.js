@@ -46,13 +46,10 @@ function listenToPlots() {
 
 const MARKS = { supported: ["✓", ""], "not supported": ["✗", "failed"], untested: ["–", "quiet"] };
 
-// In percent where the bar is, "≥ 80% of …", or speaks of what survives; else plain.
-const asItsBar = (verdict) => (/^([≤≥] \S*%|more survives)/.test(verdict.threshold) ? percent(verdict.number) : number(verdict.number));
-
 function verdictTable() {
   const rows = assay.verdicts.map((each) => {
     const [mark, kind] = MARKS[each.verdict] ?? ["", ""];
-    return make("tr", {}, make("td", { class: kind }, `${mark} ${each.verdict}`), make("td", {}, each.claim), figure(each.number === null ? "" : asItsBar(each)), make("td", {}, each.threshold), make("td", { class: "quiet" }, each.control));
+    return make("tr", {}, make("td", { class: kind }, `${mark} ${each.verdict}`), make("td", {}, each.claim), figure(each.figure.replace("-", "−")), make("td", {}, each.threshold), make("td", { class: "quiet" }, each.control));
   });
   return make("div", { class: "scroll" }, make("table", { class: "verdicts" }, head(["verdict"], ["claim"], ["measured", "figure"], ["wanted"], ["against"]), ...rows));
 }

@@ -67,7 +67,7 @@ function diagram() {
   const middle = (i) => boxes[i].rows.reduce((total, row) => total + (place[row]?.x ?? 0), 0) / boxes[i].rows.length;
   const cards = new Map(order.map((i) => {
     const rows = boxes[i].rows;
-    const name = clip(isAnswer(i) ? `${answer(rows[0])} ${likely(rows[0], 0)}` : boxes[i].name, 26);
+    const name = clip(isAnswer(i) ? `${graph.answers[rows[0]]} ${likely(rows[0], 0)}` : boxes[i].name, 26);
     const low = Math.min(...rows.map((row) => nodes.layer[row]));
     const high = Math.max(...rows.map((row) => nodes.layer[row]));
     const note = sort(rows[0]) === "unit" ? `${rows.length > 1 ? `${rows.length} nodes · ` : ""}L${low}${high > low ? `–L${high}` : ""}` : rows.length > 1 ? `${rows.length} ${nodes.kind[rows[0]]}s` : "";

@@ -31,17 +31,19 @@ function splitOver(e) {
   ];
 }
 
+const UNTRIED = {
+  source: "Not tested: its source is written nowhere, so it cannot be left out.",
+  target: "Not tested: its target is neither a unit nor a logit, and is not read.",
+};
+
 function tried(e) {
   const found = assay?.edges[0];
-  const s = edges.source[e];
   if (!found) return { words: "Not tested." };
-  if (nodes.kind[s] === "unselected" || (isBias(e) && nodes.label[s].startsWith("encoder bias"))) return { words: "Not tested: its source is written nowhere, so it cannot be left out." };
-  const t = edges.target[e];
-  if (!isUnit(t) && nodes.kind[t] !== "logit") return { words: "Not tested: its target is neither a unit nor a logit, and is not read." };
-  const exact = assay.registration.thresholds?.exact ?? 1e-4;
+  if (assay.untried[e]) return { words: UNTRIED[assay.untried[e]] };
   const off = `${number(100 * found.largest)}% of the target's input`;
-  if (found.largest > exact && found.source === s && found.target === t) return { failed: true, words: `✗ not supported: the target moved otherwise than by the weight, by ${off}.` };
-  return found.largest > exact ? { words: `Tested; no edge was further from its weight than ${off}.` } : { words: `Tested: the target moved by the weight, to within ${off}.` };
+  const [s, t] = assay.failed ?? [];
+  if (edges.source[e] === s && edges.target[e] === t) return { failed: true, words: `✗ not supported: the target moved otherwise than by the weight, by ${off}.` };
+  return assay.failed ? { words: `Tested; no edge was further from its weight than ${off}.` } : { words: `Tested: the target moved by the weight, to within ${off}.` };
 }
 
 // The source ablated and everything further on left free: what becomes of the target.

@@ -9,7 +9,7 @@ function showFacts() {
   };
   const whole = (words) => words.toLocaleString("en");
   const logits = range(count).filter((row) => nodes.kind[row] === "logit" || graph.goal[row]).sort((a, b) => nodes.activation[b] - nodes.activation[a]);
-  const answers = logits.slice(0, 5).map((row) => make("span", {}, goTo(row, answer(row)), nodes.kind[row] === "logit" ? ` ${likely(row)}` : ""));
+  const answers = logits.slice(0, 5).map((row) => make("span", {}, goTo(row, graph.answers[row]), nodes.kind[row] === "logit" ? ` ${likely(row)}` : ""));
   if (logits.length > 5) answers.push(make("span", { class: "quiet" }, `and ${logits.length - 5} more`));
   const ends = [["tokens", scores.replacement], ["errors", scores.error], ["untraced", scores.unselected], ["pruned", scores.pruned]];
   const called = { tokens: "tokens", errors: "errors of the features", untraced: "features not traced", pruned: "what was pruned away" };

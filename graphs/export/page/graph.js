@@ -5,19 +5,12 @@ const { nodes, edges, goal, names, assay } = graph;
 const count = nodes.kind.length;
 const ALWAYS = new Set(["token", "logit"]); // shown whatever they carry
 
-// A comma alone is no name, unless it is quoted.
-const speaks = (words) => /[\p{L}\p{N}]/u.test(words);
-names.forEach((name, row) => {
-  if (!speaks(name) && !/^(['"]).+\1$/su.test(name)) names[row] = `"${name}"`;
-});
-
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 const inputs = range(count).map(() => []); // edges by target, and by source
 const outputs = range(count).map(() => []);
 edges.target.forEach((t, e) => inputs[t].push(e));
 edges.source.forEach((s, e) => outputs[s].push(e));
-// Of a contrast, the token that it is held against; of any other logit, -1.
-const against = new Map(range(count).filter((row) => nodes.kind[row] === "logit").map((row, i) => [row, (graph.made.against ?? [])[i] ?? -1]));
+const isContrast = (row) => row in graph.against; // a logit that is held against another
 const isBias = (e) => nodes.kind[edges.source[e]] === "bias";
 
 // Which unit of the model a row is, as its notes are kept: "2/544", in place of attention "2/attn/544".

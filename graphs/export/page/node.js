@@ -13,7 +13,7 @@ function about(row) {
   if (nodes.layer[row] >= 0 && kind !== "logit") facts.push(["layer", String(nodes.layer[row])]);
   if (at >= 0 && kind !== "token" && kind !== "logit") facts.push(["token", `${graph.tokens[at]}  (position ${at})`]);
   if (kind === "token") facts.push(["position", String(at)], ["token id", String(nodes.feature[row])]);
-  if (kind === "logit") facts.push(against.get(row) >= 0 ? ["leads by", likely(row)] : ["probability", likely(row, 2)], ["token id", String(nodes.feature[row])]);
+  if (kind === "logit") facts.push(isContrast(row) ? ["leads by", likely(row)] : ["probability", likely(row, 2)], ["token id", String(nodes.feature[row])]);
   if (isUnit(row)) facts.push(["activation", number(nodes.activation[row])]);
   if (nodes.value[row] !== null && nodes.gross[row] > 0)
     facts.push([kind === "logit" ? "logit, less the mean" : "value before activation", number(nodes.value[row])]);

@@ -40,7 +40,7 @@ function prepare() {
   nodeMark.forEach((mark, row) => {
     if (!mark) return;
     mark.classList.add("node");
-    if (measurement.has(row) && isWrong(measurement.get(row), measurement.get(row).measured)) mark.classList.add("wrong");
+    if (opposed.live.has(row)) mark.classList.add("wrong");
     // A finger or a mouse wants more than a small dot; nodes stand far enough apart for this.
     const tip = draw("title", {}, mark.querySelector("title")?.textContent ?? names[row]);
     mark.querySelector("title")?.remove();

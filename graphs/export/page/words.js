@@ -2,7 +2,7 @@
 
 const percent = (x, digits = 1) => (x === null ? "undefined" : `${(100 * x).toFixed(digits)}%`);
 const signed = (words) => (words.startsWith("-") ? `−${words.slice(1)}` : `+${words}`);
-const likely = (row, digits) => (against.get(row) >= 0 ? `${signed(nodes.value[row].toFixed(1))} logits` : percent(nodes.activation[row], digits));
+const likely = (row, digits) => (isContrast(row) ? `${signed(nodes.value[row].toFixed(1))} logits` : percent(nodes.activation[row], digits));
 const signedPercent = (x) => (x === null ? "" : signed(percent(x)));
 
 function number(x) {
@@ -19,5 +19,4 @@ function exactly(x) {
 
 // Three digits, as in the address: a page that is opened again shows the same.
 const rounded = (value) => Number(value.toPrecision(3));
-const answer = (row) => (speaks(nodes.label[row]) ? nodes.label[row].trim() : `"${nodes.label[row]}"`);
 const clip = (words, most) => (words.length <= most ? words : `${words.slice(0, most - 1)}…`);

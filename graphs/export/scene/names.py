@@ -36,6 +36,17 @@ def target_of(graph: AttributionGraph, row: int) -> str:
     return f"{shorten(readable(str(nodes.label[row])), 24) or place}{at}"
 
 
+def answer_of(graph: AttributionGraph, row: int) -> str:
+    """What a target is called where its figure stands elsewhere."""
+    return _logit_name(graph, row) if graph.nodes.kind[row] == "logit" else target_of(graph, row)
+
+
+def spoken(words: str) -> str:
+    """Words as a name: a comma alone is none, unless it is quoted."""
+    quoted = len(words) > 2 and words[0] == words[-1] and words[0] in "'\""
+    return words if quoted or any(letter.isalnum() for letter in words) else f'"{words}"'
+
+
 def _likely(graph: AttributionGraph, row: int) -> str:
     """How likely a token is; of a contrast, by how many logits it leads."""
     if row in held_against(graph):
@@ -60,8 +71,7 @@ def _logit_name(graph: AttributionGraph, row: int) -> str:
         return f"token {graph.nodes.feature[row]}"
     if _has_a_twin(graph, row):
         return f'"{shorten(label, 24)}"'
-    # A comma alone is no word, unless it is quoted.
-    return shorten(words, 24) if any(letter.isalnum() for letter in words) else f'"{words}"'
+    return spoken(shorten(words, 24))
 
 
 def _has_a_twin(graph: AttributionGraph, row: int) -> bool:

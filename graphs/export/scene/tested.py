@@ -32,12 +32,15 @@ def failed_edge(assay: Assay | None) -> tuple[int, int] | None:
     return (far[0].source, far[0].target) if far else None
 
 
-def untried(graph: AttributionGraph, source: int, target: int) -> bool:
-    """Whether no experiment tries an edge: its source is written nowhere, but read with its target or in a sum; or its
-    target is neither a unit nor a logit, whose values are read."""
+def untried(graph: AttributionGraph, source: int, target: int) -> str:
+    """Why no experiment tries an edge, empty where one does.
+
+    "source": it is written nowhere, but read with its target or in a sum. "target": it is neither a unit nor a logit,
+    whose values are read.
+    """
     kind, read = (str(graph.nodes.kind[row]) for row in (source, target))
     summed = kind == "unselected" or (kind == "bias" and str(graph.nodes.label[source]).startswith("encoder bias"))
-    return summed or read not in READ
+    return "source" if summed else "target" if read not in READ else ""
 
 
 def as_tried(graph: AttributionGraph, curve: Curve, assay: Assay | None, colours: dict[str, str]) -> Curve:
@@ -46,4 +49,4 @@ def as_tried(graph: AttributionGraph, curve: Curve, assay: Assay | None, colours
         return curve
     if curve.ends == failed_edge(assay):
         return replace(curve, colour=colours["failed"], opacity=0.95)
-    return replace(curve, dashed=untried(graph, *curve.ends))
+    return replace(curve, dashed=bool(untried(graph, *curve.ends)))
