@@ -104,7 +104,7 @@ class RandomSet:
         self.folder.mkdir()
         kind = "cross_layer_transcoder" if self.cross_layer else "transcoder_set"
         hooks = "feature_input_hook: mlp.hook_in\nfeature_output_hook: mlp.hook_out\n"
-        (self.folder / "config.yaml").write_text(f"model_kind: {kind}\n{hooks}")
+        (self.folder / "config.yaml").write_text(f"model_kind: {kind}\n{hooks}", encoding="utf-8")
         thresholds, no_bias = torch.full((self.units,), threshold), torch.zeros(self.units)
         for layer in range(self.layers):
             path, name = self.decoder_file(layer)
@@ -186,7 +186,7 @@ class Watch:
 
 def read_from_disk() -> int:
     """Bytes that this process made the disk deliver so far, reading ahead included."""
-    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text(encoding="utf-8").splitlines())
     return int(lines["read_bytes"])
 
 

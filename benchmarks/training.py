@@ -72,11 +72,11 @@ def main() -> None:
 
 def keep(path: Path, found: dict[str, object]) -> None:
     """Put a line among those of other runs, in place of one of the same model and kind, and all of them in a table."""
-    lines = json.loads(path.read_text()) if path.exists() else []
+    lines = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     same = [line for line in lines if (line["model"], line["kind"]) != (found["model"], found["kind"])]
     lines = sorted([*same, found], key=lambda line: (line["model"], line["kind"]))
-    path.write_text(json.dumps(lines, indent=1) + "\n")
-    path.with_suffix(".md").write_text(in_words(lines))
+    path.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(in_words(lines), encoding="utf-8")
 
 
 def in_words(lines: list[dict]) -> str:

@@ -309,12 +309,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fresh = make_fresh(random_model, transcoders)
     world = World(model, transcoders, find_prompts(model, given.prompts), random_model, fresh)
     file, made = RESULTS / "verdicts.json", [model.content_hash, transcoders.content_hash, list(NEEDED), NODES]
-    known = json.loads(file.read_text()) if file.exists() else {}
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     done: dict[str, Any] = known["done"] if known.get("made") == made else {}
 
     def keep() -> None:
-        file.write_text(json.dumps({"made": made, "done": done}, indent=1) + "\n")
-        (RESULTS / "verdicts.md").write_text(report(world, done))
+        file.write_text(json.dumps({"made": made, "done": done}, indent=1) + "\n", encoding="utf-8")
+        (RESULTS / "verdicts.md").write_text(report(world, done), encoding="utf-8")
 
     test_all(world, done, keep)
     keep()

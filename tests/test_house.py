@@ -72,6 +72,18 @@ def test_imports_point_one_way_and_through_one_door(path):
             assert allowed or not sibling, f"{place} must not import its sibling {name}"
 
 
+def test_a_text_file_is_read_and_written_as_utf_8_whatever_the_locale():
+    nodes = [(path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    calls = [
+        (path, node) for path, node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    assert not [
+        f"{path.relative_to(ROOT)}, line {call.lineno}"
+        for path, call in calls
+        if call.func.attr in ("read_text", "write_text") and "encoding" not in {word.arg for word in call.keywords}
+    ]
+
+
 @pytest.mark.parametrize("package", ["graphs", "circuits"])
 def test_everything_a_package_offers_is_there_and_no_module_stands_in_its_place(package):
     module = importlib.import_module(package)

@@ -24,10 +24,12 @@ def write(folder: Path, *, shipped: str | None = None) -> Name:
     shipped: the name to ship; left out, the seed that meets most bars.
     """
     numbers = _numbers(folder)
-    curves = {seed: json.loads((folder / f"seed_{seed}" / "curve.json").read_text()) for seed in numbers}
+    curves = {
+        seed: json.loads((folder / f"seed_{seed}" / "curve.json").read_text(encoding="utf-8")) for seed in numbers
+    }
     best = best_of(numbers) if shipped is None else shipped
-    plain = [json.loads(path.read_text()) for path in sorted(folder.glob("plain_*/numbers.json"))]
-    (folder / "curves.svg").write_text(picture(curves))
+    plain = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("plain_*/numbers.json"))]
+    (folder / "curves.svg").write_text(picture(curves), encoding="utf-8")
     labels = read_notes(folder / f"seed_{best}" / "per-layer")
     text = "\n".join(_card(numbers, best, plain, labels))
     (folder / "MODEL_CARD.md").write_text(text + "\n", encoding="utf-8")
@@ -130,7 +132,7 @@ _SET_BARS: tuple[tuple[str, str, str, Callable[[Numbers], float], Callable[[floa
 
 
 def _numbers(folder: Path) -> dict[Name, Numbers]:
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("seed_*/numbers.json"))]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("seed_*/numbers.json"))]
     if not found:
         raise FileNotFoundError(
             f"a card needs measured seeds, {folder} has no seed_*/numbers.json: run the proof stage there first."

@@ -82,7 +82,7 @@ def make_seed(recipe: Recipe, seed: int, folder: Path, *, stages: tuple[str, ...
     prompts = all_prompts(language)
     if "model" in stages and not (folder / "curve.json").exists():
         make_world(recipe, seed, language, prompts, folder, say=say)
-    followed = json.loads((folder / "curve.json").read_text())[-1]["interchange donor"]
+    followed = json.loads((folder / "curve.json").read_text(encoding="utf-8"))[-1]["interchange donor"]
     passed = followed >= recipe.gate
     if "transcoders" in stages and not passed:
         say(f"seed {seed}: no node, {followed:.2f} of the answers follow the donor; its transcoders are left out")

@@ -47,7 +47,7 @@ class Unfinished:
             return
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            beside.write_text(json.dumps({"registration": self._registered, "done": self._done}))
+            beside.write_text(json.dumps({"registration": self._registered, "done": self._done}), encoding="utf-8")
             os.replace(beside, self._path)
         except OSError as reason:
             beside.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ class Unfinished:
 
 def _read(path: Path, registered: str) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         return dict(found["done"]) if found["registration"] == registered else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

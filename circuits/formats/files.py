@@ -60,7 +60,7 @@ _PLACE = re.compile(r"(?:[\w.]+\.)?(?:blocks|layers|h)\.(\d+|\{\w+\})\.")
 def read_config(path: Path) -> dict[str, Any]:
     """A YAML or JSON configuration as a dictionary."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         config = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as reason:
         raise DamagedTranscoders(

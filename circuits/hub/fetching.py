@@ -189,7 +189,7 @@ def _cached_listing(address: Address) -> tuple[Path | None, dict[str, int] | Non
 
     revision = address.revision or "main"
     reference = _storage(address) / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     at = _storage(address) / "snapshots" / commit
     if not at.is_dir():
         return None, None
