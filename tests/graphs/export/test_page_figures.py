@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphs import draw
+from graphs import draw, group
 from graphs.assays import Ablation, Edges, Verdict
 from graphs.export.page import contents
 from graphs.graph import AttributionGraph
+from graphs.grouping import suggest_groups
 from graphs.paths import influence, signed_share
 from graphs.scores import scores
 from graphs.wording import assay_in_words
@@ -107,3 +108,32 @@ def test_while_sliders_move_the_score_is_that_of_what_they_leave(tmp_path: Path)
                 stay = np.flatnonzero(always | (graph.nodes.influence >= least))
                 left = graph.select(stay, np.abs(signed_share(graph)) >= share)
                 assert score == pytest.approx(scores(left).replacement, abs=1e-6), (seed, least, share)
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_what_runs_between_groups_on_the_page_is_what_runs_between_them_grouped(tmp_path: Path):
+    with new_page(tmp_path) as page:
+        for seed in range(2):
+            graph = mixed(seed)
+            names = np.array([f"n{row}" for row in range(len(graph.nodes))], dtype=object)
+            graph = replace(graph, nodes=graph.nodes.with_columns(label=names))
+            groups = {f"group {n}": rows for n, rows in enumerate(suggest_groups(graph, distance=0.8).values())}
+            page.goto(draw(graph, tmp_path / f"{seed}.html").as_uri())
+            found = page.evaluate(
+                f"""() => {{
+                  state.groups = Object.entries({json.dumps(groups)}).map(([name, rows]) => ({{ name, rows }}));
+                  const {{ boxes, flows }} = quotient();
+                  const name = (at) => (boxes[at].rows.length > 1 ? boxes[at].name : nodes.label[boxes[at].rows[0]]);
+                  return flows.map((flow) => [name(flow.source), name(flow.target), flow.share]);
+                }}"""
+            )
+            grouped = group(graph, groups)
+            ends = zip(grouped.nodes.label[grouped.source], grouped.nodes.label[grouped.target], strict=True)
+            shares = dict(zip(ends, signed_share(grouped).tolist(), strict=True))
+            flows = {pair: share for pair, share in shares.items() if share}
+
+            assert any(name.startswith("group") for pair in flows for name in pair)
+            assert {(source, target): share for source, target, share in found if share} == pytest.approx(
+                flows, abs=1e-6
+            )
