@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickletools
 import struct
 import zipfile
@@ -17,6 +18,7 @@ from graphs.errors import ForeignFile
 
 MOST_STREAM = 2 * 2**20  # bytes of the pickle: its numbers lie elsewhere
 MOST_DIRECTORY = 2**20  # bytes: a record takes about a hundred, and a graph has seven
+LARGEST = 2**48  # numbers that the axes of an array may span
 BLOCK = 2**26  # bytes of an array that are read at a time
 
 # torch's names for what an array is made of. bfloat16 is read as the upper half of a float32.
@@ -323,6 +325,8 @@ class _Machine:
             count *= size
         if offset + count > storage.count:
             raise self._refuse("it has an array that is larger than what is stored of it")
+        if math.prod(max(size, 1) for size in shape) > LARGEST:  # of none, too, numpy makes no array
+            raise self._refuse("it has an array of no shape")
         if any(n > 1 and s != d for n, s, d in zip(shape, stride, reversed(dense), strict=True)):
             raise self._refuse("it has an array that does not lie in one piece: save it with .contiguous()")
         dtype = STORAGES[storage.name]

@@ -64,6 +64,7 @@ def read_circuit_tracer(path: Path) -> AttributionGraph:
     if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(active)):
         raise ForeignFile(f"{path}: selected_features should be rows of {len(active):,} active features.")
     features, length, count = active[chosen], len(tokens), len(targets)
+    _check_features(path, features, layers, length)
     nodes = len(features) + (layers + 1) * length + count
     if nodes > MOST_NODES:
         raise ForeignFile(f"{path} has {nodes:,} nodes, {MOST_NODES:,} are the most that is read.")
@@ -107,6 +108,8 @@ class _Reader:
         whole = found.all()
         if whole.dtype.kind not in kinds:
             raise self._misfit(name, "an array of numbers" if kinds == "f" else "an array of whole numbers")
+        if kinds == "f" and not np.isfinite(whole).all():
+            raise self._misfit(name, "finite")
         return whole.astype(np.float64 if kinds == "f" else np.int64)
 
     def layers(self) -> int:
@@ -170,6 +173,15 @@ class _Reader:
 
     def _misfit(self, name: str, wanted: str) -> ForeignFile:
         return ForeignFile(f"{self._path} is no graph of circuit-tracer's: {name} should be {wanted}.")
+
+
+def _check_features(path: Path, features: np.ndarray, layers: int, length: int) -> None:
+    """Each is a unit of the model at a place in the prompt, and there once."""
+    outside = features[((features < 0) | (features >= [layers, length, 2**63 - 1])).any(axis=1)]
+    found, times = np.unique(features, axis=0, return_counts=True)
+    for wrong, why in ((outside, f"of {layers} layers and {length} tokens"), (found[times > 1], "there once")):
+        for layer, at, unit in wrong[:1].tolist():
+            raise ForeignFile(f"{path}: each feature should be {why}, found feature {unit} of layer {layer} at {at}.")
 
 
 def _is_text(value: Any) -> bool:

@@ -384,6 +384,8 @@ COUNT, START, SHAPE_OF, STEPS = (
         (SHAPE_OF, b"(\x8a\x01\x0bt", "an array of no shape"),
         (SHAPE_OF + STEPS, b"(" + b"K\x01" * 5 + b"t(" + b"K\x01" * 5 + b"t", "an array of no shape"),
         (START + SHAPE_OF, b"\x8a\x01\xff" + SHAPE_OF, "an array of no shape"),
+        # None at all, of rows as long as this: numpy has no such array.
+        (SHAPE_OF, b"(\x8a\x01\x00\x8a\x08" + b"\xff" * 7 + b"\x3ft", "an array of no shape"),
     ],
 )
 def test_an_array_that_lies_otherwise_is_refused(file, before, after, said):
@@ -455,6 +457,12 @@ def test_what_is_missing_is_named(file, before, after, said):
         ({"logit_targets": "x"}, "logit_targets should be a list of texts and ids"),
         ({"input_tokens": np.zeros(2**16 + 1, dtype="<i8")}, "input_tokens should be"),
         ({"input_tokens": np.array([5, -6])}, "has feature -6, out of range"),
+        ({"selected_features": np.array([0, 1, 1])}, "there once, found feature 90 of layer 1 at 0"),
+        ({"active_features": np.array([[0, 1, 1], [2, 1, 7], [1, 0, 9]])}, "of 2 layers .* 7 of layer 2 at 1"),
+        ({"active_features": np.array([[0, 1, 1], [1, 1, 7], [1, 2, 9]])}, "and 2 tokens, .* 9 of layer 1 at 2"),
+        ({"active_features": np.array([[0, 1, 1], [1, 1, 7], [1, 0, -2]])}, "found feature -2 of layer 1 at 0"),
+        ({"activation_values": np.array([1, np.inf, 0], dtype="<f4")}, "activation_values should be finite"),
+        ({"logit_probabilities": np.array([np.nan, 0], dtype="<f4")}, "logit_probabilities should be finite"),
         ({"adjacency_matrix": np.zeros((11, 10), dtype="<f4")}, "should be an array of 11 by 11"),
         ({"adjacency_matrix": np.ones((11, 11), dtype="<f4")}, "a layer that is not above"),
         ({"adjacency_matrix": np.zeros((11, 11), dtype="<i8")}, "should be an array of 11 by 11"),
