@@ -432,6 +432,10 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
         said.svg = shownSvg();
         said.json = shownGraph();
         enter("least", 0);
+        pin(2);
+        document.title = "dallas ".repeat(60);
+        said.pinned = shownSvg();
+        pin(null);
         showBeside({page}, "page.html");
         said.beside = text("#beside");
         said.top = document.getElementById("beside").getBoundingClientRect().top - innerHeight;
@@ -457,6 +461,12 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
     assert "var(" not in found["svg"] and "class=" not in found["svg"]
     words = " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
     assert "what is hidden counted as pruned" in words
+    assert "1 not supported" in words and "1 bias nodes are listed, not drawn" in words
+    drawn = ElementTree.fromstring(found["pinned"])
+    ring = next(each for each in drawn.iter("{http://www.w3.org/2000/svg}circle") if each.get("stroke-width") == "1.6")
+    assert ring.get("fill") == "none" and ring.get("stroke").startswith("#")
+    long = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text") if "dallas dallas" in each.text]
+    assert len(long) > 1 and sum(words.count("dallas") for words in long) == 60
     assert 2 in found["json"]["nodes"]["row"] and 5 not in found["json"]["nodes"]["row"]
     assert len(found["json"]["edges"]["source"]) == len(found["json"]["edges"]["weight"]) < 7
     assert found["top"] < 0
