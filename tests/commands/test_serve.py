@@ -129,25 +129,36 @@ def test_a_graph_of_the_store_is_chosen_compared_and_stands_in_the_address(addre
     page.fill("#stored", "other")
     page.wait_for_selector("#stored-found option", state="attached")
     offered = page.evaluate("[...document.querySelectorAll('#stored-found option')].map((each) => each.value)")
-    page.fill("#stored", offered[0])
-    page.press("#stored", "Enter")
+    page.press("#stored", "Enter")  # one graph has the word: its id need not be chosen
     page.wait_for_selector("#beside h2")
     said = page.inner_text("#beside")
     page.goto("about:blank")
     page.goto(f"{address}#beside={other}")  # as it stood in the address
     page.wait_for_selector("#beside h2")
-    again, at = page.inner_text("#beside"), page.evaluate("location.hash")
+    again, at, top = page.inner_text("#beside"), page.evaluate("location.hash"), page.evaluate("scrollY")
+    page.evaluate("location.hash = ''")
+    page.wait_for_selector("#beside", state="hidden")
+    page.evaluate(f"location.hash = 'beside={other}'")
+    page.wait_for_selector("#beside h2")
     page.click("#beside .close")
     closed = page.evaluate("location.hash"), page.is_visible("#beside")
-    page.evaluate("besideStored('zebra')")
+    page.fill("#stored", "zebra")
+    page.press("#stored", "Enter")
     page.wait_for_selector("#beside .failed")
     refused = page.inner_text("#beside")
+    Store(tmp_path / "store").save(replace(prune(graph, nodes=0.6), provenance={**graph.provenance, **words}))
+    page.fill("#stored", "other")
+    page.press("#stored", "Enter")
+    page.wait_for_selector("#beside li button")
+    page.locator("#beside li button").last.click()
+    page.wait_for_selector("#beside h2")
 
-    assert offered == [other] and again == said and at == f"#beside={other}" and closed == ("", False)
+    assert offered == [other] and again == said and top == 0 and at == f"#beside={other}" and closed == ("", False)
     assert "Beside “<b>other</b>”" in said and page.query_selector("#beside b") is None
     assert f"{len(expected.both)} nodes in both" in said and f"{len(expected.only_a)} only here" in said
     assert f"edges: {len(expected.edges)} in both" in said and f"influence {expected.overlap:.2f}" in said
     assert "there is no such graph in this store" in refused
+    assert page.inner_text("#beside").startswith(said[:40]) and page.input_value("#stored") == other
     assert not page.faults
 
 

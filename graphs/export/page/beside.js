@@ -56,31 +56,34 @@ function differing(other, what) {
   const sides = [graph.made, other.made ?? {}];
   const by = sides.every((made) => made[`${what}_hash`]) ? `${what}_hash` : what;
   const [one, two] = sides.map((made) => made[by]);
-  return one && two && one !== two ? `Made with another ${what}, ${sides[1][what] ?? two}: the same number is another unit there.` : "";
+  return one && two && one !== two ? `Made with another ${what}, ${String(sides[1][what] ?? two).split("/").pop()}: the same number is another unit there.` : "";
+}
+
+function closeBeside() {
+  document.getElementById("beside").hidden = true;
+  document.querySelectorAll("#other, #stored").forEach((box) => (box.value = ""));
+  spot = null;
+  state.beside = "";
+  writeAddress();
+  highlight();
 }
 
 function openBeside() {
   const section = document.getElementById("beside");
-  const away = () => {
-    section.hidden = true;
-    spot = null;
-    document.getElementById("other").value = "";
-    state.beside = "";
-    writeAddress();
-    highlight();
-  };
   section.hidden = false;
-  section.replaceChildren(make("button", { type: "button", class: "close", "aria-label": "close", click: away }, "×"));
+  section.dataset.of = state.beside;
+  section.replaceChildren(make("button", { type: "button", class: "close", "aria-label": "close", click: closeBeside }, "×"));
   return section;
 }
 
-function failBeside(words) {
+function failBeside(words, ...more) {
   const section = openBeside();
-  section.append(make("p", { class: "failed", role: "alert" }, words));
+  section.append(make("p", { class: "failed", role: "alert" }, words), ...more);
   section.scrollIntoView({ block: "nearest" });
 }
 
-function showBeside(text, name) {
+// asked: it was asked for just now, and is brought into sight; else it stands in the address of a page that opens.
+function showBeside(text, name, asked = true) {
   let other;
   let found;
   try {
@@ -108,5 +111,5 @@ function showBeside(text, name) {
       make("div", {}, make("h3", {}, "Only there"), rowsOrNone(found.there.slice(0, FEW).map((row) => make("tr", {}, make("td", {}, `${other.nodes.label[row] || other.nodes.kind[row]} L${other.nodes.layer[row]}${at(row)}`), figure(percent(other.nodes.influence[row])))))),
     ),
   );
-  section.scrollIntoView({ block: "nearest" }); // it lies far below what was clicked
+  if (asked) section.scrollIntoView({ block: "nearest" }); // it lies far below what was clicked
 }

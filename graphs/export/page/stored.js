@@ -1,28 +1,42 @@
 // Served: another graph of the store, compared with this one.
 
-async function besideStored(id) {
-  state.beside = id;
+async function besideStored(id, asked = true) {
+  state.beside = document.getElementById("stored").value = id;
   writeAddress();
   const answer = await fetch(`/graphs/${encodeURIComponent(id)}`).catch(() => null);
   const text = await answer?.text().catch(() => "");
   if (state.beside !== id) return; // another was asked for meanwhile
-  if (answer?.ok) showBeside(text, id);
+  if (answer?.ok) showBeside(text, id, asked);
   else failBeside(answer ? `${id} could not be compared: ${text.trim()}.` : OFF);
 }
 
+async function othersWith(words) {
+  const answer = await fetch(`${here}/others?find=${encodeURIComponent(words)}`).catch(() => null);
+  return answer?.ok ? answer.json() : [];
+}
+
+// By its id, or by words that only it has; of several, one is chosen from a list.
+async function besideOneWith(words) {
+  if (!words) return closeBeside();
+  const found = await othersWith(words);
+  const one = found.find((each) => each.id === words) ?? (found.length === 1 ? found[0] : null);
+  if (one || !found.length) return besideStored(one?.id ?? words);
+  const choice = (each) => make("li", {}, make("button", { type: "button", click: () => besideStored(each.id) }, `${each.prompt} → ${each.targets.join(", ")}`), spaced(each.id));
+  failBeside(`Several graphs have “${words}”. Which?`, make("ul", {}, ...found.map(choice)));
+}
+
 function chooseStored() {
-  const box = make("input", { type: "search", id: "stored", list: "stored-found", autocomplete: "off", spellcheck: "false", placeholder: "a graph of this store", "aria-label": "a graph of this store, by words of its prompt" });
+  const box = make("input", { type: "search", id: "stored", list: "stored-found", autocomplete: "off", spellcheck: "false", placeholder: "words of a prompt, or an id", "aria-label": "a graph of this store, by words of its prompt" });
   const list = make("datalist", { id: "stored-found" });
   let latest = 0;
   const look = async () => {
     const turn = ++latest;
-    const answer = await fetch(`${here}/others?find=${encodeURIComponent(box.value)}`).catch(() => null);
-    const found = answer?.ok ? await answer.json() : [];
+    const found = await othersWith(box.value);
     if (turn === latest) list.replaceChildren(...found.map((each) => make("option", { value: each.id }, `${each.prompt} → ${each.targets.join(", ")}`)));
   };
   box.addEventListener("focus", look);
   box.addEventListener("input", look);
-  box.addEventListener("change", () => box.value.trim() && besideStored(box.value.trim()));
+  box.addEventListener("change", () => besideOneWith(box.value.trim()));
   const file = document.getElementById("other");
   // Each box has a name of its own: one label cannot stand for both.
   file.closest("label").replaceWith(make("span", { class: "tool", role: "group", "aria-label": "Compare with" }, "Compare with", box, list, file));
@@ -30,7 +44,12 @@ function chooseStored() {
 
 if (!served.notebook) {
   chooseStored();
-  const again = () => state.beside && besideStored(state.beside);
+  const section = document.getElementById("beside");
+  const again = () => {
+    if (state.beside === (section.hidden ? "" : section.dataset.of)) return;
+    if (state.beside) besideStored(state.beside, false);
+    else closeBeside();
+  };
   window.addEventListener("hashchange", again);
   again();
 }
