@@ -65,6 +65,10 @@ class WrongGraph(CircuitError, ValueError):
     """The graph was made with another model or dictionary than the ones given."""
 
 
+class NoRoom(CircuitError, MemoryError):
+    """A model, or what is asked of it, needs more memory than there is."""
+
+
 class NotFetched(CircuitError, LookupError):
     """The Hub does not give what was asked for: gated, unknown, switched off, out of reach, or no room for it here."""
 

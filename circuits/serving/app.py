@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from circuits.errors import CircuitError
+from circuits.errors import CircuitError, NoRoom
 from circuits.serving.guard import Guard
 from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab, Load
 from circuits.serving.pages import Pages, comparable, listing
@@ -138,6 +138,8 @@ async def _tell(request: Request, reason: Exception) -> Response:
         return _said(404, "there is no such graph in this store")
     if isinstance(reason, CannotWrite):
         return _said(507, str(reason))
+    if isinstance(reason, NoRoom):
+        return _said(503, str(reason))
     if isinstance(reason, CircuitError | GraphError):
         return _said(422, str(reason))
     return _said(500, f"a file could not be read: {reason.strerror if isinstance(reason, OSError) else reason}")

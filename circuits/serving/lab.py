@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -12,15 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from circuits.assaying.metric import Metric, choose_metric, why_untestable
 from circuits.attention import can_be_split, strongest_heads
 from circuits.attribution.direct import UNITS
 from circuits.changes import Change, Patch, to_record
-from circuits.errors import BadIntervention, CircuitError, WrongGraph
+from circuits.errors import BadIntervention, CircuitError, NoRoom, WrongGraph
 from circuits.hub.cached import cached_models, cached_sets
 from circuits.hub.published import shipped_models, shipped_transcoders
 from circuits.interventions import ATTENTION, change_node, intervene
@@ -41,10 +43,13 @@ MOST_CHANGES = 500
 MOST_TRIALS = 1000  # kept with a graph, the latest
 MOST_SPLIT = 200  # inputs of a node
 GRAPHS = 8  # whose clean runs are kept
+MODELS = 2  # kept loaded, with their transcoders: each may fill much of the memory
 # What a page reads of a trial.
 FIELDS = {"changes": list, "nodes": list, "before": list, "after": list, "attention": str, "seconds": float | int}
 
-Load = Callable[[str, str, str], tuple[Model, Dictionary]]  # names of model and transcoders, dtype
+Found = TypeVar("Found")
+Names = tuple[str, str, str]  # of model and transcoders, dtype
+Load = Callable[[str, str, str], tuple[Model, Dictionary]]  # by these
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +72,8 @@ class Lab:
     def __init__(self, store: Store, load: Load) -> None:
         self.store = store
         self._load = load
-        self._models: dict[tuple[str, str, str], tuple[Model, Dictionary]] = {}
-        self._opened: OrderedDict[tuple[str, str], Opened] = OrderedDict()
+        self._models: OrderedDict[Names, tuple[Model, Dictionary]] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, str], tuple[Names, Opened]] = OrderedDict()
         self._lock = Lock()
 
     def ask(self, id: str, asked: Any) -> dict[str, Any]:
@@ -77,9 +82,10 @@ class Lab:
         Raises:
             BadIntervention: the question is none. WrongGraph: the graph's model cannot be asked.
             UnknownGraph, ForeignFolder: as `Store.load`. CannotWrite: the answer could not be kept.
+            NoRoom: the memory does not suffice.
         """
         with self._lock:
-            trial = try_out(self._open(id), asked)
+            trial = self._answer(id, lambda opened: try_out(opened, asked))
         self.store.add(id, TRIALS, json.dumps(trial).encode(), most=MOST_TRIALS)
         return trial
 
@@ -88,18 +94,10 @@ class Lab:
 
         Raises:
             WrongGraph, BadOption: it cannot be said of this graph. IndexError: there is no such node.
+            NoRoom: the memory does not suffice.
         """
         with self._lock:
-            opened = self._open(id)
-            graph = opened.graph
-            if not 0 <= row < len(graph.nodes):
-                raise IndexError(f"the graph has nodes 0 to {len(graph.nodes) - 1}, found {row}")
-            edges = can_be_split(graph)
-            edges = edges[graph.target[edges] == row]
-            edges = edges[np.argsort(-np.abs(graph.weight[edges]), kind="stable")][:MOST_SPLIT]
-            found = strongest_heads(opened.run, opened.transcoders, graph, edges)
-        sources = graph.source[edges].tolist()
-        return [{"source": source, "heads": heads} for source, heads in zip(sources, found, strict=True)]
+            return self._answer(id, lambda opened: split_inputs(opened, row))
 
     def prepare(self, id: str) -> None:
         """Open a graph before anything is asked of it, unless another is being opened or asked about.
@@ -109,7 +107,7 @@ class Lab:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            with suppress(CircuitError, GraphError, OSError):
+            with suppress(CircuitError, GraphError, OSError, MemoryError, RuntimeError):
                 if is_here(*names_in(self.store.load(id))[:2]):
                     self._open(id)
         finally:
@@ -123,19 +121,79 @@ class Lab:
         found = [each for content in kept for each in _read_trials(content)]
         return found[-MOST_TRIALS:]
 
+    def _answer(self, id: str, work: Callable[[Opened], Found]) -> Found:
+        """What `work` finds of a graph. A model that was loaded before and is not the graph's is read again first."""
+        loaded = set(self._models)
+        try:
+            return self._fit(id, work)
+        except WrongGraph:
+            names = names_in(self.store.load(id))
+            if names not in loaded:
+                raise
+        self._forget(names)  # another may lie under its name by now
+        return self._fit(id, work)
+
+    def _fit(self, id: str, work: Callable[[Opened], Found], *, last: bool = False) -> Found:
+        """The same; where the memory does not suffice, once more without the models of other graphs."""
+        opened = None
+        try:
+            opened = self._open(id)
+            return work(opened)
+        except (MemoryError, RuntimeError) as reason:
+            if not ran_out(reason):
+                raise
+            others = list(self._models)[: -1 if opened else None]
+            if last or not others:
+                raise NoRoom(
+                    f"the memory does not suffice: {str(reason).split('. ')[0] or 'all of it is taken'}. "
+                    "End other programs that fill it, or serve with another --device or --dtype."
+                ) from reason
+        for names in others:  # by now, when the error holds nothing any more of what was begun
+            self._forget(names)
+        return self._fit(id, work, last=True)
+
     def _open(self, id: str) -> Opened:
+        """A graph with the clean run of its prompt; its model is then the last of those that are kept."""
         key = (id, str(self.store.stamp(id)))  # the same id may be another graph by now
-        if key in self._opened:
-            self._opened.move_to_end(key)
-            return self._opened[key]
-        graph = self.store.load(id)
-        names = names_in(graph)
-        if names not in self._models:
-            self._models[names] = self._load(*names)
-        self._opened[key] = open_graph(graph, *self._models[names])
+        if key not in self._opened:
+            graph = self.store.load(id)
+            names = names_in(graph)
+            while names not in self._models and len(self._models) >= MODELS:
+                self._forget(next(iter(self._models)))  # by now, so that there is room for the next
+            if names not in self._models:
+                self._models[names] = self._load(*names)
+            self._opened[key] = names, open_graph(graph, *self._models[names])
+        self._opened.move_to_end(key)
         while len(self._opened) > GRAPHS:
             self._opened.popitem(last=False)
-        return self._opened[key]
+        names, opened = self._opened[key]
+        self._models.move_to_end(names)
+        return opened
+
+    def _forget(self, names: Names) -> None:
+        """Let go of a model, and of the clean runs that were made with it."""
+        del self._models[names]
+        for key in [key for key, (used, _) in self._opened.items() if used == names]:
+            del self._opened[key]
+        gc.collect()  # a model's hooks know the model, so it does not go by itself
+
+
+def ran_out(reason: Exception) -> bool:
+    """Whether it was for want of memory: of a processor's torch says that in words alone."""
+    return isinstance(reason, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(reason)
+
+
+def split_inputs(opened: Opened, row: int) -> list[dict[str, Any]]:
+    """See `Lab.heads`."""
+    graph = opened.graph
+    if not 0 <= row < len(graph.nodes):
+        raise IndexError(f"the graph has nodes 0 to {len(graph.nodes) - 1}, found {row}")
+    edges = can_be_split(graph)
+    edges = edges[graph.target[edges] == row]
+    edges = edges[np.argsort(-np.abs(graph.weight[edges]), kind="stable")][:MOST_SPLIT]
+    found = strongest_heads(opened.run, opened.transcoders, graph, edges)
+    sources = graph.source[edges].tolist()
+    return [{"source": source, "heads": heads} for source, heads in zip(sources, found, strict=True)]
 
 
 def _read_trials(content: bytes) -> list[dict[str, Any]]:
@@ -151,7 +209,7 @@ def _is_trial(found: Any) -> bool:
     return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in FIELDS.items())
 
 
-def names_in(graph: AttributionGraph) -> tuple[str, str, str]:
+def names_in(graph: AttributionGraph) -> Names:
     """Model, transcoders and dtype that a traced graph was made with.
 
     Raises:

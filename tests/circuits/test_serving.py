@@ -8,15 +8,17 @@ import json
 import re
 import shutil
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from circuits import attribute, intervene, trace
@@ -208,6 +210,93 @@ def test_pages_and_answers_follow_what_is_in_the_store(store: Store, client: Tes
     assert store.save(replace(graph, provenance={**graph.provenance, "model_hash": "another"})) == id
     said = client.post(f"/graphs/{id}/trials", json=asked, headers=ASKING)
     assert said.status_code == 422 and "another model" in said.text
+
+
+def several(store: Store, *sets: str) -> list[str]:
+    """Graphs that say they were made with these sets, each of which is loaded by itself."""
+    made = {**traced().provenance, "model": "world"}
+    return [store.save(replace(traced(), provenance={**made, "transcoders": each}), name=each) for each in sets]
+
+
+def test_of_the_models_the_last_two_that_were_asked_are_kept(store: Store):
+    loaded: list[Any] = []
+
+    def note(_: str, named: str, __: str) -> tuple[Model, Dictionary]:
+        model, _ = load()
+        dictionary = dictionary_of(model, "per-layer")
+        vars(dictionary)["itself"] = dictionary  # as a model is known to its hooks
+        loaded.append((named, weakref.ref(dictionary)))
+        return model, dictionary
+
+    one, two, three = several(store, "one", "two", "three")
+    lab = Lab(store, note)
+
+    for id in (one, two, one, three, one):
+        lab.ask(id, {"changes": [{"node": 0}]})
+
+    assert [(named, kept() is None) for named, kept in loaded] == [("one", False), ("two", True), ("three", False)]
+
+
+def test_where_the_memory_is_full_the_other_model_goes_and_then_it_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(RuntimeError) as full:
+        torch.empty(10**15)
+    loaded: list[str] = []
+    failures = {"two": 1, "three": 2}
+
+    def narrow(_: str, named: str, __: str) -> tuple[Model, Dictionary]:
+        loaded.append(named)
+        fail(named)
+        return load()
+
+    def fail(what: str) -> None:
+        if failures.get(what):
+            failures[what] -= 1
+            raise full.value
+
+    def answer(opened: Any, asked: Any) -> dict[str, Any]:
+        fail("question")
+        return serving_lab.measure(opened, [], "live")
+
+    monkeypatch.setattr(serving_lab, "try_out", answer)
+    monkeypatch.setattr(serving_lab.gc, "collect", int)  # it takes a while, and nothing here is large
+    one, two, three = several(store, "one", "two", "three")
+    client = TestClient(make_app(store, narrow), base_url=HOST)
+
+    def ask(id: str) -> Any:
+        return client.post(f"/graphs/{id}/trials", json={"changes": [{"node": 0}]}, headers=ASKING)
+
+    assert [ask(id).status_code for id in (one, two, one)] == [200] * 3
+    assert loaded == ["one", "two", "two", "one"]  # where the second fitted, the first was let go
+    failures["question"] = 1
+    assert [ask(id).status_code for id in (one, two)] == [200] * 2
+    assert loaded[4:] == ["two"]  # its own model stayed
+    said = ask(three)
+    assert said.status_code == 503 and re.match(r"the memory does not suffice: .+\. End other programs", said.text)
+    assert ask(three).status_code == 200 and loaded[5:] == ["three"] * 3
+    failures["question"] = 9
+    assert ask(three).status_code == 503 and failures["question"] == 8  # no other is there to be let go
+
+
+def test_a_model_that_may_be_another_by_now_is_read_again(store: Store):
+    hashes = ["old", "old", "random"]  # of the dictionary on disk, each time
+
+    def note(*_: str) -> tuple[Model, Dictionary]:
+        model, dictionary = load()
+        return model, replace(cast(Any, dictionary), content_hash=hashes.pop(0))
+
+    (id,) = several(store, "one")
+    lab = Lab(store, note)
+
+    with pytest.raises(WrongGraph, match="another transcoders"):
+        lab.ask(id, {"changes": [{"node": 0}]})
+    assert len(hashes) == 2  # it had just been read
+    with pytest.raises(WrongGraph, match="another transcoders"):
+        lab.ask(id, {"changes": [{"node": 0}]})
+    for _ in range(2):
+        lab.ask(id, {"changes": [{"node": 0}]})
+    assert not hashes
 
 
 def test_who_only_looks_starts_no_download_and_a_graph_of_another_program_is_told_apart(store: Store):
