@@ -6,7 +6,7 @@ import signal
 from hypothesis import settings
 
 from benchmarks.peers.scratch import scratch_folder
-from tests import checker  # noqa: F401  by now, so that the shape checker's hook finds it
+from tests import checker  # by now, so that the shape checker's hook finds it
 
 os.environ["XDG_CACHE_HOME"] = str(scratch_folder("cache-"))  # not the user's: see circuits.soundness
 # The worlds are small: more threads would only wait for each other. Before anything loads torch.
@@ -19,3 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No deadline: numba compiles in the middle of somebody's first example.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("house")
+
+
+def pytest_runtest_setup():
+    checker.calls.clear()

@@ -1,0 +1,35 @@
+"""Shapes are checked in tests: at every first call, and now and then in what is called very often."""
+
+import jaxtyping
+import numpy as np
+import pytest
+from jaxtyping import Float, TypeCheckError
+
+from graphs.paths import influence
+from tests import checker
+from tests.worlds import graph_of
+
+
+def test_what_the_packages_define_is_checked_and_counted():
+    influence(graph_of([(0, 1, 2.0)], "token logit"))
+    with pytest.raises(TypeCheckError, match="influence"):
+        influence("no graph")  # type: ignore[arg-type]
+
+    assert checker.calls[influence] == 2
+
+
+@pytest.mark.parametrize("wrong", ["argument", "result"])
+def test_the_first_calls_are_checked_and_one_in_so_many_after_them(wrong: str):
+    @jaxtyping.jaxtyped(typechecker=checker.check)
+    def twice(x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        return x[:-1] if wrong == "result" else x
+
+    refused = []
+    for call in range(1, checker.FIRST + 2 * checker.EVERY + 1):
+        try:
+            twice(np.zeros((2, 2) if wrong == "argument" else 2))
+        except TypeCheckError:
+            refused.append(call)
+
+    last = [checker.FIRST + checker.EVERY, checker.FIRST + 2 * checker.EVERY]
+    assert refused == [*range(1, checker.FIRST + 1), *last]
