@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.cases import Case, Made, make
-from circuits.interventions import Intervention, intervene
+from circuits.changes import Intervention
+from circuits.interventions import intervene
 from circuits.tracing import Trace, trace
 
 RESULT = Path(__file__).parent / "results/interventions.md"

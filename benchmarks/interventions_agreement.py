@@ -23,7 +23,8 @@ from benchmarks.peers.case_tables import Rows, run_cases, table_of
 from benchmarks.peers.cases import Case, Made, make
 from benchmarks.peers.hooked_models import without_float32
 from benchmarks.peers.jobs import Peer, write_attribution
-from circuits.interventions import Intervention, read_under
+from circuits.changes import Intervention
+from circuits.interventions import read_under
 from circuits.steering import say_on
 from circuits.tracing import Trace, trace
 

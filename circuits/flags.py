@@ -151,7 +151,7 @@ def size(text: str) -> int:
 
 def transcoders_for(arguments: argparse.Namespace) -> str:
     """The set that was asked for; by default the one that is shipped with the model, else its own neurons."""
-    from circuits.transcoders.loading import shipped_transcoders
+    from circuits.hub.published import shipped_transcoders
 
     if arguments.transcoders:
         return arguments.transcoders

@@ -12,7 +12,7 @@ import torch
 
 from circuits.attributing import attribute
 from circuits.errors import NotConserved, UnfaithfulModel
-from circuits.interventions import hold_attention
+from circuits.holding import hold_attention
 from circuits.model import Edit, Model, Site
 from circuits.tracing import Trace, trace
 from circuits.transcoders.transcoders import Transcoders

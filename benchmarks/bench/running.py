@@ -30,9 +30,10 @@ from circuits.attributing import versions
 from circuits.components.pairs import gather
 from circuits.components.transformer import Transformer, transformer_of
 from circuits.errors import BadPairs, CircuitError, UnfaithfulModel, UnsupportedModel
+from circuits.hub.published import shipped_transcoders
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
-from circuits.transcoders.loading import load_transcoders, shipped_transcoders
+from circuits.transcoders.loading import load_transcoders
 
 NEURONS = "neurons"  # the set that every model has
 WHOLE = "the model"  # in place of a method: what the model itself does on a task

@@ -77,7 +77,7 @@ def make(case: Case, dtype: str = "float32", device: str = "cpu") -> Made:
 
 
 def _shipped() -> Path:
-    from circuits.model import SHIPPED
+    from circuits.hub.published import SHIPPED
 
     return SHIPPED / "world" / "model"
 

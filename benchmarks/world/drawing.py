@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.world.language import Language
 from benchmarks.world.prompts import SHOWCASE, Prompt, all_prompts, held_out
 from circuits import attribute, load_model, load_transcoders
-from circuits.model import SHIPPED
+from circuits.hub.published import SHIPPED
 from graphs import draw, prune
 
 NODES, EDGES = 0.8, 0.98

@@ -13,7 +13,8 @@ from torch import Tensor
 from circuits.assaying import thresholds
 from circuits.assaying.bench import Bench
 from circuits.clean_outputs import written_by_units
-from circuits.interventions import ATTENTION, hold_attention
+from circuits.holding import hold_attention
+from circuits.interventions import ATTENTION
 from circuits.model import Edit, Site
 from graphs.assays import Disturbance
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from circuits.assaying.bench import Bench
 from circuits.attribution.direct import UNITS
-from circuits.interventions import batches, hold_attention
+from circuits.holding import hold_attention
+from circuits.interventions import batches
 from circuits.model import Edit, Site
 from circuits.tracing import Constant
 from circuits.transcoders.lorsa import Lorsa

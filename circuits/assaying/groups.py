@@ -18,7 +18,8 @@ from circuits.assaying.between import read_values
 from circuits.assaying.sets import draw_controls
 from circuits.assaying.survival import Survival, p_value
 from circuits.attribution.direct import effects_on
-from circuits.interventions import ATTENTION, Intervention, default_window, read_under
+from circuits.changes import Intervention
+from circuits.interventions import ATTENTION, default_window, read_under
 from circuits.model import Site
 from circuits.transcoders.base import Dictionary
 from graphs.assays import Arrow, Group

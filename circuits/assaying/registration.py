@@ -16,8 +16,8 @@ from circuits.assaying.metric import Metric
 from circuits.interventions import ATTENTION, default_window
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary
+from graphs.folders import content_of
 from graphs.graph import AttributionGraph
-from graphs.store import content_of
 
 
 def register(

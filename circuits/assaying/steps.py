@@ -15,7 +15,8 @@ from circuits.assaying.bench import Bench
 from circuits.assaying.single import predict_ablations
 from circuits.assaying.statistics import slope_of
 from circuits.clean_outputs import missed
-from circuits.interventions import batches, change_node, default_window, hold_attention, intervene
+from circuits.holding import hold_attention
+from circuits.interventions import batches, change_node, default_window, intervene
 from circuits.model import Edit, Site
 from circuits.transcoders.base import written_within
 from graphs.assays import STEPS, Steps

@@ -21,10 +21,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.frozen import FrozenNorm
-from circuits.model import Model, Norm
+from circuits.model import Model
 from circuits.transcoders.base import StandIn
 from circuits.transcoders.neurons import RULES, Neurons
 from circuits.transcoders.transcoders import Transcoders
+from circuits.weights import Norm
 
 
 class Autoencoders:

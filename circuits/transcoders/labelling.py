@@ -8,7 +8,7 @@ from typing import Any
 from circuits.errors import BadOption, UnfitTranscoders
 from circuits.hub.published import shipped_transcoders
 from circuits.model import Model
-from circuits.sampling import Progress
+from circuits.progress import Progress
 from circuits.texts import LENGTH, read_texts, say_texts
 from circuits.transcoders.loading import load_transcoders
 from circuits.transcoders.naming import read_name

@@ -24,9 +24,10 @@ from circuits.errors import BadOption, WrongGraph
 from circuits.sampling import mean_activations, sample_prompts
 from graphs.assays import Ablation, Assay, Subset
 from graphs.flow import flow
+from graphs.folders import content_of
 from graphs.graph import AttributionGraph
 from graphs.pruning import prune
-from graphs.store import Store, content_of
+from graphs.store import Store
 from tests.circuits.worlds import dictionary_of, model_of
 
 PROMPT = "a red fox runs"

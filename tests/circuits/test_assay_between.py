@@ -11,7 +11,8 @@ from circuits.assaying.between import count_hops, predict_between, summarise_bet
 from circuits.assaying.between import test_between as try_between
 from circuits.assaying.disturbing import test_disturbances as try_disturbances
 from circuits.assaying.verdicts import judge_between, judge_disturbances
-from circuits.interventions import ERROR, Intervention, read_under
+from circuits.changes import ERROR, Intervention
+from circuits.interventions import read_under
 from graphs.assays import Between, Disturbance
 from graphs.pruning import prune
 from tests.circuits.test_assay_levels import PROMPT, bench_of

@@ -23,9 +23,9 @@ from circuits.assaying.single import summarise_doses
 from circuits.assaying.single import test_doses as try_doses
 from circuits.assaying.single import test_singly as try_singly
 from circuits.assaying.survival import Survival
+from circuits.changes import ERROR, Intervention
 from circuits.clean_outputs import missed
 from circuits.errors import BadIntervention, BadOption
-from circuits.interventions import ERROR, Intervention
 from graphs.assays import STAGES, Ablation, Assay
 from graphs.graph import AttributionGraph
 from graphs.pruning import prune

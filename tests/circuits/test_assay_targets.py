@@ -7,7 +7,8 @@ import torch
 from circuits import assay, attribute, trace
 from circuits.assaying import thresholds
 from circuits.assaying.metric import choose_metric, find_foremost
-from circuits.interventions import Intervention, intervene
+from circuits.changes import Intervention
+from circuits.interventions import intervene
 from circuits.targets import Direction, Error, Feature, Span, Target
 from circuits.transcoders.transcoders import Transcoders
 from graphs.graph import AttributionGraph

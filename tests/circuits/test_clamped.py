@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from circuits import attribute, trace
-from circuits.interventions import hold_attention
+from circuits.holding import hold_attention
 from circuits.targets import Direction, Error
 from tests.circuits.oracle import norms_in_float64
 from tests.circuits.worlds import FAMILIES, dictionary_of, model_of

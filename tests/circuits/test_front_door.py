@@ -11,7 +11,7 @@ from jaxtyping import config
 
 from circuits import attribute, load_model, load_transcoders, trace
 from circuits.errors import BadOption, BadPrompt, BadTarget, UnfitTranscoders, UnknownModel, UnknownTranscoders
-from circuits.model import SHIPPED
+from circuits.hub.published import SHIPPED
 from tests.circuits.worlds import dictionary_of, folder_of, model_of, native_of
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from circuits import assay, attribute, intervene, load_transcoders, trace
+from circuits.changes import ERROR, Intervention
 from circuits.errors import BadIntervention, BadOption, BadTarget, UnfitTranscoders
-from circuits.interventions import ERROR, Intervention
 from circuits.steering import read_setting, steer
 from circuits.targets import Error
 from circuits.transcoders.fit import check_fit

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from circuits.attributing import attribute
-from circuits.interventions import hold_attention
+from circuits.holding import hold_attention
 from circuits.model import Model
 from circuits.tracing import Trace, trace
 from circuits.transcoders.attention_autoencoders import AttentionAutoencoders

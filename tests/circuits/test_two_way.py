@@ -5,7 +5,7 @@ import torch
 
 from circuits import assay, attribute, intervene, trace
 from circuits.attention import load_heads
-from circuits.interventions import Intervention
+from circuits.changes import Intervention
 from circuits.sampling import sample_prompts
 from graphs.pruning import prune
 from tests.circuits.worlds import dictionary_of, native_of

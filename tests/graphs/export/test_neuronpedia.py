@@ -13,11 +13,11 @@ from hypothesis import given
 
 from graphs import export, influence, prune
 from graphs.export.neuronpedia import default_scan, default_slug, opens_there, subgraph_of, to_neuronpedia
+from graphs.folders import content_of
 from graphs.identifiers import cumulative_shares, identify, pair, unpair
 from graphs.importing import import_graph
 from graphs.nodes import KINDS, OF_ATTENTION
 from graphs.records import strict
-from graphs.store import content_of
 from tests.graphs.foreign import page_graph, written
 from tests.worlds import graph_of, graphs
 

@@ -15,12 +15,12 @@ from hypothesis import example, given, settings, strategies
 from graphs import Store, export, group, prune
 from graphs.errors import ForeignFile, GraphError
 from graphs.export.neuronpedia import subgraph_of
+from graphs.folders import content_of
 from graphs.graph import AttributionGraph
 from graphs.grouping import find_groups, name_of
 from graphs.importing import import_graph, neuronpedia
 from graphs.importing.neuronpedia import read_groups_saved_there, read_groups_within
 from graphs.nodes import OF_ATTENTION
-from graphs.store import content_of
 from tests.graphs.foreign import changed, page_graph, written
 
 SHARED = Path(__file__).parents[4] / "shared" / "graphs"
