@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from graphs.addresses import Place
 from graphs.errors import ForeignFolder
 from graphs.reading import read
-from graphs.records import Record, read_json, seal, strict
+from graphs.records import Record, check_version, read_json, seal, strict
 
 HEADS = "heads.json"
 FORMAT = "circuit-assay heads"
@@ -102,11 +102,7 @@ def read_heads(folder: Place, record: Record) -> Heads | None:
     plain = read_json(path)
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise ForeignFolder(f"{path} is damaged: it does not say format {FORMAT!r}. {ADVICE}")
-    version = plain.get("version")
-    if type(version) is not int or not 0 < version <= VERSION:
-        raise ForeignFolder(
-            f"{path} has version {version!r:.40}, this program reads up to {VERSION}: update circuit-assay."
-        )
+    check_version(path, plain, VERSION)
     try:
         return _checked(plain, record)
     except ForeignFolder as error:

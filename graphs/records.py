@@ -132,6 +132,19 @@ class Sheet:
     assay: Assay | None
 
 
+def check_version(path: Place, plain: Mapping[str, Any], most: int) -> None:
+    """That what a file holds has a version that is read here. most: the last one that there is.
+
+    Raises:
+        ForeignFolder: it has none, or a later one.
+    """
+    version = plain.get("version")
+    if type(version) is not int or not 0 < version <= most:
+        raise ForeignFolder(
+            f"{path} has version {version!r:.40}, this program reads up to {most}: update circuit-assay."
+        )
+
+
 def read_sheet(folder: Place) -> Sheet:
     """Everything on record in a graph's folder.
 
@@ -142,11 +155,7 @@ def read_sheet(folder: Place) -> Sheet:
     plain = read_json(path)
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise ForeignFolder(f"{path} is no record of ours: it does not say format {FORMAT!r}. Give a graph's folder.")
-    version = plain.get("version")
-    if type(version) is not int or not 0 < version <= VERSION:
-        raise ForeignFolder(
-            f"{path} has version {version!r:.40}, this program reads up to {VERSION}: update circuit-assay."
-        )
+    check_version(path, plain, VERSION)
     try:
         record = read(plain, Record)
         if record["kept"]:
