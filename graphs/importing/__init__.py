@@ -38,6 +38,8 @@ def import_graph(path: str | Path) -> AttributionGraph:
         raise ForeignFile(f"{found}; graphs are read from {', '.join(IMPORTERS)}: of Neuronpedia, of circuit-tracer.")
     module, function = IMPORTERS[suffix].split(":")
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise ForeignFile(f"{path} is a pipe or a device, which may have no end: give a file.")
         graph = getattr(import_module(module), function)(path)
         notes = {} if graph.provenance.get("feature_notes") else notes_beside(path, graph)
         return replace(graph, provenance={**graph.provenance, "feature_notes": notes}) if notes else graph

@@ -6,6 +6,7 @@ import codecs
 import gzip
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,15 @@ def test_a_suffix_that_nobody_reads_and_a_file_that_is_not_there(tmp_path):
     (tmp_path / "y.json").mkdir()
     with pytest.raises(ForeignFile, match="Is a directory"):
         import_graph(tmp_path / "y.json")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such files")
+@pytest.mark.parametrize("name", ["x.json", "x.json.gz", "x.pt"])
+def test_what_has_no_end_is_not_waited_for(tmp_path, name):
+    (tmp_path / name).symlink_to(os.devnull)  # as it is with those, it has no size, and is no file
+
+    with pytest.raises(ForeignFile, match="is a pipe or a device"):
+        import_graph(tmp_path / name)
 
 
 def test_what_we_say_besides_is_believed_only_with_its_checksum(graph, tmp_path):
