@@ -86,7 +86,7 @@ def compose_diagram(
             break
         most_boxes = len(rows) - 1
 
-    top_lines = heading(graph, title, max(60, int(wide / 9)), colours, widest)
+    top_lines = heading(graph, title, 110 if widest else max(60, int(wide / 9)), colours, widest)
     top = top_lines[-1].y + 18
     width = max(wide + 2 * MARGIN, min(560.0, widest or 560.0), *(text.box[2] + MARGIN for text in top_lines))
     left = (width - wide) / 2

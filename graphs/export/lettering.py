@@ -33,7 +33,7 @@ def width_of(words: str, size: float, bold: bool = False) -> float:
     narrow, wide = "ijltfI|'.,:;!()[]/\\-` ", "mwMW@%—…"
     total = 0.0
     for letter in words:
-        if unicodedata.category(letter) in ("Mn", "Me", "Cf"):  # accents, joiners
+        if _clings(letter):  # accents, joiners
             continue
         if unicodedata.east_asian_width(letter) in "WF":
             total += 1.0
@@ -49,7 +49,7 @@ def width_of(words: str, size: float, bold: bool = False) -> float:
 
 
 def wrap(words: str, width: float, size: float) -> list[str]:
-    """The words in lines, each so wide at most unless one word is wider."""
+    """The words in lines, each so wide at most; a wider word, as a whole prompt may be without spaces, is broken."""
     lines = [""]
     for word in words.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -57,4 +57,18 @@ def wrap(words: str, width: float, size: float) -> list[str]:
             lines.append(word)
         else:
             lines[-1] = longer
+        while cut := _overhang(lines[-1], width, size):
+            lines[-1:] = [lines[-1][:cut], lines[-1][cut:]]
     return lines
+
+
+def _overhang(line: str, width: float, size: float) -> int:
+    """Where a line that is too wide is broken, at no accent or joiner; 0 where it fits."""
+    if width_of(line, size) <= width:
+        return 0
+    starts = [at for at in range(1, len(line)) if not _clings(line[at]) and line[at - 1] != "\u200d"]
+    return max((at for at in starts if width_of(line[:at], size) <= width), default=min(starts, default=0))
+
+
+def _clings(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Mn", "Me", "Cf")

@@ -12,7 +12,7 @@ from graphs.comparing import Comparison, compare, counts_in_words
 from graphs.export.comparison.union import Union, padded, unite
 from graphs.export.layout import Layout
 from graphs.export.lettering import readable, wrap
-from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts
+from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts, unnamed_in_words
 from graphs.export.scene.captions import heading, lay_out_caption
 from graphs.export.scene.edges import draw_edges
 from graphs.export.scene.frame import frame_of
@@ -72,7 +72,7 @@ def compose_comparison(
     everything = np.arange(len(union.graph.nodes))
     labelled = place_labels(placed, everything, names, reserved, places, at.width - MARGIN, colours)
     curves, counts = _draw_both(a, b, found, union, places, most_edges, colours, at.scale)
-    said = _caption(found, counts)
+    said = [*_caption(found, counts), *unnamed_in_words(words)]
     caption, height = lay_out_caption(said, None, at.width, at.top + layout.height + depth + 16, colours)
     key, height = _legend(at.width, height + 4, colours)
     return Scene(
@@ -82,7 +82,14 @@ def compose_comparison(
         lines=(*layer_lines(layout, at.left, at.top, at.width, colours), *key["lines"]),
         curves=(*curves, *key["curves"]),
         shapes=(*_shapes(a, b, union, places, colours), *key["shapes"]),
-        texts=(*top_lines, *layer_names(placed, layout, at.top, colours), *labelled, *words, *caption, *key["texts"]),
+        texts=(
+            *top_lines,
+            *layer_names(placed, layout, at.top, colours),
+            *labelled,
+            *(each for each in words if each.words),
+            *caption,
+            *key["texts"],
+        ),
         font=font,
         width_cm=width_cm,
     )

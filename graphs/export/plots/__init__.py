@@ -169,7 +169,8 @@ def compose_plots(
         raise BadOption(f"{wanted} measured by `circuits check`; this graph {found}.")
     colours = THEMES[theme]
     widest = widest_of(width_cm)
-    top_lines = heading(graph, title, int((widest or (840.0 if len(which) > 1 else NARROWEST)) / 8), colours, widest)
+    most = 110 if widest else int((840.0 if len(which) > 1 else NARROWEST) / 8)
+    top_lines = heading(graph, title, most, colours, widest)
     marks = Marks([], [], [], min(NARROWEST, widest or NARROWEST) - MARGIN, top_lines[-1].y + 19)
     for name, found in charts.items():
         marks = _add_plot(marks, PLOTS[name], found, colours, named=len(which) > 1, legend=legend, widest=widest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphs.assays import Assay
-from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts
+from graphs.export.scene.axes import NAMES, beside_tokens, layer_lines, layer_names, token_texts, unnamed_in_words
 from graphs.export.scene.captions import caption_lines, failure_in_words, heading, lay_out_caption
 from graphs.export.scene.edges import draw_edges
 from graphs.export.scene.frame import frame_of
@@ -84,6 +84,7 @@ def compose(
         measured = circuit_in_words(graph)
         said = [*caption_lines(graph, counts), *failure_in_words(graph, assay), *measured]
         said += [] if measured and assay is None else [None]
+    said = [*unnamed_in_words(tokens), *said]
     caption, height = lay_out_caption(said, assay, at.width, bottom + 16, colours)
     samples = samples_of(shown, assay, curves) if legend else []
     key, height = lay_out_legend(samples, at.width, height + 4, colours)
@@ -98,7 +99,7 @@ def compose(
             *top_lines,
             *layer_names(shown, layout, at.top, colours),
             *labelled,
-            *tokens,
+            *(text for text in tokens if text.words),
             *caption,
             *key["texts"],
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from graphs.export.scene.marks import LETTER, MARGIN, Line, Text
 from graphs.graph import AttributionGraph
 
 NAMES = 46.0  # for the layers' names, at the left
+MOST_ROWS = 8  # of tokens
 
 
 def beside_tokens(graph: AttributionGraph) -> AttributionGraph:
@@ -26,11 +28,14 @@ def beside_tokens(graph: AttributionGraph) -> AttributionGraph:
 def token_texts(
     graph: AttributionGraph, layout: Layout, left: float, top: float, colours: dict[str, str]
 ) -> tuple[list[Text], float]:
-    """The prompt below its columns, in as many rows as keep the words apart, and how high they are together."""
+    """The prompt below its columns, in rows that keep the words apart, and how high they are together. [pos]
+
+    Where MOST_ROWS are not enough, the tokens that carry least are not named: their words are empty.
+    """
     nodes = graph.nodes
-    middle = {int(nodes.position[row]): float(layout.x[row]) for row in nodes.where("token")}
+    at = nodes.where("token")
+    middle = dict(zip(nodes.position[at].tolist(), layout.x[at].tolist(), strict=True))
     base = top + (layout.layer_y[-1] + 19 if -1 in layout.layer_y else layout.height + 2)
-    ends: list[float] = []
     texts = []
     for position, token in enumerate(graph.tokens):
         words = shorten(readable(token).strip(), 14) or "␣"
@@ -40,11 +45,38 @@ def token_texts(
             text = Text(x - 7, base, words, colour, size=11.0)
         else:
             text = Text(x, base, words, colour, size=11.0, anchor="middle")
-        begins, _, stops, _ = text.box
-        row = next((i for i, end in enumerate(ends) if end + 5 < begins), len(ends))
-        ends[row : row + 1] = [stops]
-        texts.append(replace(text, y=base + row * 14))
-    return texts, base + 14.0 * max(len(ends), 1) - top - layout.height
+        over = text.box[2] - (left + layout.width + MARGIN - 2)  # what would lie beside the paper
+        texts.append(replace(text, x=text.x - max(over, 0.0)))
+    spans = [(text.box[0], text.box[2]) for text in texts]
+    rows = _in_rows(spans, list(range(len(spans))))
+    if -1 in rows:
+        carries = dict(zip(nodes.position[at].tolist(), nodes.influence[at].tolist(), strict=True))
+        rows = _in_rows(spans, sorted(range(len(spans)), key=lambda position: -carries.get(position, -1.0)))
+    texts = [
+        replace(text, y=base + row * 14) if row >= 0 else replace(text, words="")
+        for text, row in zip(texts, rows, strict=True)
+    ]
+    return texts, base + 14.0 * (max(rows, default=0) + 1) - top - layout.height
+
+
+def _in_rows(spans: Sequence[tuple[float, float]], order: Sequence[int]) -> list[int]:
+    """In which row each word is clear of others, the first in the order first; -1 where none of MOST_ROWS has room."""
+    taken: list[list[tuple[float, float]]] = [[] for _ in range(MOST_ROWS)]
+    found = [-1] * len(spans)
+    for word in order:
+        begins, stops = spans[word]
+        for row, others in enumerate(taken):
+            if all(end + 5 < begins or stops + 5 < start for start, end in others):
+                others.append(spans[word])
+                found[word] = row
+                break
+    return found
+
+
+def unnamed_in_words(texts: Sequence[Text]) -> list[str]:
+    """How many tokens found no room for their words, where some did not."""
+    named = sum(bool(text.words) for text in texts)
+    return [f"{named} of {len(texts)} tokens are named; for the others there is no room"] if named < len(texts) else []
 
 
 def layer_lines(layout: Layout, left: float, top: float, width: float, colours: dict[str, str]) -> list[Line]:

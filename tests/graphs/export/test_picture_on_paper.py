@@ -56,6 +56,29 @@ def test_letters_are_as_large_on_paper_as_can_be_read_and_every_node_is_there(gr
         assert not any(left < c and a < right and top < d and b < bottom for a, b, c, d in boxes[:at])
 
 
+@pytest.mark.parametrize("prompt", ["首都" * 60, "family 👨\u200d👩\u200d👧" * 12, "a" * 100])
+def test_a_prompt_without_spaces_is_broken_into_lines_that_fit(prompt):
+    scene = compose(replace(world(), provenance={"prompt": prompt}), width_cm=8.5)
+    title = [text.words for text in scene.texts if text.bold]
+
+    assert least_letter(scene) >= READABLE - 1e-6
+    assert len(title) > 1 and prompt.replace(" ", "").startswith("".join(title).replace(" ", "").rstrip("…"))
+    assert not any("\u200d" in (line[0], line[-1]) for line in title)
+
+
+def test_of_many_tokens_those_are_named_that_have_room_the_most_influential_first():
+    graph = replace(crowd(tokens=120, features=30, layers=4), tokens=tuple(f" word{at}" for at in range(120)))
+    scene = compose(graph, width_cm=8.5)
+    boxes = [text.box for text in scene.texts]
+    best = graph.nodes.where("token")[np.argmax(graph.nodes.influence[graph.nodes.where("token")])]
+
+    assert "of 120 tokens are named" in words_of(scene)
+    assert graph.tokens[graph.nodes.position[best]].strip() in [text.words for text in scene.texts]
+    for at, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0 and right <= scene.width
+        assert not any(left < c and a < right and top < d and b < bottom for a, b, c, d in boxes[:at])
+
+
 def test_without_a_width_a_crowd_is_as_wide_as_it_needs():
     assert compose(crowd()).width > 2 * compose(crowd(), width_cm=8.5).width
 
