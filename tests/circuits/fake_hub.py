@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from huggingface_hub import close_session
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -145,4 +146,8 @@ def switch_on(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> Non
     monkeypatch.setattr(f"{at}.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(f"{at}.ENDPOINT", address)
     monkeypatch.setattr(f"{at}.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        monkeypatch.setattr(f"{at}.{name}", 60)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)  # between two tries
+    monkeypatch.setenv("no_proxy", "*")  # it is on this machine
+    close_session()  # whose proxies were those of its first request

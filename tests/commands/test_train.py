@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -80,7 +81,8 @@ def test_a_stopped_training_says_how_to_go_on_and_does(
 ):
     stopped(monkeypatch, tmp_path / "cut", text)
     said = capsys.readouterr().err
-    assert f"go on with: circuits train transcoders {folder_of('llama')} -o {tmp_path / 'cut'} --resume" in said
+    model, cut = (shlex.quote(str(folder)) for folder in (folder_of("llama"), tmp_path / "cut"))
+    assert f"go on with: circuits train transcoders {model} -o {cut} --resume" in said
     assert train("--kind", "plt", "--data", text, "-o", tmp_path / "cut", *SMALL) == 2
     assert "holds a training that is not finished: go on with --resume" in capsys.readouterr().err
 
