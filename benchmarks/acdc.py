@@ -25,8 +25,9 @@ from circuits.components.ablations import resample
 from circuits.components.circuit_runs import run_circuit
 from circuits.components.edge_scores import components_of, loss_of, read_logits
 from circuits.components.metrics import Metric, divergence
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import Pairs, gather
-from circuits.components.transformer import Transformer, transformer_of
+from circuits.components.transformer import Transformer
 from circuits.model import load_model
 
 RESULT = Path(__file__).parent / "results/acdc.md"

@@ -27,8 +27,9 @@ from benchmarks.bench.truths import COMPILED, measure_truth
 from benchmarks.tasks.making import Made, make_task
 from benchmarks.truth import Truth
 from circuits.attributing import versions
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import gather
-from circuits.components.transformer import Transformer, transformer_of
+from circuits.components.transformer import Transformer
 from circuits.errors import BadPairs, CircuitError, UnfaithfulModel, UnsupportedModel
 from circuits.hub.published import shipped_transcoders
 from circuits.model import Model

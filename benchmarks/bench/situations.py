@@ -13,9 +13,10 @@ from benchmarks.bench.curves import Course, Ends, run_ends
 from benchmarks.bench.levels import INSIDE
 from circuits.components.ablations import ABLATIONS, Ablation
 from circuits.components.metrics import Metric, logit_difference
+from circuits.components.opening import check_faithful
 from circuits.components.pairs import Pairs, gather
 from circuits.components.taking_apart import take_apart
-from circuits.components.transformer import Transformer, check_faithful
+from circuits.components.transformer import Transformer
 from circuits.errors import BadOption
 from circuits.model import Model
 from circuits.transcoders.base import Dictionary

@@ -21,9 +21,9 @@ from benchmarks.cheating.models import FIRST_DIGIT, HINT, ONE, OTHER, questions
 from circuits import attribute, load_transcoders
 from circuits.attribution import EDGE_METHODS, PART_METHODS
 from circuits.components.metrics import logit_difference
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import Pairs
 from circuits.components.parts import parts_of
-from circuits.components.transformer import transformer_of
 from circuits.model import Model
 from graphs import influence
 from graphs.flow import flow

@@ -13,8 +13,9 @@ from benchmarks.peers.cases import VOCABULARY, Case, write_model
 from benchmarks.peers.hooked_models import write_hooked
 from benchmarks.peers.processes import Process, Spent
 from benchmarks.peers.scratch import scratch_folder
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import Transformer, transformer_of
+from circuits.components.transformer import Transformer
 from circuits.model import Model, load_model
 
 PEER = "eap_ig"

@@ -16,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from circuits.components.transformer import Layer, LiveNorm, Projection, Transformer, bare_layer
+from circuits.components.layers import Layer, Projection, bare_layer
+from circuits.components.norms import LiveNorm
+from circuits.components.transformer import Transformer
 
 ONE = "one"
 TOKEN, POSITION = "token", "position"  # of every stream: a number for each token, and for each position

@@ -24,10 +24,11 @@ from torch import Tensor
 from benchmarks.truth.cutting import Edges, edges_together
 from benchmarks.truth.truths import Truth
 from circuits.components.edge_scores import components_of
+from circuits.components.layers import Layer, Projection, bare_layer
 from circuits.components.metrics import Metric, logit_difference
 from circuits.components.pairs import Pairs
 from circuits.components.parts import parts_of
-from circuits.components.transformer import Layer, Projection, Transformer, bare_layer
+from circuits.components.transformer import Transformer
 
 THEIR_NAMES = {"mean-by-position": "mean_positional"}
 

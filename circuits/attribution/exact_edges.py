@@ -16,8 +16,9 @@ from circuits.components.ablations import Ablation, resample
 from circuits.components.edge_scores import components_of, loss_of, read_logits
 from circuits.components.head_changes import beyond_norm, change_one_head, read_by_heads
 from circuits.components.metrics import Metric
+from circuits.components.norms import normalise
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import Run, Transformer, normalise
+from circuits.components.transformer import Run, Transformer
 
 ROWS = 2**14  # positions of all pairs and edges that go on at once
 

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from circuits.components.ablations import Ablation, resample
 from circuits.components.edge_scores import differentiate, score_edges
+from circuits.components.layers import Layer
 from circuits.components.metrics import Metric
+from circuits.components.norms import LiveNorm, SharedNorm
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import Layer, LiveNorm, SharedNorm, Transformer
+from circuits.components.transformer import Transformer
 
 AnyNorm = TypeVar("AnyNorm", LiveNorm, SharedNorm)
 NORMS = ("norm", "post_norm", "mlp_norm", "mlp_post_norm", "query_norm", "key_norm")

@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from circuits.components.ablations import ABLATIONS
     from circuits.components.metrics import METRICS
-    from circuits.components.transformer import check_faithful, transformer_of
+    from circuits.components.opening import check_faithful, transformer_of
     from circuits.model import load_model
     from circuits.progress import Bars
 

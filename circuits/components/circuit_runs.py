@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.components.edge_scores import components_of
-from circuits.components.transformer import Layer, Run, Transformer, normalise
+from circuits.components.layers import Layer
+from circuits.components.norms import normalise
+from circuits.components.transformer import Run, Transformer
 
 
 def run_circuit(

@@ -20,9 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.components.components import Components
+from circuits.components.layers import Layer
 from circuits.components.metrics import Metric
+from circuits.components.norms import LiveNorm
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import NOTHING, Layer, LiveNorm, Replaced, Run, Transformer
+from circuits.components.transformer import NOTHING, Replaced, Run, Transformer
 from circuits.errors import BadOption
 
 NUMBERS = 2**22  # in what is laid out at once

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.components.transformer import Layer, Run
+from circuits.components.layers import Layer
+from circuits.components.transformer import Run
 
 READ = ("query", "key", "value")
 

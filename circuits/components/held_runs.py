@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.components.transformer import Run, Transformer, normalise
+from circuits.components.norms import normalise
+from circuits.components.transformer import Run, Transformer
 
 HELD = ("query", "key", "value", "mixed", "neurons", "features", "errors", "mlp")  # the columns of a run that are told
 

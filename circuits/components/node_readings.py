@@ -16,11 +16,13 @@ from torch import Tensor
 from circuits.components.components import LETTERS
 from circuits.components.edge_scores import loss_of, read_logits
 from circuits.components.kept_nodes import Node
+from circuits.components.layers import Layer
 from circuits.components.metrics import Metric
+from circuits.components.norms import LiveNorm
 from circuits.components.pairs import Pairs
 from circuits.components.part_gradients import PartGradients
 from circuits.components.parts import READS, UNITS, Column, Parts
-from circuits.components.transformer import Layer, LiveNorm, Run, Transformer
+from circuits.components.transformer import Run, Transformer
 
 Readings = Iterator[tuple[list[tuple[int, str]], Float[Tensor, "reader pair pos d_model"]]]
 

@@ -20,9 +20,11 @@ from torch import Tensor
 from circuits.components.edge_scores import read_logits
 from circuits.components.head_changes import READ, beyond_norm, change_one_head, read_by_heads
 from circuits.components.held_runs import spread
+from circuits.components.layers import Layer
+from circuits.components.norms import normalise
 from circuits.components.pairs import Pairs
 from circuits.components.parts import UNITS
-from circuits.components.transformer import Layer, Run, Transformer, normalise
+from circuits.components.transformer import Run, Transformer
 from circuits.progress import Progress
 
 STEPS = 40

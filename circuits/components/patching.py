@@ -26,8 +26,9 @@ from torch.nn.functional import pad
 from circuits.components.ablations import Ablation, resample
 from circuits.components.edge_scores import loss_of, read_logits
 from circuits.components.metrics import Metric, logit_difference
+from circuits.components.norms import normalise
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import Run, Transformer, normalise
+from circuits.components.transformer import Run, Transformer
 from circuits.errors import BadOption
 from circuits.progress import Count
 

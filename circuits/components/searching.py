@@ -20,9 +20,10 @@ from circuits.components.components import Components
 from circuits.components.edge_scores import loss_of, read_logits
 from circuits.components.kept_scores import KeptScores
 from circuits.components.metrics import METRICS, Metric
+from circuits.components.opening import check_faithful, transformer_of
 from circuits.components.pairs import Pairs
 from circuits.components.parts import Parts
-from circuits.components.transformer import Run, Transformer, check_faithful, transformer_of
+from circuits.components.transformer import Run, Transformer
 from circuits.errors import BadOption
 from circuits.model import Model
 from circuits.numbers import is_number, is_whole

@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.components.features import Features
+from circuits.components.layers import Layer
+from circuits.components.norms import normalise
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import Layer, Transformer, normalise
+from circuits.components.transformer import Transformer
 from circuits.errors import UnfitTranscoders
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.mixed import Mixed

@@ -34,8 +34,8 @@ from circuits.attribution.direct import attribute_directly
 from circuits.attribution.eap_ig_activations import score_between_activations
 from circuits.components.edge_scores import components_of
 from circuits.components.metrics import logit_difference
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import gather
-from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
 from graphs.paths import influence
 from graphs.pruning import prune

@@ -26,8 +26,8 @@ from benchmarks.truth import TRUTHS
 from circuits.components.ablations import resample
 from circuits.components.finding import find
 from circuits.components.metrics import logit_difference
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import Pairs, gather
-from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption, BadPairs, UnsupportedModel
 from tests.benchmarks.test_bench_measures import WEIGHTS
 from tests.circuits.worlds import dictionary_of, model_of

@@ -16,8 +16,8 @@ from circuits.components.circuit_runs import run_circuit, run_variants
 from circuits.components.edge_scores import components_of
 from circuits.components.finding import search_out
 from circuits.components.metrics import METRICS
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
 from tests.circuits.test_component_ablations import SHORT
 from tests.circuits.test_edge_methods import PAIRS

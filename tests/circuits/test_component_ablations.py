@@ -5,11 +5,11 @@ import torch
 
 from circuits.components.ablations import ABLATIONS, constants, mean_values, resample
 from circuits.components.held_runs import HELD, hold
+from circuits.components.opening import transformer_of
 from circuits.components.optimal_constants import cost_of_constants
 from circuits.components.pairs import Pairs
 from circuits.components.parts import UNITS, parts_of
 from circuits.components.taking_apart import take_apart
-from circuits.components.transformer import transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import dictionary_of, model_of

@@ -12,10 +12,10 @@ from circuits.components.circuit_runs import run_circuit
 from circuits.components.edge_scores import components_of, read_logits
 from circuits.components.metrics import logit_difference
 from circuits.components.node_edges import score_node_edges
+from circuits.components.opening import check_faithful, transformer_of
 from circuits.components.pairs import Pairs
 from circuits.components.parts import UNITS, parts_of
 from circuits.components.taking_apart import take_apart
-from circuits.components.transformer import check_faithful, transformer_of
 from circuits.model import load_model
 from tests.circuits.worlds import dictionary_of
 

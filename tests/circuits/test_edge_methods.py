@@ -20,8 +20,8 @@ from circuits.components.ablations import ABLATIONS
 from circuits.components.circuit_runs import run_circuit
 from circuits.components.edge_scores import components_of, loss_of, read_logits
 from circuits.components.metrics import METRICS, logit_difference
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import Pairs
-from circuits.components.transformer import transformer_of
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import model_of
 

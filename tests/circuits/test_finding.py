@@ -18,9 +18,9 @@ from circuits.components.kept_scores import KeptScores
 from circuits.components.metrics import METRICS, logit_difference
 from circuits.components.node_finding import find_nodes, strongest_nodes
 from circuits.components.node_runs import run_nodes
+from circuits.components.opening import transformer_of
 from circuits.components.parts import Parts, parts_of
 from circuits.components.searching import begin_search, kept_of
-from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
 from tests.circuits.test_component_ablations import SHORT
 from tests.circuits.test_edge_methods import PAIRS

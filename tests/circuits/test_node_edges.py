@@ -9,9 +9,11 @@ from circuits.components.edge_scores import components_of, read_logits
 from circuits.components.kept_nodes import nodes_of, readers_of
 from circuits.components.metrics import logit_difference
 from circuits.components.node_edges import score_node_edges
+from circuits.components.norms import normalise
+from circuits.components.opening import transformer_of
 from circuits.components.parts import Parts, column_of, parts_of
 from circuits.components.taking_apart import take_apart
-from circuits.components.transformer import Transformer, normalise, transformer_of
+from circuits.components.transformer import Transformer
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import dictionary_of, model_of

@@ -7,9 +7,9 @@ import torch
 from circuits.components.metrics import logit_difference
 from circuits.components.node_edges import score_node_edges
 from circuits.components.node_graphs import graph_of_nodes
+from circuits.components.opening import transformer_of
 from circuits.components.parts import parts_of
 from circuits.components.taking_apart import take_apart
-from circuits.components.transformer import transformer_of
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import dictionary_of, model_of
 

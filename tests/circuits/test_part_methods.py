@@ -12,10 +12,13 @@ from circuits.attribution.conductance import score_by_conductance
 from circuits.attribution.exact_parts import patch_every_part
 from circuits.components.ablations import resample
 from circuits.components.edge_scores import read_logits
+from circuits.components.layers import Layer, Projection
 from circuits.components.metrics import logit_difference
+from circuits.components.norms import SharedNorm
+from circuits.components.opening import transformer_of
 from circuits.components.pairs import Pairs
 from circuits.components.parts import column_of, parts_of
-from circuits.components.transformer import Layer, Projection, SharedNorm, Transformer, transformer_of
+from circuits.components.transformer import Transformer
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.test_transformer import OPEN
 from tests.circuits.worlds import model_of

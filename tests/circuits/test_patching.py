@@ -8,8 +8,8 @@ import torch
 
 from circuits.components.ablations import ABLATIONS
 from circuits.components.metrics import logit_difference
+from circuits.components.opening import transformer_of
 from circuits.components.patching import OVER, UNITS, patch_activations
-from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import model_of, native_of

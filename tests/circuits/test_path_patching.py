@@ -8,8 +8,8 @@ from circuits.attribution.exact_edges import patch_every_edge
 from circuits.components.ablations import ABLATIONS
 from circuits.components.edge_scores import components_of
 from circuits.components.metrics import logit_difference
+from circuits.components.opening import transformer_of
 from circuits.components.path_patching import expand, patch_paths
-from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import model_of

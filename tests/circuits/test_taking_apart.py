@@ -12,9 +12,9 @@ from circuits.components.edge_scores import read_logits
 from circuits.components.metrics import logit_difference
 from circuits.components.node_finding import find_nodes
 from circuits.components.node_runs import run_nodes
+from circuits.components.opening import transformer_of
 from circuits.components.parts import parts_of
 from circuits.components.taking_apart import take_apart
-from circuits.components.transformer import transformer_of
 from circuits.errors import BadOption, UnfitTranscoders
 from circuits.transcoders.transcoders import Transcoders
 from tests.circuits.test_edge_methods import PAIRS

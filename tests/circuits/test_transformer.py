@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from circuits.components.transformer import LiveNorm, SharedNorm, check_faithful, transformer_of
+from circuits.components.norms import LiveNorm, SharedNorm
+from circuits.components.opening import check_faithful, transformer_of
 from circuits.errors import UnfaithfulModel, UnsupportedModel
 from tests.circuits.worlds import ALIKE, EXPERTS, FAMILIES, NATIVE, model_of, native_of
 

@@ -11,9 +11,9 @@ from circuits.attribution.exact_parts import patch_every_part
 from circuits.components.ablations import resample
 from circuits.components.metrics import logit_difference
 from circuits.components.node_finding import find_nodes, strongest_nodes
+from circuits.components.opening import transformer_of
 from circuits.components.parts import parts_of
 from circuits.components.searching import Search
-from circuits.components.transformer import transformer_of
 from circuits.components.verification import verify
 from circuits.errors import BadOption
 from tests.circuits.test_component_ablations import SHORT
