@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from circuits.assaying import thresholds as bar
+from circuits.assaying.claims import verdict_on
 from circuits.assaying.curves import ABLATIONS
 from circuits.assaying.disturbing import KINDS
-from circuits.assaying.groups import fewest_controls
-from circuits.assaying.hypotheses import find_needed, holm
+from circuits.assaying.group_verdicts import judge_groups
+from circuits.assaying.set_verdicts import judge_contributions, judge_curve, judge_seeds, judge_subset
 from graphs.assays import (
     Ablation,
-    Arrow,
     Between,
     Contributions,
     Control,
@@ -24,12 +24,10 @@ from graphs.assays import (
     Disturbance,
     Edges,
     Examples,
-    Group,
     Rewording,
     Subset,
     Verdict,
 )
-from graphs.wording import claim_arrow, visible
 
 MODES = {"": "attention live", "_frozen": "attention held"}  # how figures and records name them -> in words
 # Figures of level 3, see `summarise_between`.
@@ -93,7 +91,7 @@ def judge(
 
 def judge_errors(missed: float) -> Verdict:
     """Before all levels: whether a graph of features can be about this prompt at all."""
-    return _verdict(
+    return verdict_on(
         "features say most of what the MLPs put out on this prompt, errors the least",
         missed,
         missed <= bar.MISSED,
@@ -105,7 +103,7 @@ def judge_errors(missed: float) -> Verdict:
 
 def judge_conservation(conservation: float) -> Verdict:
     """Level 0."""
-    return _verdict(
+    return verdict_on(
         "every target's inputs sum to its value",
         conservation,
         conservation <= 1e-5,
@@ -131,7 +129,7 @@ def judge_singles(
         else ""
     )
     return [
-        _verdict(
+        verdict_on(
             f"influence ranks what single ablations do ({held})",
             rank,
             rank >= bar.RANKS and p <= bar.SIGNIFICANT,
@@ -139,7 +137,7 @@ def judge_singles(
             f"{bar.SHUFFLES} shuffled orders: p = {p:.3f}",
             few or alike,
         ),
-        _verdict(
+        verdict_on(
             f"the graph predicts what single ablations do ({held})",
             slope,
             low <= slope <= high and signs >= bar.SIGNS,
@@ -153,7 +151,7 @@ def judge_singles(
 def judge_edges(records: Sequence[Edges], why: str = "") -> Verdict:
     """Level 1."""
     edges = records[0] if records else Edges(0, 0, math.nan, -1, -1)
-    return _verdict(
+    return verdict_on(
         "each edge is what its target loses without its source, all else held",
         edges.largest,
         edges.largest <= bar.EXACT,
@@ -171,7 +169,7 @@ def judge_doses(statistics: Mapping[str, float], mode: str, held: str, why: str 
     said = " and ".join("undefined" if math.isnan(each) else f"{each:.2g}" for each in slopes)
     few = f"{answering:.0f} move the target by {bar.SIZEABLE:.0%} of itself, {bar.SEVERAL} are wanted"
     share = statistics.get("monotone" + mode, math.nan)
-    return _verdict(
+    return verdict_on(
         f"more of a node taken away does more, one way ({held})",
         share,
         share >= bar.MONOTONE,
@@ -199,7 +197,7 @@ def judge_between(
     )
     alone = "" if math.isnan(apart) else f" ({far:.0f} that no edge joins: {apart:.2f})"
     return [
-        _verdict(
+        verdict_on(
             f"influence ranks what single ablations do to other features ({held})",
             rank,
             rank >= bar.RANKS and p <= bar.SIGNIFICANT,
@@ -207,7 +205,7 @@ def judge_between(
             f"{pairs:.0f} pairs{alone}, {bar.SHUFFLES} shuffled orders: p = {p:.3f}",
             few,
         ),
-        _verdict(
+        verdict_on(
             f"the graph predicts what single ablations do to other features through those between ({held})",
             slope,
             low <= slope <= high and signs >= bar.SIGNS,
@@ -227,7 +225,7 @@ def judge_disturbances(records: Sequence[Disturbance], why: str = "") -> list[Ve
     for attention, held in (("live", MODES[""]), ("frozen", MODES["_frozen"])):
         upstream, random = (found.get((kind, attention), math.nan) for kind in (KINDS[0], KINDS[-1]))
         verdicts.append(
-            _verdict(
+            verdict_on(
                 f"features answer a small change as the model's next layer does ({held})",
                 upstream,
                 upstream >= bar.COSINE,
@@ -245,7 +243,7 @@ def judge_rewordings(records: Sequence[Rewording], statistics: Mapping[str, floa
     answered, p, most = (statistics.get(name, math.nan) for name in ("reworded", "p_survives", "unrelated_influence"))
     survives = statistics.get("survives_influence", math.nan)
     why = why or next((each.untested for each in records if each.untested), "")
-    return _verdict(
+    return verdict_on(
         "the graph survives rewording",
         survives,
         survives >= bar.SURVIVES and p <= bar.SIGNIFICANT,
@@ -263,7 +261,7 @@ def judge_examples(records: Sequence[Examples], statistics: Mapping[str, float],
         statistics.get(name, math.nan) for name in ("higher", "p_equivalent", "p_independent")
     )
     return [
-        _verdict(
+        verdict_on(
             "on other wordings the graph's features score higher and lower than the model equally often",
             p_equivalent,
             p_equivalent <= bar.SIGNIFICANT,
@@ -271,7 +269,7 @@ def judge_examples(records: Sequence[Examples], statistics: Mapping[str, float],
             f"{count} wordings, {share:.0%} of them higher",
             why,
         ),
-        _verdict(
+        verdict_on(
             "on other wordings what is left without the graph's features says nothing of what the model says",
             p_independent,
             p_independent > bar.SIGNIFICANT,
@@ -282,59 +280,11 @@ def judge_examples(records: Sequence[Examples], statistics: Mapping[str, float],
     ]
 
 
-def judge_curve(curve: Curve) -> list[Verdict]:
-    """Level 5: whether the order of influence is worth something; and what is left of the graph without errors."""
-    if curve.errors == "kept":
-        best = "" if curve.untested else f"best {max(curve.random_area):.2f}, p = {curve.p_area:.3f}"
-        return [
-            _verdict(
-                f"the most influential features bring the answer back first ({curve.ablation} ablation)",
-                curve.area,
-                curve.p_area <= bar.SIGNIFICANT,
-                f"area under the curve above random sets', p ≤ {bar.SIGNIFICANT}",
-                f"{len(curve.random_area)} random sets: {best}",
-                curve.untested,
-            )
-        ]
-    left = math.nan if curve.untested else curve.faithfulness[-2]
-    others = [each[-1] for each in curve.random_faithfulness]
-    p = (1 + sum(each >= left for each in others)) / (1 + len(others))
-    best = "" if curve.untested else f"best {max(others):.0%}, p = {p:.3f}"
-    return [
-        _verdict(
-            f"the graph's features are enough without errors too ({curve.ablation} ablation of all others)",
-            left,
-            left >= bar.FAITHFUL and p <= bar.SIGNIFICANT,
-            f"≥ {bar.FAITHFUL:.0%} of the difference survives, p ≤ {bar.SIGNIFICANT}",
-            f"{len(curve.random_area)} random sets: {best}",
-            curve.untested,
-        )
-    ]
-
-
-def judge_contributions(found: Contributions) -> list[Verdict]:
-    """Level 5: whether the graph holds nothing that a random feature could stand in for."""
-    outdone = float(np.quantile(np.abs(found.reference), bar.OUTDONE)) if len(found.reference) else math.nan
-    share = float((np.abs(found.lost) > outdone).mean()) if len(found.lost) else math.nan
-    needed = find_needed(np.array(found.lost), np.array(found.reference), share=bar.OUTDONE, level=bar.SIGNIFICANT)
-    surely = f"; {needed.mean():.0%} matter more by binomial tests, Holm's correction" if len(needed) else ""
-    return [
-        _verdict(
-            "no feature of the graph is idle (mean ablation of all others)",
-            share,
-            share >= bar.NEEDFUL,
-            f"≥ {bar.NEEDFUL:.0%} matter more than {bar.OUTDONE:.0%} of random features added",
-            f"{len(found.reference)} random features, of which {bar.OUTDONE:.0%} add less than {outdone:.2g}{surely}",
-            found.untested,
-        )
-    ]
-
-
 def judge_control(control: Control) -> list[Verdict]:
     """Level 6."""
     best = "" if control.untested else f"best {max(control.null):.0%}, p = {control.p:.3f}"
     return [
-        _verdict(
+        verdict_on(
             f"the graph does better than {control.name}",
             control.ours,
             control.p <= bar.SIGNIFICANT,
@@ -345,147 +295,8 @@ def judge_control(control: Control) -> list[Verdict]:
     ]
 
 
-def judge_subset(subset: Subset) -> list[Verdict]:
-    """Level 5: what the kept set does alone, and what is left without it."""
-    count = len(subset.random_faithfulness)
-    untested = subset.untested
-    best = 0.0 if untested else max(subset.random_faithfulness)
-    least = 0.0 if untested else min(subset.random_complement)
-    return [
-        _verdict(
-            f"the graph's features are enough ({subset.ablation} ablation of all others)",
-            subset.faithfulness,
-            subset.faithfulness >= bar.FAITHFUL and subset.p_faithfulness <= bar.SIGNIFICANT,
-            f"≥ {bar.FAITHFUL:.0%} of the difference survives, p ≤ {bar.SIGNIFICANT}",
-            f"{count} random sets: best {best:.0%}, p = {subset.p_faithfulness:.3f}",
-            untested,
-        ),
-        _verdict(
-            f"the graph's features are needed ({subset.ablation} ablation of them)",
-            subset.complement,
-            subset.complement <= 1 - bar.FAITHFUL and subset.p_complement <= bar.SIGNIFICANT,
-            f"≤ {1 - bar.FAITHFUL:.0%} of the difference survives, p ≤ {bar.SIGNIFICANT}",
-            f"{count} random sets: lowest {least:.0%}, p = {subset.p_complement:.3f}",
-            untested,
-        ),
-    ]
-
-
-def judge_groups(groups: Sequence[Group], clean: float) -> list[Verdict]:
-    """Groups that were named as a hypothesis: each by itself, then every arrow between two of them.
-
-    clean: what the graph explains, in the clean run.
-    """
-    tested = [each for each in groups if not each.untested]
-    family = [each.p for each in tested]
-    stands = dict(zip([each.name for each in tested], _holm(family), strict=True))
-    verdicts = []
-    for each in groups:
-        verdicts.append(_judge_group(each, clean, stands.get(each.name, False), len(tested)))
-        verdicts.append(_judge_prediction(each, clean))
-    pairs = [(each, arrow) for each in tested for arrow in each.arrows]
-    sizeable = [abs(arrow.predicted) >= bar.SIZEABLE for _, arrow in pairs]
-    stood = iter(_holm([arrow.p for (_, arrow), large in zip(pairs, sizeable, strict=True) if large]))
-    for (each, arrow), large in zip(pairs, sizeable, strict=True):
-        verdicts.append(_judge_arrow(each, arrow, large and next(stood), sum(sizeable)))
-    return verdicts
-
-
-def _holm(p: Sequence[float]) -> list[bool]:
-    """Which of several p stand together; one that is undefined does not."""
-    return holm(np.nan_to_num(np.array(p, dtype=np.float64), nan=1.0), bar.SIGNIFICANT).tolist()
-
-
-def _judge_group(group: Group, clean: float, stands: bool, tested: int) -> Verdict:
-    moved = group.measured / clean if clean else math.nan
-    went = "lowers" if moved < 0 else "raises" if moved > 0 else "leaves"
-    left = "" if math.isnan(group.left) else f"; {group.left:.0%} of the difference is left without it"
-    most = max((abs(each / clean) for each in group.random), default=math.nan) if clean else math.nan
-    return _verdict(
-        f"group {visible(group.name)} matters to the answer more than random groups as large",
-        abs(moved),
-        abs(moved) >= bar.SIZEABLE and stands,
-        f"≥ {bar.SIZEABLE:.0%} of the target, p ≤ {bar.SIGNIFICANT}{_after_holm(tested, 'groups')}",
-        f"{went} the target; {len(group.random)} random groups alike in {group.alike}: most {most:.1%}, "
-        f"p = {group.p:.3f}{left}",
-        group.untested or group.unmatched or _too_few(len(group.random), tested),
-    )
-
-
-def _judge_prediction(group: Group, clean: float) -> Verdict:
-    predicted, measured = group.predicted, group.measured
-    low, high = sorted(share * predicted for share in bar.SLOPE)
-    within = f", {low:+.2f} to {high:+.2f}"
-    small = max(abs(predicted), abs(measured)) < bar.SIZEABLE * abs(clean)
-    least = f"both less than {bar.SIZEABLE:.0%} of the target, {clean:+.2g}"
-    same = sum(each * measured > 0 for each in group.singles)
-    return _verdict(
-        f"the graph predicts what ablating group {visible(group.name)} does",
-        measured,
-        low <= measured <= high,
-        f"{bar.SLOPE[0]}–{bar.SLOPE[1]} of the predicted change" + ("" if group.untested else within),
-        f"attention held {group.measured_frozen:+.2f}; its members alone add up to {sum(group.singles):+.2f}, "
-        f"{same} of {len(group.singles)} go the same way",
-        group.untested or (f"predicted {predicted:+.2g}, measured {measured:+.2g}, {least}" if small else ""),
-    )
-
-
-def _judge_arrow(group: Group, arrow: Arrow, stands: bool, judged: int) -> Verdict:
-    way = math.copysign(1.0, arrow.predicted)
-    least = min(bar.SIZEABLE, bar.SLOPE[0] * abs(arrow.predicted))
-    most = max((abs(each) for each in arrow.random), default=math.nan)
-    said = f"predicted {arrow.predicted:+.1%}, by its edges alone {arrow.direct:+.1%}"
-    return _verdict(
-        claim_arrow(group.name, arrow.to),
-        way * arrow.measured,
-        way * arrow.measured >= least and stands,
-        f"≥ {100 * least:.2g}% of its value the way predicted, p ≤ {bar.SIGNIFICANT}{_after_holm(judged, 'arrows')}",
-        f"{said}, measured {arrow.measured:+.1%}, attention held {arrow.measured_frozen:+.1%}; {len(arrow.random)} "
-        f"random groups: most {most:.1%}, p = {arrow.p:.3f}",
-        arrow.untested
-        or (f"{said}, less than {bar.SIZEABLE:.0%} of its value" if abs(arrow.predicted) < bar.SIZEABLE else "")
-        or group.unmatched
-        or _too_few(len(arrow.random), judged),
-    )
-
-
-def _after_holm(tests: int, what: str) -> str:
-    return f" after Holm's correction over {tests} {what}" if tests > 1 else ""
-
-
-def _too_few(controls: int, tests: int) -> str:
-    """Why no p of so many controls can stand among so many tests, empty when it can."""
-    wanted = fewest_controls(tests, tests)
-    return f"only {controls} different random groups can be drawn, {wanted} are wanted" if controls < wanted else ""
-
-
-def judge_seeds(subsets: Sequence[Subset], reseeded: Sequence[Subset], why: str = "") -> Verdict:
-    """Whether what is said of the whole graph hangs on a draw."""
-    said = [{each.claim: each.verdict for each in judge_subset(subset)} for subset in reseeded]
-    first = {each.claim: each.verdict for subset in subsets for each in judge_subset(subset)}
-    same = [verdict == first.get(claim) for again in said for claim, verdict in again.items()]
-    tested = [subset for subset in (*subsets, *reseeded) if not subset.untested]
-    kept = [[each.faithfulness for each in tested if each.ablation == kind] for kind in ("mean", "zero")]
-    apart = max((max(each) - min(each) for each in kept if each), default=math.nan)
-    return _verdict(
-        "what is said of the whole graph is said with other seeds too",
-        float(np.mean(same)) if same else math.nan,
-        all(same),
-        "≥ 100% of the verdicts on it the same",
-        f"{len(same)} verdicts with two more seeds; what survives differs by {apart:.2g} at most",
-        why or ("the graph could not be tested as a whole" if not tested else ""),
-    )
-
-
 def _no_curve(ablation: str) -> Curve:
     return Curve(ablation, "kept", [], [], [], [], math.nan, [], math.nan)
-
-
-def _verdict(claim: str, number: float, passed: bool, threshold: str, control: str, why: str) -> Verdict:
-    """why: the reason that nothing can be said, empty when the number can be judged."""
-    if why or math.isnan(number):
-        return Verdict(claim, "untested", math.nan, threshold, f"untested: {why or 'there is no number to judge'}")
-    return Verdict(claim, "supported" if passed else "not supported", number, threshold, control)
 
 
 def _alike(influence: Sequence[float], kl: Sequence[float]) -> str:

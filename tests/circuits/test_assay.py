@@ -17,9 +17,10 @@ from circuits.ablation import ablate_sets
 from circuits.assaying import thresholds
 from circuits.assaying.metric import choose_metric
 from circuits.assaying.registration import register
+from circuits.assaying.set_verdicts import judge_subset
 from circuits.assaying.sets import draw_controls
 from circuits.assaying.single import summarise
-from circuits.assaying.verdicts import judge, judge_singles, judge_subset
+from circuits.assaying.verdicts import judge, judge_singles
 from circuits.errors import BadOption, WrongGraph
 from circuits.sampling import mean_activations, sample_prompts
 from graphs.assays import Ablation, Assay, Subset

@@ -11,10 +11,10 @@ import pytest
 from circuits import assay, attribute, intervene
 from circuits.assaying import assaying, thresholds
 from circuits.assaying.bench import Bench
+from circuits.assaying.group_verdicts import judge_groups
 from circuits.assaying.groups import draw_groups, fewest_controls, leave_untested, predict_group
 from circuits.assaying.groups import test_groups as try_groups
 from circuits.assaying.single import predict_ablations
-from circuits.assaying.verdicts import judge_groups
 from circuits.errors import BadOption
 from circuits.interventions import change_node
 from graphs.assays import Arrow, Assay, Group

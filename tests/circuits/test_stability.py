@@ -11,12 +11,13 @@ from circuits.assaying import thresholds
 from circuits.assaying.controls import sample_others
 from circuits.assaying.examples import summarise_examples
 from circuits.assaying.examples import test_examples as try_examples
+from circuits.assaying.set_verdicts import judge_seeds
 from circuits.assaying.sets import test_seeds as try_seeds
 from circuits.assaying.sets import test_sets as try_sets
 from circuits.assaying.stability import summarise_stability
 from circuits.assaying.stability import test_prunings as try_prunings
 from circuits.assaying.stability import test_rewordings as try_rewordings
-from circuits.assaying.verdicts import judge_examples, judge_rewordings, judge_seeds
+from circuits.assaying.verdicts import judge_examples, judge_rewordings
 from circuits.errors import BadPrompt
 from circuits.targets import Feature
 from graphs.assays import Assay, Prunings, Rewording, Subset
