@@ -93,7 +93,7 @@ class Guard:
                 rest = urlencode([(name, value) for name, value in asked if name != "token"])
                 path = "/" + scope["path"].lstrip("/")  # two in a row would be another server's name
                 moved = RedirectResponse(f"{path}?{rest}" if rest else path, status_code=303, headers=HEADERS)
-                moved.set_cookie(cookie, self.token, httponly=True, samesite="strict")
+                moved.set_cookie(cookie, self.token, httponly=True, samesite="lax")
                 return moved
             if not self._is_token(_cookie(headers.get("cookie", ""), cookie)):
                 return _no(401, "a token is wanted: open the address that `circuits serve` printed")

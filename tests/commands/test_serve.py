@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from urllib.request import HTTPCookieProcessor, ProxyHandler, build_opener
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from circuits.__main__ import read
 from circuits.commands.serve import EVERYWHERE, in_address, listen, names_of, run
@@ -28,19 +30,26 @@ from tests.circuits.test_serving import load, traced
 FIRST_FEATURE = "pin(range(count).find((row) => nodes.kind[row] === 'feature'))"
 
 
+@contextmanager
+def serving(app: Starlette) -> Iterator[str]:
+    """A server of an application, and its address."""
+    listening = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listening.close()
+
+
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     """A server over a store of one graph, and that graph's address."""
     store = Store(tmp_path / "store")
     id = store.save(traced())
-    listening = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(make_app(store, load), log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/graphs/{id}"
-    server.should_exit = True
-    thread.join(10)
-    listening.close()
+    with serving(make_app(store, load)) as server:
+        yield f"{server}/graphs/{id}"
 
 
 @pytest.fixture
@@ -187,6 +196,40 @@ def test_what_is_refused_is_said_at_its_node_and_a_server_that_is_gone_is_named(
     page.wait_for_selector("text=none of its inputs owes")
     assert page.inner_text("#heads") == "through which heads"
     assert not page.faults
+
+
+def test_what_is_typed_is_looked_up_once_it_rests(address: str, page: Any):
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("?")[2]))
+    page.goto(address)
+    with page.expect_response("**/others?find=zeb"):
+        page.evaluate(
+            """() => { const box = document.getElementById("stored");
+              for (const words of ["z", "ze", "zeb"]) { box.value = words; box.dispatchEvent(new Event("input")); } }"""
+        )
+    assert [each for each in asked if each] == ["find=zeb"]
+
+
+def test_the_link_with_the_token_is_followed_from_a_page_of_another_site_and_tells_it_nothing(
+    tmp_path: Path, page: Any
+):
+    with serving(make_app(Store(tmp_path / "store"), load, hosts=(), token="secret")) as server:
+        link = f'<a id="first" href="{server}/?token=secret">x</a> <a id="next" href="{server}/?find=q">y</a>'
+        page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body=link))
+        for which, there in (("#first", f"{server}/"), ("#next", f"{server}/?find=q")):
+            page.goto("http://elsewhere.example/")
+            page.click(which)
+            page.wait_for_selector("h1")
+            assert page.url == there
+        with page.expect_request(f"{server}/?find=") as asked:
+            page.press("#tools input", "Control+a")
+            page.press("#tools input", "Delete")
+            page.press("#tools input", "Enter")
+        page.wait_for_selector("h1")
+        page.go_back()
+        page.go_back()
+    assert page.url == "http://elsewhere.example/"  # the address with the token is not among those of before
+    assert "referer" not in asked.value.headers
 
 
 def test_ctrl_c_ends_it_at_once_and_quietly_while_a_model_is_loaded(tmp_path: Path):

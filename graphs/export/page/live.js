@@ -140,6 +140,15 @@ function whereIs(found) {
   return `L${found.layer}${found.position >= 0 ? ` @${graph.tokens[found.position]}` : ""}, `;
 }
 
+// What is typed is looked up once the typing rests: in a large graph, or store, that is work.
+function atRest(look) {
+  let waiting;
+  return () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(look, 200);
+  };
+}
+
 // Of a large graph the server sends the strongest part: what else there is can be found and looked at by itself.
 function partOfWhole() {
   const [allNodes, allEdges] = served.whole;
@@ -147,13 +156,13 @@ function partOfWhole() {
   const box = make("input", { type: "search", placeholder: "a label, in the whole graph", autocomplete: "off", "aria-label": "find in the whole graph" });
   const list = make("ul", { id: "found-in-whole" });
   let latest = 0;
-  box.addEventListener("input", async () => {
+  box.addEventListener("input", atRest(async () => {
     const turn = ++latest;
     const answer = await fetch(`${here}/nodes?find=${encodeURIComponent(box.value)}`).catch(() => null);
     const found = answer?.ok ? await answer.json() : [];
     if (turn !== latest) return;
     list.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: `${here}?around=${each.node}` }, each.label), spaced(`${whereIs(each)}${each.kind}, ${percent(each.influence)}`))));
-  });
+  }));
   return make("div", { id: "part", class: "quiet" },
     make("p", {}, `On this page: ${said}, ${count.toLocaleString("en")} of ${allNodes.toLocaleString("en")} nodes and ${edges.source.length.toLocaleString("en")} of ${allEdges.toLocaleString("en")} edges. `, make("a", { href: here }, "the strongest"), " ", make("a", { href: "/" }, "all graphs")),
     make("p", {}, box), list);

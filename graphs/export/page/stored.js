@@ -15,13 +15,15 @@ async function othersWith(words) {
   return answer?.ok ? answer.json() : [];
 }
 
+const titled = (each) => [each.prompt, each.targets.join(", ")].filter(Boolean).join(" → ");
+
 // By its id, or by words that only it has; of several, one is chosen from a list.
 async function besideOneWith(words) {
   if (!words) return closeBeside();
   const found = await othersWith(words);
   const one = found.find((each) => each.id === words) ?? (found.length === 1 ? found[0] : null);
   if (one || !found.length) return besideStored(one?.id ?? words);
-  const choice = (each) => make("li", {}, make("button", { type: "button", click: () => besideStored(each.id) }, `${each.prompt} → ${each.targets.join(", ")}`), spaced(each.id));
+  const choice = (each) => make("li", {}, make("button", { type: "button", click: () => besideStored(each.id) }, titled(each)), spaced(each.id));
   failBeside(`Several graphs have “${words}”. Which?`, make("ul", {}, ...found.map(choice)));
 }
 
@@ -32,10 +34,10 @@ function chooseStored() {
   const look = async () => {
     const turn = ++latest;
     const found = await othersWith(box.value);
-    if (turn === latest) list.replaceChildren(...found.map((each) => make("option", { value: each.id }, `${each.prompt} → ${each.targets.join(", ")}`)));
+    if (turn === latest) list.replaceChildren(...found.map((each) => make("option", { value: each.id }, titled(each))));
   };
   box.addEventListener("focus", look);
-  box.addEventListener("input", look);
+  box.addEventListener("input", atRest(look));
   box.addEventListener("change", () => besideOneWith(box.value.trim()));
   const file = document.getElementById("other");
   // Each box has a name of its own: one label cannot stand for both.
