@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -17,13 +18,13 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from circuits.errors import CircuitError, NoRoom
-from circuits.serving.guard import Guard
+from circuits.serving.guard import HEADERS, Guard
 from circuits.serving.lab import TRIALS, TRIALS_ONCE, Lab, Load
 from circuits.serving.pages import Pages, comparable, listing
 from graphs.addresses import Place
 from graphs.errors import CannotWrite, GraphError, UnknownGraph
 from graphs.heads import HEADS
-from graphs.shelves import FILES
+from graphs.shelves import FILES, names_in
 from graphs.store import Entry, Store
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -58,8 +59,14 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
             page = pages.page(id, None if around is None else int(around))
         except IndexError as reason:
             return _said(404, str(reason))
-        # Its model is loaded while the page is looked at.
-        return HTMLResponse(page, background=BackgroundTask(lab.prepare, id))
+        packed = "gzip" in request.headers.get("accept-encoding", "")
+        looked_at = request.headers.get("sec-fetch-mode", "navigate") == "navigate"  # not fetched to be compared with
+        return HTMLResponse(
+            page if packed else gzip.decompress(page),
+            headers={"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if packed else {}),
+            # Its model is loaded meanwhile.
+            background=BackgroundTask(lab.prepare, id) if looked_at else None,
+        )
 
     def nodes(request: Request) -> Response:
         return JSONResponse(pages.find(_id(request, store), request.query_params.get("find", "")[:200]))
@@ -101,15 +108,19 @@ def make_app(store: Store, load: Load, *, hosts: Collection[str] = LOCAL, token:
             Route("/graphs/{id}/trials", ask, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, hosts=hosts, token=token)],
-        exception_handlers={kind: _tell for kind in (CircuitError, GraphError, OSError, ClientDisconnect)},
+        exception_handlers={kind: _tell for kind in (CircuitError, GraphError, OSError, ClientDisconnect)}
+        | {Exception: _admit},
     )
 
 
-def leads_out(store: Store, folder: Place) -> bool:
-    """Whether a graph's folder, or what is read of it, is a link to somewhere outside of the store."""
+def leads_out(store: Store, folder: Place, *more: str) -> bool:
+    """Whether a graph's folder, or what is read of it, is a link to somewhere outside of the store.
+
+    more: names in the folder that are read besides those which every graph may have.
+    """
     if not isinstance(folder, Path):
         return False
-    read = [str(folder), *(f"{folder}/{name}" for name in (*FILES, HEADS, TRIALS, TRIALS_ONCE))]
+    read = [str(folder), *(f"{folder}/{name}" for name in (*FILES, HEADS, TRIALS, TRIALS_ONCE, *more))]
     links = [os.path.realpath(path) for path in read if os.path.islink(path)]
     return bool(links) and not all(Path(path).is_relative_to(os.path.realpath(str(store.folder))) for path in links)
 
@@ -121,7 +132,8 @@ def _id(request: Request, store: Store) -> str:
         UnknownGraph: there is none of that name; what is elsewhere is not served.
     """
     folder = store.find(str(request.path_params["id"]))
-    if leads_out(store, folder):
+    trials = names_in(folder / TRIALS) if isinstance(folder, Path) else []
+    if leads_out(store, folder, *(f"{TRIALS}/{name}" for name in trials)):
         raise UnknownGraph(f"{folder} leads out of the store.")
     return folder.name
 
@@ -142,8 +154,14 @@ async def _tell(request: Request, reason: Exception) -> Response:
         return _said(503, str(reason))
     if isinstance(reason, CircuitError | GraphError):
         return _said(422, str(reason))
-    return _said(500, f"a file could not be read: {reason.strerror if isinstance(reason, OSError) else reason}")
+    return _said(500, f"a file could not be read: {getattr(reason, 'strerror', None) or reason}")
 
 
-def _said(status: int, words: str) -> Response:
-    return PlainTextResponse(f"{words}\n", status_code=status)
+async def _admit(request: Request, reason: Exception) -> Response:
+    """What nobody foresaw. The terminal has its traceback; this one answer does not pass the guard on its way out."""
+    words = f"a fault of this server, not of what was asked: {type(reason).__name__}: {reason}"
+    return _said(500, f"{words}. Its terminal says more; please report that", HEADERS)
+
+
+def _said(status: int, words: str, headers: Mapping[str, str] | None = None) -> Response:
+    return PlainTextResponse(f"{words}\n", status_code=status, headers=headers)

@@ -479,12 +479,16 @@ def test_what_a_link_in_the_store_leads_to_elsewhere_is_not_served(store: Store,
     assert client.get("/graphs/linked").status_code == client.get("/graphs/linked/nodes?find=red").status_code == 404
     assert client.get("/graphs/alias").status_code == 200  # it stays within
     assert "somebody elses" not in client.get("/").text
-    for file in ("graph.json", "nodes.parquet", HEADS, TRIALS):
+    for file in ("graph.json", "nodes.parquet", HEADS, TRIALS, TRIALS_ONCE):
         inside = Path(shutil.copytree(outside, store.folder / f"copy-of-{file}"))
         (inside / file).unlink(missing_ok=True)
         (inside / file).symlink_to(outside / file)  # heads, or trials, may come to lie there later
         assert client.get(f"/graphs/{inside.name}").status_code == 404
         assert inside.name not in client.get("/").text
+    store.add(id, TRIALS, b"[]", most=9)
+    assert client.get(f"/graphs/{id}/trials").status_code == 200
+    (store.folder / id / TRIALS / "one.json").symlink_to(outside / "graph.json")
+    assert client.get(f"/graphs/{id}/trials").status_code == 404
 
 
 def test_who_waits_for_the_model_keeps_no_page_from_the_others(store: Store):
@@ -719,6 +723,68 @@ def test_a_graph_whose_heads_cannot_be_read_is_shown_without_them_and_the_page_s
     assert damaged.status_code == mended.status_code == 200
     assert '"headless":"heads.json cannot be read' in damaged.text and '"headless"' not in mended.text
     assert '"heads":{"0-' in mended.text
+
+
+def test_a_page_is_sent_packed_to_who_can_unpack_it(store: Store, client: TestClient):
+    address = f"/graphs/{store.save(traced())}"
+
+    packed, plain = (client.get(address, headers={"accept-encoding": how}) for how in ("br, gzip", "identity"))
+
+    assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
+    assert packed.text == plain.text and "</html>" in plain.text
+    assert 3 * int(packed.headers["content-length"]) < len(plain.content)
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+
+
+def test_what_nobody_foresaw_is_told_and_the_next_question_is_answered(store: Store):
+    graph = traced()
+    id = store.save(graph)
+    faults: list[Exception] = [ZeroDivisionError("<b>"), ConnectionError("no route")]
+
+    def loading(*_: str) -> tuple[Model, Dictionary]:
+        if faults:
+            raise faults.pop(0)
+        return load()
+
+    client = TestClient(make_app(store, loading), base_url=HOST, raise_server_exceptions=False)
+    asked = {"changes": [{"node": strongest(graph)}]}
+    said = [client.post(f"/graphs/{id}/trials", json=asked, headers=ASKING) for _ in range(3)]
+
+    assert [each.status_code for each in said] == [500, 500, 200]
+    assert "fault of this server, not of what was asked: ZeroDivisionError: <b>" in said[0].text
+    assert said[0].headers["content-type"].startswith("text/plain")
+    assert said[0].headers["x-content-type-options"] == "nosniff"
+    assert said[1].text == "a file could not be read: no route\n"
+
+
+def test_a_page_that_is_fetched_to_be_compared_loads_no_model(store: Store):
+    loaded: list[str] = []
+
+    def note(*_: str) -> tuple[Model, Dictionary]:
+        loaded.append("")
+        return load()
+
+    made = {**traced().provenance, "model": "world", "transcoders": "neurons"}
+    id = store.save(replace(traced(), provenance=made))
+    client = TestClient(make_app(store, note), base_url=HOST)
+
+    fetched = client.get(f"/graphs/{id}", headers={"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"})
+    assert fetched.status_code == 200 and not loaded
+    opened = client.get(f"/graphs/{id}", headers={"sec-fetch-site": "none", "sec-fetch-mode": "navigate"})
+    assert opened.text == fetched.text and len(loaded) == 1
+
+
+def test_a_prompt_of_a_book_is_short_in_lists_and_found_by_its_end(store: Store, client: TestClient):
+    graph = traced()
+    ids = [
+        store.save(replace(graph, provenance={**graph.provenance, "prompt": prompt}), name=name)
+        for name, prompt in (("book", "once " * 10_000 + "never after"), ("none", ""))
+    ]
+
+    page, (other,) = client.get("/?find=never").text, client.get(f"/graphs/{ids[1]}/others?find=never").json()
+
+    assert ids[0] in page and len(page) < 20_000 and "once once" in page
+    assert other["prompt"].startswith("once once") and other["prompt"].endswith("…") and len(other["prompt"]) < 300
 
 
 def test_heads_are_named_for_a_nodes_inputs(store: Store, client: TestClient):
