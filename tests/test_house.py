@@ -37,6 +37,8 @@ SHARED = (
     "graphs.export.scene",
     "graphs.importing.archives",
     "graphs.importing.assembling",
+    "graphs.importing.json_files",
+    "graphs.importing.saved_groups",
 )
 HEAVY = (
     *("torch", "huggingface_hub", "transformer_lens", "transformers", "numba", "networkx", "pyarrow", "graphviz"),

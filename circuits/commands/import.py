@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from circuits.errors import BadOption, CircuitError
     from graphs.errors import GraphError
     from graphs.importing import import_graph
-    from graphs.importing.neuronpedia import read_groups_saved_there, read_groups_within
+    from graphs.importing.saved_groups import read_groups_saved_there, read_groups_within
     from graphs.records import to_json
     from graphs.store import Store
 

@@ -1,30 +1,23 @@
-"""Neuronpedia's and circuit-tracer's graphs in JSON, read as ours; and the groups that are saved of them there."""
+"""Neuronpedia's and circuit-tracer's graphs in JSON, read as ours."""
 
 from __future__ import annotations
 
-import codecs
-import json
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
 from graphs.errors import ForeignFile, ForeignFolder
 from graphs.graph import AttributionGraph
-from graphs.grouping import name_of
 from graphs.identifiers import identify, unpair
 from graphs.importing.assembling import assemble, table_of
+from graphs.importing.json_files import check_plain, load_json
+from graphs.importing.saved_groups import as_lists
 from graphs.nodes import OF_ATTENTION
 from graphs.reading import read
 from graphs.records import OF_A_METHOD, Kept, Provenance, seal, strict
 
-MOST_BYTES = 100 * 2**20  # what Neuronpedia takes
-DENSEST = 12  # bytes that a value takes at least: a link takes forty, and an object in memory sixty-four
-LONGEST_ADDRESS = 2**21  # characters: what Chromium takes
-DEEPEST = 40  # levels of what a file says of itself
 OWN = "circuit_assay"
 KINDS = {
     "embedding": "token",
@@ -120,18 +113,6 @@ class _Graph(_File, total=False):
     circuit_assay: _Own
 
 
-class _Grouped(TypedDict):
-    """What says which nodes were grouped."""
-
-    supernodes: list[list[str]]
-
-
-class _Subgraph(_Grouped, total=False):
-    """What is posted to save groups of a graph."""
-
-    pinnedIds: list[str]
-
-
 def read_neuronpedia(path: Path) -> AttributionGraph:
     """The graph of such a file. One that was written by `graphs.export` is what it was, to the last bit.
 
@@ -144,11 +125,11 @@ def read_neuronpedia(path: Path) -> AttributionGraph:
 
     Source: FORMATS 5.2.
     """
-    record = _load(path)
+    record = load_json(path)
     try:
         found: _Graph = read(record, _Graph)
-        meta, own, asked = found["metadata"], found.get(OWN), _as_lists(found.get("qParams") or {})
-        _check_plain({"metadata": meta, "qParams": asked, OWN: own and own["provenance"]})
+        meta, own, asked = found["metadata"], found.get(OWN), as_lists(found.get("qParams") or {})
+        check_plain({"metadata": meta, "qParams": asked, OWN: own and own["provenance"]})
         nodes = [*found["nodes"], *(own["nodes"] if own else ())]
         links = _links(nodes, [*found["links"], *(own["links"] if own else ())])
         if own is not None and all(OWN in node for node in nodes):
@@ -156,151 +137,6 @@ def read_neuronpedia(path: Path) -> AttributionGraph:
         return _adopt(path, meta, asked, nodes, links)
     except ForeignFolder as error:
         raise ForeignFile(f"{path} is no graph of Neuronpedia's: {error}") from error
-
-
-def read_groups_saved_there(path: str | Path, graph: AttributionGraph) -> dict[str, list[str]]:
-    """The groups of a saved subgraph: name -> nodes, as `graphs.group` takes them; a second of one name is numbered.
-
-    path: a JSON file with `supernodes`, as it is posted to save a subgraph, or a graph with them in its `qParams`.
-    graph: the one that they are of, imported.
-
-    Raises:
-        ForeignFile: it holds none, or nodes that the graph has not.
-    """
-    path = Path(path)
-    record = _load(path)
-    if isinstance(record, Mapping) and isinstance(record.get("qParams"), Mapping):
-        record = record["qParams"]
-    try:
-        saved: _Subgraph = read(_as_lists(record), _Subgraph)
-    except ForeignFolder as error:
-        raise ForeignFile(f"{path} holds no saved subgraph: {error}") from error
-    place = _rows_by_id(graph)
-    for number, each in enumerate(saved["supernodes"]):
-        if not each:
-            raise ForeignFile(f"{path}: supernodes[{number}] should be a name and ids, found nothing.")
-        missing = [id for id in each[1:] if id not in place]
-        if missing:
-            raise ForeignFile(f"{path}: the graph has no node {missing[0]!r:.60}: is the subgraph of another graph?")
-    return _groups(saved["supernodes"], graph, place)
-
-
-def read_groups_within(path: str | Path, graph: AttributionGraph) -> dict[str, list[str]]:
-    """The groups that a graph's own file holds, likewise; none of a file of another kind.
-
-    What they say of nodes that the graph has not is left out, as it is on the page.
-
-    Raises:
-        ForeignFile: they are no groups.
-    """
-    if not Path(path).name.lower().endswith((".json", ".json.gz")):
-        return {}
-    record = _load(Path(path))
-    asked = _as_lists(record.get("qParams")) if isinstance(record, Mapping) else None
-    try:
-        saved = read(asked, _Grouped)["supernodes"] if asked and asked.get("supernodes") else []
-    except ForeignFolder as error:
-        raise ForeignFile(f"{path}: qParams.{error}") from error
-    place = _rows_by_id(graph)
-    known = [[name, *(id for id in ids if id in place)] for name, *ids in filter(None, saved)]
-    return _groups([each for each in known if len(each) > 1], graph, place)
-
-
-def _rows_by_id(graph: AttributionGraph) -> dict[str, int]:
-    """Where each node is, by its id; errors also by their older one, where no unit has it."""
-    place = {id: row for row, id in enumerate(identify(graph.nodes))}
-    older = {
-        f"0_{graph.nodes.layer[row]}_{graph.nodes.position[row]}": row for row in graph.nodes.where("error").tolist()
-    }
-    return older | place
-
-
-def _groups(saved: Sequence[Sequence[str]], graph: AttributionGraph, place: Mapping[str, int]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, *ids in saved:
-        taken, number = name, 1
-        while taken in found:
-            number += 1
-            taken = f"{name} ({number})"
-        found[taken] = [name_of(graph, place[id]) for id in ids]
-    return found
-
-
-def _as_lists(asked: Any) -> Any:
-    """The same with lists of pins and groups where they are texts: as circuit-tracer's page saves its address."""
-    if not isinstance(asked, Mapping):
-        return asked
-    found = dict(asked)
-    if isinstance(found.get("pinnedIds"), str):
-        found["pinnedIds"] = [id for id in found["pinnedIds"].split(",") if id]
-    if isinstance(found.get("supernodes"), str) and len(found["supernodes"]) <= LONGEST_ADDRESS:
-        with suppress(ValueError, RecursionError):
-            found["supernodes"] = json.loads(found["supernodes"])
-    return found
-
-
-def _load(path: Path) -> Any:
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ForeignFile(
-            f"{path} has {size / 2**20:,.0f} MiB, {MOST_BYTES / 2**20:.0f} MiB are the most that is read: prune first."
-        )
-    content = _unpacked(path, path.read_bytes()).removeprefix(codecs.BOM_UTF8)
-    if not content.lstrip()[:1] == b"{":
-        raise ForeignFile(f"{path} is no graph of Neuronpedia's: JSON with metadata, nodes and links is wanted.")
-    values = sum(content.count(mark) for mark in (b",", b"{", b"["))
-    if values > len(content) / DENSEST + 100_000:
-        raise ForeignFile(f"{path} is no graph of Neuronpedia's: it has {values:,} values in {size:,} bytes.")
-    try:
-        return json.loads(content, parse_constant=_refuse)
-    except RecursionError:
-        raise ForeignFile(f"{path} is no graph of Neuronpedia's: it is nested too deep.") from None
-    except ValueError as error:
-        raise ForeignFile(f"{path} is no JSON: {str(error)[:200]}.") from None
-
-
-def _unpacked(path: Path, content: bytes) -> bytes:
-    """What is in a file that was compressed: as it lies on Neuronpedia's server, and as curl leaves it.
-
-    Raises:
-        ForeignFile: it is damaged, or longer than what is read.
-    """
-    if not content.startswith(b"\x1f\x8b"):
-        return content
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        found = unpacker.decompress(content, MOST_BYTES + 1)
-    except zlib.error as error:
-        raise ForeignFile(f"{path} is compressed, and damaged: {error}.") from None
-    if len(found) > MOST_BYTES or not unpacker.eof:
-        what = (
-            f"more than {MOST_BYTES / 2**20:.0f} MiB, the most that is read" if unpacker.unconsumed_tail else "no end"
-        )
-        raise ForeignFile(f"{path} is compressed, and has {what}.")
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON's")
-
-
-def _check_plain(said: Any) -> None:
-    """What is kept must be storable: of bounded depth, and text that can be written.
-
-    Raises:
-        ForeignFolder: it is not.
-    """
-    level, depth = [said], 0
-    while level:
-        depth += 1
-        if depth > DEEPEST:
-            raise ForeignFolder(f"what it says of itself is nested more than {DEEPEST} levels deep.")
-        inner = [each.values() if isinstance(each, Mapping) else each for each in level]
-        level = [each for values in inner for each in values if isinstance(each, Mapping | list)]
-    try:
-        json.dumps(strict(said), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ForeignFolder("what it says of itself holds half of a character.") from None
 
 
 def _links(nodes: Sequence[_Node], links: Sequence[Any]) -> tuple[list[int], list[int], list[float]]:

@@ -23,7 +23,7 @@ from graphs.graph import AttributionGraph
 from graphs.grouping import name_of
 from graphs.identifiers import identify
 from graphs.importing import import_graph
-from graphs.importing.neuronpedia import read_groups_saved_there
+from graphs.importing.saved_groups import read_groups_saved_there
 from tests.browser import CHROMIUM, new_page
 from tests.graphs.foreign import written
 from tests.worlds import graph_of

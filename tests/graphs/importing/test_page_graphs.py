@@ -19,8 +19,8 @@ from graphs.export.neuronpedia import subgraph_of
 from graphs.folders import content_of
 from graphs.graph import AttributionGraph
 from graphs.grouping import find_groups, name_of
-from graphs.importing import import_graph, neuronpedia
-from graphs.importing.neuronpedia import read_groups_saved_there, read_groups_within
+from graphs.importing import import_graph, json_files, neuronpedia
+from graphs.importing.saved_groups import read_groups_saved_there, read_groups_within
 from graphs.nodes import OF_ATTENTION
 from tests.graphs.foreign import changed, page_graph, written
 
@@ -303,7 +303,7 @@ def test_groups_are_read_of_a_compressed_file_too(graph, tmp_path, name):
 
 
 def test_a_compressed_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(neuronpedia, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(json_files, "MOST_BYTES", 2**20)
     for content, said in (
         (gzip.compress(b"{" + b" " * 2**24), "more than 1 MiB"),
         (gzip.compress(json.dumps(page_graph()).encode())[:-9], "no end"),
