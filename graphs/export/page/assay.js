@@ -3,7 +3,7 @@
 function showAssay() {
   const claims = document.getElementById("claims");
   if (!assay) {
-    claims.replaceChildren(make("p", { class: "quiet" }, "Not tested by ablation. What the picture says is what attribution predicts; `circuits check ID` ablates the stored graph in the model."));
+    claims.replaceChildren(make("p", { class: "quiet" }, "Not tested by ablation. What the picture says is what attribution predicts; ", make("code", {}, `circuits check ${graph.served?.id || "GRAPH"}`), " ablates the stored graph in the model."));
     return;
   }
   const registered = assay.registration;

@@ -126,6 +126,6 @@ function diagram() {
   }
   const carries = drawn.reduce((total, flow) => total + flow.carries, 0);
   const lost = flows.reduce((total, flow) => total + flow.carries - Math.abs(flow.signed), 0);
-  const words = `${order.length} of ${boxes.length} boxes and ${drawn.length} of ${flows.length} edges, ${percent(whole > 0 ? carries / whole : null, 0)} of what they carry; ${percent(whole > 0 ? lost / whole : null, 0)} cancels within edges`;
+  const words = !flows.length ? "No edges to draw." : `${order.length} of ${boxes.length} boxes and ${drawn.length} of ${flows.length} edges, ${percent(whole > 0 ? carries / whole : null, 0)} of what they carry; ${percent(whole > 0 ? lost / whole : null, 0)} cancels within edges`;
   return [picture, make("p", { class: "quiet" }, words)];
 }

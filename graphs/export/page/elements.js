@@ -11,3 +11,17 @@ function fill(element, attributes, children) {
 const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const draw = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+// New content in place of old. What had the focus keeps it where it is still there, else the whole has it: keys and
+// readers of the screen go on from where they were.
+function renew(element, ...children) {
+  const held = document.activeElement;
+  const controls = () => [...element.querySelectorAll("button, input, select, summary, a")];
+  const called = (each) => [each.tagName, each.id, each.getAttribute("aria-label") ?? each.textContent].join(" ");
+  const alike = (name) => controls().filter((each) => called(each) === name);
+  const had = element !== held && element.contains(held) ? alike(called(held)).indexOf(held) : null;
+  element.replaceChildren(...children);
+  if (had === null) return;
+  const again = alike(called(held))[had];
+  (again && !again.disabled ? again : element).focus({ preventScroll: true });
+}

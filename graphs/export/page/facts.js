@@ -2,12 +2,10 @@
 
 function showFacts() {
   const { scores, kept } = graph;
-  const said = (x) => (x === null ? "undefined" : x.toFixed(2));
   const change = (name) => {
     const before = kept[`${name}_before`];
-    return before === undefined ? `${name} ${said(scores[name])}` : `${name} ${said(before)} → ${said(scores[name])} after pruning`;
+    return before === undefined ? `${name} ${score(scores[name])}` : `${name} ${score(before)} → ${score(scores[name])} after pruning`;
   };
-  const whole = (words) => words.toLocaleString("en");
   const logits = range(count).filter((row) => nodes.kind[row] === "logit" || graph.goal[row]).sort((a, b) => nodes.activation[b] - nodes.activation[a]);
   const answers = logits.slice(0, 5).map((row) => make("span", {}, goTo(row, graph.answers[row]), nodes.kind[row] === "logit" ? ` ${likely(row)}` : ""));
   if (logits.length > 5) answers.push(make("span", { class: "quiet" }, `and ${logits.length - 5} more`));

@@ -96,13 +96,15 @@ function showGroups() {
     );
   });
   const suggested = Object.entries(graph.suggested ?? {}).map(([name, rows]) => ({ name, rows }));
-  document.getElementById("groups").replaceChildren(
+  renew(document.getElementById("groups"),
     make("h2", { id: "groups-name" }, "Groups"),
     make("p", { class: "quiet" }, "Drag a node of the picture onto another to group them, onto nothing to take it out. Suggested groups are fed alike, lead to the same and fire alike; they are proposals, not findings."),
     make("p", {}, button(`suggested (${suggested.length})`, () => regroup(suggested), !suggested.length), " ", button("undo", undo, !past.length), " ", button("none", () => regroup([]), !state.groups.length)),
-    said ? make("p", { class: "failed", role: "alert" }, said) : "",
-    waiting !== null ? make("p", {}, `${names[waiting]}: go to another node and press g to group the two.`) : "",
     make("div", { class: "sides" }, make("div", { class: "scroll" }, ...diagram()), lines.length ? make("ul", {}, ...lines) : ""),
   );
   markBoxes();
+  // Said where it is in sight, whatever is on view below.
+  const told = document.getElementById("grouping");
+  told.textContent = said || (waiting !== null ? `${brief(names[waiting])}: go to another node and press g to group the two, or Esc.` : "");
+  told.classList.toggle("failed", said !== "");
 }

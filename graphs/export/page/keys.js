@@ -32,7 +32,11 @@ function listenToKeys() {
       undo();
     }
     if (event.key === "Escape") {
-      if (state.node !== null || state.edge !== null || state.path !== null) pin(null);
+      if (waiting !== null || said) {
+        waiting = null;
+        said = "";
+        showGroups();
+      } else if (state.node !== null || state.edge !== null || state.path !== null) pin(null);
       else if (state.find) {
         document.getElementById("find").value = state.find = "";
         refresh();

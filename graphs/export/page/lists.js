@@ -25,6 +25,15 @@ function splitInPart() {
   return some && some.edges < some.of ? ` The strongest ${some.edges.toLocaleString("en")} of ${some.of.toLocaleString("en")} edges were split over heads.` : "";
 }
 
+// A weight leads to its edge: by keys too, and where it is too weak to be drawn.
+function weightOf(e) {
+  const click = (event) => {
+    event.stopPropagation(); // the row leads to the node
+    pinEdge(e);
+  };
+  return make("button", { type: "button", title: "this edge, and what was measured of it", click }, exactly(edges.weight[e]));
+}
+
 // Everything that came in, whatever became of it: what is listed and what was pruned sum to the value.
 function ledger(row) {
   const rows = [...inputs[row]].sort((a, b) => isBias(a) - isBias(b) || Math.abs(edges.weight[b]) - Math.abs(edges.weight[a]));
@@ -32,7 +41,7 @@ function ledger(row) {
   const entry = (e) => {
     const s = edges.source[e];
     const words = isBias(e) ? "constant" : signedPercent(edges.share[e]);
-    return line(s, [bar(edges.share[e], most), make("td", {}, goTo(s), ...through(e)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(words)]);
+    return line(s, [bar(edges.share[e], most), make("td", {}, goTo(s), ...through(e)), figure(weightOf(e), edges.weight[e] < 0 ? "lower" : "raise"), figure(words)]);
   };
   const listed = rows.reduce((total, e) => total + edges.weight[e], 0);
   const share = rows.reduce((total, e) => total + (isBias(e) ? 0 : Math.abs(edges.share[e])), 0);
@@ -62,7 +71,7 @@ function flowsOn(row) {
   const most = Math.max(...rows.map((e) => Math.abs(edges.share[e])));
   const entry = (e) => {
     const t = edges.target[e];
-    return line(t, [bar(edges.share[e], most), make("td", {}, goTo(t), ...through(e)), figure(exactly(edges.weight[e]), edges.weight[e] < 0 ? "lower" : "raise"), figure(isBias(e) ? "constant" : signedPercent(edges.share[e]))]);
+    return line(t, [bar(edges.share[e], most), make("td", {}, goTo(t), ...through(e)), figure(weightOf(e), edges.weight[e] < 0 ? "lower" : "raise"), figure(isBias(e) ? "constant" : signedPercent(edges.share[e]))]);
   };
   return [
     make("h3", {}, `Outputs (${rows.length})`),

@@ -47,7 +47,7 @@ async function ask(row, change) {
   asking = "";
   showPanel();
   if (state.node !== row) return;
-  if (button && document.activeElement === document.body) document.getElementById(button)?.focus({ preventScroll: true });
+  if (button && [document.body, panel].includes(document.activeElement)) document.getElementById(button)?.focus({ preventScroll: true });
   panel.querySelector(refused.words ? ".refused" : ".trial")?.scrollIntoView({ block: "nearest" });
 }
 

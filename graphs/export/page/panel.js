@@ -3,8 +3,17 @@
 const panel = document.getElementById("panel");
 const extras = []; // of a page that is served: row -> more about a node, or null -> more of the overview
 
+const KEYS = [
+  ["↑ ↓", "to the strongest output, the strongest input"],
+  ["← →", "to its neighbours"],
+  ["/", "find; Enter goes to the first that is found"],
+  ["g g", "at one node, then at another: group the two, as dragging does"],
+  ["u", "take the last grouping back"],
+  ["Esc", "back to this overview"],
+];
+
 function showPanel() {
-  panel.replaceChildren(...(state.node !== null ? about(state.node) : state.edge !== null ? aboutEdge(state.edge) : overview()));
+  renew(panel, ...(state.node !== null ? about(state.node) : state.edge !== null ? aboutEdge(state.edge) : overview()));
 }
 
 function overview() {
@@ -30,12 +39,8 @@ function overview() {
       line(row, [make("td", {}, goTo(row)), figure(percent(nodes.influence[row])), tested(row)]),
     ))),
   );
-  parts.push(make("h3", {}, "How to ask"));
-  parts.push(
-    make("p", { class: "quiet" }, "Hover a node for what comes in and goes out; click it to pin it, or an edge to see what was measured of it. ",
-      ...["↑", "↓"].map((key) => make("kbd", {}, key)), " strongest output, input  ",
-      ...["←", "→"].map((key) => make("kbd", {}, key)), " neighbours  ", make("kbd", {}, "/"), " find  ", make("kbd", {}, "Esc"), " back  ", make("kbd", {}, "g"), " … ", make("kbd", {}, "g"), " group two nodes, or drag one onto the other  ", make("kbd", {}, "u"), " undo"),
-  );
+  parts.push(make("h3", {}, "How to ask"), make("p", { class: "quiet" }, "Hover a node for what comes in and goes out. Click it to pin it, or an edge to see what was measured of it."));
+  parts.push(make("dl", { class: "facts quiet" }, ...KEYS.flatMap(([keys, what]) => [make("dt", {}, ...keys.split(" ").map((key) => make("kbd", {}, key))), make("dd", {}, what)])));
   parts.push(...extras.flatMap((more) => more(null)), made());
   return parts;
 }
@@ -43,7 +48,7 @@ function overview() {
 function pathLine(path, index) {
   const words = path.nodes.map((row, i) => [
     i === 0 ? "" : make("span", { class: path.shares[i - 1] < 0 ? "lower" : "raise" }, path.shares[i - 1] < 0 ? " ⊣ " : " ▸ "),
-    names[row],
+    brief(names[row]),
   ]);
   const show = (event) => {
     event.stopPropagation();

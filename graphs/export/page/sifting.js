@@ -52,13 +52,14 @@ function sayCounts() {
   const sum = (rows) => rows.reduce((total, row) => total + (nodes.influence[row] ?? 0), 0);
   const all = range(count);
   const carries = sum(all.filter((row) => nodeShown[row])) / Math.max(sum(all), 1e-12);
-  const parts = [`${seen} of ${onPicture} nodes, ${percent(carries, 0)} of what they carry`, `${left} of ${flows} edges`];
-  if (drawnEdges < flows) parts.push(`the ${drawnEdges} strongest drawn, others when you ask for a node`);
+  const parts = [`${whole(seen)} of ${whole(onPicture)} nodes, ${percent(carries, 0)} of what they carry`, `${whole(left)} of ${whole(flows)} edges`];
+  const drawn = edgeMark.filter((mark, e) => mark && edgeShown[e] && !isBias(e)).length;
+  if (drawn < left) parts.push(`${whole(drawn)} of them drawn, the strongest; others when you ask for a node`);
   const after = replacement(edgeShown);
   parts.push(
     left < flows || seen < onPicture
-      ? `replacement ${unsifted.toFixed(2)} → ${after.toFixed(2)}, what is hidden counted as pruned`
-      : `replacement ${unsifted.toFixed(2)}`,
+      ? `replacement ${score(unsifted)} → ${score(after)}, what is hidden counted as pruned`
+      : `replacement ${score(unsifted)}`,
   );
   document.getElementById("counts").textContent = parts.join(" · ");
 }

@@ -28,7 +28,7 @@ async function besideOneWith(words) {
 }
 
 function chooseStored() {
-  const box = make("input", { type: "search", id: "stored", list: "stored-found", autocomplete: "off", spellcheck: "false", placeholder: "words of a prompt, or an id", "aria-label": "a graph of this store, by words of its prompt" });
+  const box = make("input", { type: "search", id: "stored", list: "stored-found", autocomplete: "off", spellcheck: "false", placeholder: "words of its prompt", "aria-label": "a graph of this store, by words of its prompt" });
   const list = make("datalist", { id: "stored-found" });
   let latest = 0;
   const look = async () => {

@@ -1,7 +1,7 @@
 // Tables of nodes: a row goes to its node, and of a long list the rest is asked for.
 
 const FEW = 12; // rows of a table before the rest is asked for
-const goTo = (row, words = names[row]) => make("button", { type: "button", click: () => pin(row) }, words);
+const goTo = (row, words = brief(names[row])) => make("button", { type: "button", title: words === names[row] ? null : names[row], click: () => pin(row) }, words);
 
 // Spoken of in a table: a click anywhere in the row goes to the node, hovering shows it.
 function line(row, cells, attributes = {}) {

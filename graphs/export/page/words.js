@@ -1,9 +1,13 @@
 // Numbers and names as they are said.
 
+const LONG = 80; // letters of a name in a list
 const percent = (x, digits = 1) => (x === null ? "undefined" : `${(100 * x).toFixed(digits)}%`);
 const signed = (words) => (words.startsWith("-") ? `−${words.slice(1)}` : `+${words}`);
 const likely = (row, digits) => (isContrast(row) ? `${signed(nodes.value[row].toFixed(1))} logits` : percent(nodes.activation[row], digits));
 const signedPercent = (x) => (x === null ? "" : signed(percent(x)));
+
+const whole = (x) => x.toLocaleString("en");
+const score = (x) => (Number.isFinite(x) ? x.toFixed(2) : "undefined");
 
 function number(x) {
   if (x === null || x === undefined) return "undefined";
@@ -19,4 +23,6 @@ function exactly(x) {
 
 // Three digits, as in the address: a page that is opened again shows the same.
 const rounded = (value) => Number(value.toPrecision(3));
+// A long name loses its middle: it ends in where the node is.
+const brief = (name) => (name.length <= LONG ? name : `${Array.from(name).slice(0, LONG - 25).join("")}…${Array.from(name).slice(-22).join("")}`);
 const clip = (words, most) => (words.length <= most ? words : `${words.slice(0, most - 1)}…`);

@@ -39,7 +39,7 @@ def token_texts(
     texts = []
     for position, token in enumerate(graph.tokens):
         words = shorten(readable(token).strip(), 14) or "␣"
-        colour = colours["ink"] if position in middle else colours["faint"]
+        colour = colours["ink" if position in middle else "quiet"]
         x = left + middle.get(position, float(layout.column_x[position]))
         if x < left + layout.column_x[position] - 1:  # below the node and inside the column
             text = Text(x - 7, base, words, colour, size=11.0)

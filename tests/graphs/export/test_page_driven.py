@@ -224,10 +224,11 @@ def test_what_the_sliders_hide_counts_as_pruned(tmp_path):
     graph = prune(graph, nodes=0.9, edges=0.95)
     least, share = 0.05, 0.03
     found = drive(
-        to_html(graph),
+        to_html(graph, most_edges=20),
         tmp_path,
         """
         const said = { sifted: text("#counts"), hash: location.hash };
+        said.drawn = svg.querySelectorAll(".edges .edge:not(.gone)").length;
         enter("least", 0); enter("share", 0);
         said.all = text("#counts");
         const pruned = [...document.querySelectorAll(".hit")].map((hit) => {
@@ -248,6 +249,7 @@ def test_what_the_sliders_hide_counts_as_pruned(tmp_path):
     assert f"{len(stay)} of {len(graph.nodes)} nodes" in found["sifted"]
     assert f"{len(rest.source)} of {len(graph.source)} edges" in found["sifted"]
     assert f"replacement {before:.2f} → {after:.2f}" in found["sifted"]
+    assert f"{found['drawn']} of them drawn" in found["sifted"] and found["drawn"] < 20
     assert found["all"].endswith(f"replacement {before:.2f}")
     assert found["hash"] == f"#least={least}&share={share}"
     lost = 1 - np.bincount(graph.target, np.abs(signed_share(graph)), minlength=len(graph.nodes))
@@ -361,16 +363,23 @@ def test_nodes_are_grouped_by_dragging_and_by_keys_renamed_undone_and_kept_in_th
         said.carries = text("#groups .diagram + p");
         said.hulls = document.querySelectorAll(".hull").length;
         const name = document.querySelector("#groups input");
+        name.focus({ preventScroll: true });
         name.value = "the state";
         event(name, "change");
+        said.focus = [document.activeElement !== name, document.activeElement.value];
+        document.activeElement.blur();
         said.renamed = groups();
         drag(0, 1);
-        said.mixed = [groups(), text("#groups .failed")];
+        said.mixed = [groups(), text("#grouping.failed")];
         key("u"); key("u");
         said.undone = groups();
         click(1); key("g");
+        said.waits = text("#grouping");
+        key("Escape");
+        said.gone = [text("#grouping"), waiting];
+        key("g");
         click(4); key("g");
-        said.logit = text("#groups .failed");
+        said.logit = text("#grouping.failed");
         drag(1, 3); drag(2, 3);
         said.grown = groups();
         return said;
@@ -382,7 +391,8 @@ def test_nodes_are_grouped_by_dragging_and_by_keys_renamed_undone_and_kept_in_th
     assert found["boxes"] == ["dallas", "texas", "not L1 @dallas", "austin 100%"]
     assert "4 of 4 boxes and 4 of 4 edges, 100% of what they carry; 0% cancels" in found["carries"]
     assert found["hulls"] == 1
-    assert found["renamed"] == [["the state", 1, 2]]
+    assert found["renamed"] == [["the state", 1, 2]] and found["focus"] == [True, "the state"]
+    assert "press g to group the two" in found["waits"] and found["gone"] == ["", None]
     groups, why = found["mixed"]
     assert groups == [["the state", 1, 2]] and "token and unit do not go together" in why
     assert found["undone"] is None
@@ -401,7 +411,7 @@ def test_groups_that_would_feed_each_other_are_refused_and_a_wrong_address_is_no
         """
         const said = [state.groups.length];
         join(1, 3);
-        said.push(state.groups.length, text("#groups .failed"));
+        said.push(state.groups.length, text("#grouping.failed"));
         location.hash = "#groups=nonsense"; readAddress();
         said.push(state.groups.length);
         return said;

@@ -44,6 +44,9 @@ def test_an_edge_that_is_clicked_tells_what_was_predicted_and_measured(largest: 
         again = page.locator("#panel h2").inner_text()
         page.keyboard.press("Escape")
         left = page.evaluate("location.hash")
+        page.locator('.hit[data-row="2"]').click()
+        page.get_by_role("button", name="+3.000").press("Enter")
+        by_keys = page.evaluate("[location.hash, document.activeElement.id]")
 
     assert not faults
     assert "dallas → texas L0 @dallas" in first and "+3.000" in first and "+75.0% of the sizes" in first
@@ -54,6 +57,7 @@ def test_an_edge_that_is_clicked_tells_what_was_predicted_and_measured(largest: 
     assert address == "#edge=1-2" and lit == ["n1", "n2"]
     assert "texas L0 @dallas → austin" in other and "✗" not in other and "value changes by" not in other
     assert again == "texas L0 @dallas → austin" and left == ""
+    assert by_keys == ["#edge=1-2", "panel"]
 
 
 @needs_chromium
