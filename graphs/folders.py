@@ -97,16 +97,22 @@ def _asked_for(made: Mapping[str, Any]) -> list[str]:
 
 
 def _check_belongs(graph: AttributionGraph, record: Record, path: Place) -> None:
-    """What is said of the graph in its record must be what is in its tables."""
+    """What is said of the graph in its record must be what is in its tables.
+
+    Texts are made of it by rules that were others once. A seal says that they are as they were written; without one,
+    which is of that time, they are held to what all those rules had in common.
+    """
     against = record["provenance"].get("against")
-    pairs = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "tokens, token_ids or content": (record["content"], content_of(graph)),
-        "prompt": (record["prompt"], prompt_of(graph)),
         "nodes": (record["nodes"], len(graph.nodes)),
         "edges": (record["edges"], len(graph.source)),
-        "targets": (record.get("targets", targets_of(graph)), targets_of(graph)),
         "provenance.against": (None if against is None else len(against) >= len(graph.nodes.where("logit")), True),
     }
+    if "seal" not in record:
+        targets = targets_of(graph)
+        pairs["prompt"] = (record["prompt"] or None, prompt_of(graph))
+        pairs["targets"] = tuple([each.strip() for each in found] for found in (record.get("targets", targets), targets))
     wrong = [name for name, (said, is_so) in pairs.items() if said is not None and said != is_so]
     if wrong:
         raise ForeignFolder(

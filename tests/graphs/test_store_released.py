@@ -2,9 +2,11 @@
 
 Each folder under `released` was written by the code of its time, from a checkout of it, and is never changed:
 
-    1-first    the first commit with `trace`, 90858dc: neither seal nor targets; of the assay ablations and subsets
-    1-sealed   90f81ba, traced: records are sealed, level 1 of the assay
-    1-seeds    0f5ecb3, traced: targets, and an assay that says how much the features miss
+    1-first     the first commit with `trace`, 90858dc: neither seal nor targets; of the assay ablations and subsets
+    1-unsealed  29e1ebb, made by hand: targets without the blanks around them, a prompt of special tokens that is empty
+    1-stripped  90f81ba, the same graph, sealed
+    1-sealed    90f81ba, traced: records are sealed, level 1 of the assay
+    1-seeds     0f5ecb3, traced: targets, and an assay that says how much the features miss
 
 Who raises VERSION puts a folder here that the new code wrote.
 """
@@ -77,14 +79,14 @@ def test_it_is_listed_and_asked_of_as_any_other(folder):
     assert store.query("select count(*) from edges").to_pylist()[0].popitem()[1] == said["edges"]
 
 
-def test_saved_again_it_is_of_this_version_and_has_the_same_id(folder, tmp_path):
+def test_saved_again_it_is_of_this_version_and_has_the_same_hash(folder, tmp_path):
     said = json.loads((folder / "graph.json").read_bytes())
     graph, assay = Store(folder.parent).load(folder), Store(folder.parent).assay(folder)
 
     now = Store(tmp_path / "now")
     id = now.save(graph, assay)
 
-    assert id == said["id"]
+    assert id.rpartition("-")[2] == said["id"].rpartition("-")[2]  # the words of it may be told otherwise by now
     record = now.record(id)
     assert record["version"] == VERSION and holds(record["provenance"], said["provenance"])
     assert {name: record["scores"][name] for name in said["scores"]} == pytest.approx(said["scores"])
