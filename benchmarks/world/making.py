@@ -40,6 +40,7 @@ class Recipe:
     watch_every: steps between two looks at the held-out prompts.
     gate: share of exchanged MLP outputs whose answer must follow the donor, or no transcoders are trained.
     compiled: whether the loss is compiled, which pays off after a few hundred steps.
+    prompts: most prompts of a kind, evenly taken from all of it; None takes every one.
     """
 
     shape: Shape = field(default_factory=Shape)
@@ -53,6 +54,7 @@ class Recipe:
     watch_every: int = 250
     gate: float = 0.9
     compiled: bool = True
+    prompts: int | None = None
 
 
 TINY = Recipe(
@@ -60,12 +62,13 @@ TINY = Recipe(
     schedule=Schedule(steps=30, warm_up=5),
     swap_pairs=8,
     scale=0.3,
-    per_layer=transcoding.Plan(features=48, steps=20, warm_up=5),
-    cross_layer=transcoding.Plan(features=48, steps=20, warm_up=5),
+    per_layer=transcoding.Plan(features=16, steps=20, warm_up=5),
+    cross_layer=transcoding.Plan(features=16, steps=20, warm_up=5),
     transcoder_scale=0.2,
     watch_every=15,
     gate=0.0,
     compiled=False,
+    prompts=2000,
 )
 """A toy that answers nothing, made to see that every part runs."""
 
@@ -79,7 +82,7 @@ def make_seed(recipe: Recipe, seed: int, folder: Path, *, stages: tuple[str, ...
     there is no node for them to show.
     """
     language = make_language()
-    prompts = all_prompts(language)
+    prompts = _some(all_prompts(language), recipe.prompts)
     if "model" in stages and not (folder / "curve.json").exists():
         make_world(recipe, seed, language, prompts, folder, say=say)
     followed = json.loads((folder / "curve.json").read_text(encoding="utf-8"))[-1]["interchange donor"]
@@ -94,6 +97,10 @@ def make_seed(recipe: Recipe, seed: int, folder: Path, *, stages: tuple[str, ...
         sets = {name: load_transcoders(folder / name) for name in SETS if (folder / name).exists()}
         numbers = measuring.measure(load_model(folder / "model"), sets, language, prompts)
         _write(folder / "numbers.json", {"seed": seed, **numbers})
+
+
+def _some(prompts: dict[str, list[Prompt]], most: int | None) -> dict[str, list[Prompt]]:
+    return {name: pool[:: -(-len(pool) // (most or len(pool)))] for name, pool in prompts.items()}
 
 
 def make_world(
