@@ -29,9 +29,10 @@ def test_taking_a_source_away_moves_each_target_by_its_edge(family: str, kind: s
     scale = np.abs(dense[targets]).max(1)
 
     sources = np.concatenate([nodes.where(name)[::13] for name in ("token", "error", "feature", "neuron")])
-    clean = read_targets(model, dictionary, run, graph, targets, {}, None)
+    readings = readings_of(dictionary, run, graph, targets)
+    clean = read_targets(model, run, readings, {}, None)
     for source in sources:
-        left = read_targets(model, dictionary, run, graph, targets, *what_it_writes(dictionary, run, graph, source))
+        left = read_targets(model, run, readings, *what_it_writes(dictionary, run, graph, source))
 
         np.testing.assert_array_less(np.abs((clean - left) - dense[targets, source]), 1e-5 * scale + 1e-9)
 
@@ -110,18 +111,27 @@ def what_it_writes(dictionary, run, graph, source) -> tuple[dict, int | None]:
     return taken, None
 
 
-def read_targets(model, dictionary, run, graph, targets, taken, token) -> np.ndarray:
-    """The value of every target in the real model when some vectors, or one token's embedding, are left out."""
-    sites = [(dictionary.at(layer).reads, layer) for layer in range(model.layers)]
-    logits, read = run_clamped(model, run, taken, token, sites)
-    nodes, values = graph.nodes, []
+def readings_of(dictionary, run, graph, targets) -> list[tuple]:
+    """Each target as what a row of `targets` is read from: (site or None of a logit, position, vector, constant)."""
+    nodes, readings = graph.nodes, []
     for row in targets:
         layer, position, unit = int(nodes.layer[row]), int(nodes.position[row]), int(nodes.feature[row])
         if nodes.kind[row] == "logit":
-            values.append(float(logits[0, -1, unit] - logits[0, -1].mean()))
+            readings.append((None, -1, unit, 0.0))
         else:
             vector, constant = dictionary.reading(layer, run.inputs[layer][position, None], torch.tensor([unit]))
-            values.append(float((read[sites[layer]][0, position] * vector[0]).sum() + constant[0]))
+            readings.append(((dictionary.at(layer).reads, layer), position, vector[0], float(constant[0])))
+    return readings
+
+
+def read_targets(model, run, readings, taken, token) -> np.ndarray:
+    """The value of every target in the real model when some vectors, or one token's embedding, are left out."""
+    sites = list(dict.fromkeys(site for site, *_ in readings if site))
+    logits, read = run_clamped(model, run, taken, token, sites)
+    centred = logits[0, -1] - logits[0, -1].mean()
+    values = []
+    for site, position, vector, constant in readings:
+        values.append(float(read[site][0, position] @ vector) + constant if site else float(centred[vector]))
     return np.array(values)
 
 
