@@ -159,17 +159,7 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         errors.append(torch.zeros_like(out) if here.exact else (out - linear - bias) * alive[:, None])
         x = x + attended + out
 
-    rebuilt = frozen.final_norm.apply(x) @ frozen.unembedding
-    if frozen.final_norm.bias is not None:
-        rebuilt = rebuilt + frozen.final_norm.bias @ frozen.unembedding
-    rebuilt = rebuilt + frozen.unembedding_bias
-    real = logits[0] - logits[0].mean(-1, keepdim=True)
-    deviation = float((rebuilt - real).abs().max() / real.abs().max())
-    if not deviation <= FAITHFUL:
-        raise UnfaithfulModel(
-            f"the frozen copy of {model.name} misses its logits by {deviation:.1e} of the largest, {FAITHFUL:.0e} is "
-            "allowed: this architecture (or this checkpoint) would be traced wrongly. Please report it."
-        )
+    _check_rebuilt(model, frozen, x, logits[0])
     layers, position, unit, activation = (torch.cat(column) for column in zip(*active, strict=True))
     return Trace(
         tokens=tokens,
@@ -187,6 +177,27 @@ def trace(model: Model, dictionary: Dictionary, prompt: str | Sequence[int]) -> 
         residual=x,
         attended=attended_by,
     )
+
+
+def _check_rebuilt(
+    model: Model, frozen: Frozen, residual: Float[Tensor, "pos d_model"], logits: Float[Tensor, "pos vocab"]
+) -> None:
+    """Hold the frozen model's logits to the real ones. residual: its stream at the end.
+
+    Raises:
+        UnfaithfulModel: they differ.
+    """
+    rebuilt = frozen.final_norm.apply(residual) @ frozen.unembedding
+    if frozen.final_norm.bias is not None:
+        rebuilt = rebuilt + frozen.final_norm.bias @ frozen.unembedding
+    rebuilt = rebuilt + frozen.unembedding_bias
+    real = logits - logits.mean(-1, keepdim=True)
+    deviation = float((rebuilt - real).abs().max() / real.abs().max())
+    if not deviation <= FAITHFUL:
+        raise UnfaithfulModel(
+            f"the frozen copy of {model.name} misses its logits by {deviation:.1e} of the largest, {FAITHFUL:.0e} is "
+            "allowed: this architecture (or this checkpoint) would be traced wrongly. Please report it."
+        )
 
 
 def check_given(model: object, dictionary: object) -> None:

@@ -86,12 +86,7 @@ def assay(
         BadPrompt: a paraphrase that is no prompt, or the graph's own.
     """
     controls = (thresholds.MANY if deep else thresholds.CONTROLS) if controls is None else controls
-    if (top is not None and top < 1) or controls < 1:
-        raise BadOption(f"top and controls must be at least 1, found {top} and {controls}.")
-    if not 0 <= seed < 2**63:
-        raise BadOption(f"the seed must be 0 or more and below 2**63, found {seed}.")
-    if not budget > 0:
-        raise BadOption(f"the budget must be more than 0 seconds, found {budget}.")
+    _check_numbers(top, controls, seed, budget)
     _check_origin(model, transcoders, graph)
     began = time.perf_counter()
     reworded = _tokenize(model, graph, paraphrases)
@@ -120,12 +115,42 @@ def assay(
         named,
     )
     seconds = {"trace": time.perf_counter() - began}
+    found, skipped, spent = _experiment(bench, names, Unfinished(unfinished, registration["hash"]), budget)
+    statistics = _summarise(bench, found)
+    records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
+    if "groups" in skipped:
+        records["groups"] = [leave_untested(name, rows, skipped["groups"]) for name, rows in named.items()]
+    conservation = float(graph.provenance.get("conservation", float("nan")))
+    return Assay(
+        registration=registration,
+        conservation=conservation,
+        statistics=statistics,
+        verdicts=judge(names, conservation, records, statistics, skipped, metric.moved_by),
+        seconds=seconds | spent,
+        skipped=skipped,
+        **records,
+    )
 
-    kept = Unfinished(unfinished, registration["hash"])
+
+def _check_numbers(top: int | None, controls: int, seed: int, budget: float) -> None:
+    """Raises BadOption: see `assay`."""
+    if (top is not None and top < 1) or controls < 1:
+        raise BadOption(f"top and controls must be at least 1, found {top} and {controls}.")
+    if not 0 <= seed < 2**63:
+        raise BadOption(f"the seed must be 0 or more and below 2**63, found {seed}.")
+    if not budget > 0:
+        raise BadOption(f"the budget must be more than 0 seconds, found {budget}.")
+
+
+def _experiment(
+    bench: Bench, names: Sequence[str], kept: Unfinished, budget: float
+) -> tuple[dict[str, list[Any]], dict[str, str], dict[str, float]]:
+    """What each experiment left, why others were not run, and the seconds each took. kept: those that are finished."""
     found: dict[str, list[Any]] = {}
     skipped: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     for name in names:
-        if name in UNREPLACED and run.attended:
+        if name in UNREPLACED and bench.run.attended:
             skipped[name] = "not run where attention is replaced"
             continue
         known = kept.find(name)
@@ -140,29 +165,23 @@ def assay(
         seconds[name] = known[1] if known else time.perf_counter() - started
         if known is None:
             kept.keep(name, found[name], seconds[name])
-    statistics = summarise(found.get("ablations", []), metric.clean, seed)
-    statistics["missed"] = missed_share(transcoders, run)
+    return found, skipped, seconds
+
+
+def _summarise(bench: Bench, found: Mapping[str, list[Any]]) -> dict[str, float]:
+    """The figures that verdicts are about. found: what each experiment left."""
+    clean, seed = bench.metric.clean, bench.seed
+    statistics = summarise(found.get("ablations", []), clean, seed)
+    statistics["missed"] = missed_share(bench.transcoders, bench.run)
     if "doses" in found:
-        statistics |= summarise_doses(found.get("ablations", []), found["doses"], metric.clean)
-    statistics |= summarise_stability(graph, found.get("prunings", []), found.get("rewordings", []))
+        statistics |= summarise_doses(found.get("ablations", []), found["doses"], clean)
+    statistics |= summarise_stability(bench.graph, found.get("prunings", []), found.get("rewordings", []))
     statistics |= summarise_examples(found.get("examples", []), seed)
     if found.get("steps"):
         statistics |= summarise_steps(found["steps"][0])
     if found.get("between"):
         statistics |= summarise_between(found["between"][0], seed)
-    records: dict[str, Any] = {name: found.get(name, []) for name in EXPERIMENTS}
-    if "groups" in skipped:
-        records["groups"] = [leave_untested(name, rows, skipped["groups"]) for name, rows in named.items()]
-    conservation = float(graph.provenance.get("conservation", float("nan")))
-    return Assay(
-        registration=registration,
-        conservation=conservation,
-        statistics=statistics,
-        verdicts=judge(names, conservation, records, statistics, skipped, metric.moved_by),
-        seconds=seconds,
-        skipped=skipped,
-        **records,
-    )
+    return statistics
 
 
 def _leave_untested(

@@ -29,17 +29,8 @@ def transformer_of(model: Model) -> Transformer:
         UnsupportedModel: its MLPs are experts or their activation is not known; or it is TransformerLens's own and
             turns its heads by position.
     """
+    _check_known(model)
     config = getattr(model.network, "config", None)
-    if config is None and not model.learned_positions:
-        raise UnsupportedModel(
-            f"{model.name} is TransformerLens's own without learned positions: components are found in those that have."
-        )
-    if model.family.mlp == "experts":
-        raise UnsupportedModel(f"{model.name} has experts for MLPs: components are found in models without.")
-    if model.activation not in ACTIVATIONS and model.family.mlp != "none":
-        raise UnsupportedModel(
-            f"{model.name} uses the activation {model.activation!r}; the functions known are {', '.join(ACTIVATIONS)}."
-        )
     epsilon = next((getattr(config, name) for name in EPSILON if hasattr(config, name)), model.norm_epsilon)
     function, ratio = ACTIVATIONS.get(model.activation, ACTIVATIONS["relu"])  # without MLPs, any
     centred = model.family.norm == "layer"
@@ -77,16 +68,11 @@ def transformer_of(model: Model) -> Transformer:
             ratio=ratio,
         )
 
-    W_E = model.W_E
-    longest = W_E.norm(dim=1).argmax()
-    _, seen = model.run(longest[None, None], read=[("token_embedding", 0)])
-    passed = seen[("token_embedding", 0)][0, 0]
-    scale = float((W_E[longest] @ passed) / (W_E[longest] @ W_E[longest]))  # Gemma's √d_model, as its dtype rounds it
     return Transformer(
         name=model.name,
         layers=[layer(at, block) for at, block in enumerate(model.whole_blocks)],
-        W_E=W_E,
-        embedding_scale=1.0 if math.isclose(scale, 1.0, rel_tol=1e-6) else scale,
+        W_E=model.W_E,
+        embedding_scale=_embedding_scale(model),
         W_pos=model.positions,
         W_U=model.W_U,
         b_U=model.b_U,
@@ -94,6 +80,31 @@ def transformer_of(model: Model) -> Transformer:
         parallel=model.parallel,
         cap=model.logit_cap,
     )
+
+
+def _check_known(model: Model) -> None:
+    """That every part of it is known here. Raises UnsupportedModel."""
+    config = getattr(model.network, "config", None)
+    if config is None and not model.learned_positions:
+        raise UnsupportedModel(
+            f"{model.name} is TransformerLens's own without learned positions: components are found in those that have."
+        )
+    if model.family.mlp == "experts":
+        raise UnsupportedModel(f"{model.name} has experts for MLPs: components are found in models without.")
+    if model.activation not in ACTIVATIONS and model.family.mlp != "none":
+        raise UnsupportedModel(
+            f"{model.name} uses the activation {model.activation!r}; the functions known are {', '.join(ACTIVATIONS)}."
+        )
+
+
+def _embedding_scale(model: Model) -> float:
+    """What the model multiplies its token embeddings by, as the longest of them shows."""
+    W_E = model.W_E
+    longest = W_E.norm(dim=1).argmax()
+    _, seen = model.run(longest[None, None], read=[("token_embedding", 0)])
+    passed = seen[("token_embedding", 0)][0, 0]
+    scale = float((W_E[longest] @ passed) / (W_E[longest] @ W_E[longest]))  # Gemma's √d_model, as its dtype rounds it
+    return 1.0 if math.isclose(scale, 1.0, rel_tol=1e-6) else scale
 
 
 @torch.no_grad()
