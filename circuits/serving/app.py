@@ -132,7 +132,7 @@ def _id(request: Request, store: Store) -> str:
         UnknownGraph: there is none of that name; what is elsewhere is not served.
     """
     folder = store.find(str(request.path_params["id"]))
-    trials = names_in(folder / TRIALS) if isinstance(folder, Path) else []
+    trials = names_in(folder / TRIALS) if os.path.isdir(str(folder / TRIALS)) else []
     if leads_out(store, folder, *(f"{TRIALS}/{name}" for name in trials)):
         raise UnknownGraph(f"{folder} leads out of the store.")
     return folder.name
