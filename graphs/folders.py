@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -99,25 +99,26 @@ def _asked_for(made: Mapping[str, Any]) -> list[str]:
 def _check_belongs(graph: AttributionGraph, record: Record, path: Place) -> None:
     """What is said of the graph in its record must be what is in its tables.
 
-    Texts are made of it by rules that were others once. A seal says that they are as they were written; without one,
-    which is of that time, they are held to what all those rules had in common.
+    Once, blanks were taken off targets, and a prompt of special tokens only was empty.
     """
-    against = record["provenance"].get("against")
-    pairs: dict[str, tuple[Any, Any]] = {
+    against, targets = record["provenance"].get("against"), targets_of(graph)
+    pairs = {
         "tokens, token_ids or content": (record["content"], content_of(graph)),
+        "prompt": (record["prompt"] or None, prompt_of(graph)),
         "nodes": (record["nodes"], len(graph.nodes)),
         "edges": (record["edges"], len(graph.source)),
+        "targets": (_stripped(record.get("targets", targets)), _stripped(targets)),
         "provenance.against": (None if against is None else len(against) >= len(graph.nodes.where("logit")), True),
     }
-    if "seal" not in record:
-        targets = targets_of(graph)
-        pairs["prompt"] = (record["prompt"] or None, prompt_of(graph))
-        pairs["targets"] = tuple([each.strip() for each in found] for found in (record.get("targets", targets), targets))
     wrong = [name for name, (said, is_so) in pairs.items() if said is not None and said != is_so]
     if wrong:
         raise ForeignFolder(
             f"{path} does not belong to the tables beside it: {'; '.join(wrong)} changed after it was written. {ADVICE}"
         )
+
+
+def _stripped(texts: Sequence[str]) -> list[str]:
+    return [text.strip() for text in texts]
 
 
 def content_of(graph: AttributionGraph) -> str:
