@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from graphs.assays import Ablation, Assay, Subset, Verdict
     from graphs.comparing import Comparison, align, compare
     from graphs.graph import AttributionGraph
-    from graphs.grouping import group, read_groups, suggest_groups
+    from graphs.grouping import group, read_groups
     from graphs.importing import import_graph
     from graphs.nodes import KINDS, Nodes
     from graphs.paths import Path, edge_influence, influence, strongest_paths
     from graphs.pruning import prune
     from graphs.store import Entry, Store
+    from graphs.suggesting import suggest_groups
 
 # Everything else is loaded when it is first asked for: name -> module.
 _ROOMS = {
@@ -32,7 +33,7 @@ _ROOMS = {
     "strongest_paths": "paths",
     "prune": "pruning",
     "group": "grouping",
-    "suggest_groups": "grouping",
+    "suggest_groups": "suggesting",
     "read_groups": "grouping",
     "compare": "comparing",
     "align": "comparing",

@@ -174,7 +174,8 @@ def _said(graph: AttributionGraph, counts: dict[str, Any]) -> list[str]:
 
 def _tried(tested: AttributionGraph, graph: AttributionGraph, row: int, assay: Assay | None) -> tuple[int, int, int]:
     """Of a box's units: how many there are, were ablated alone, and moved the target against the prediction."""
-    from graphs.grouping import UNITS, name_of
+    from graphs.naming import name_of
+    from graphs.suggesting import UNITS
 
     if str(graph.nodes.kind[row]) not in UNITS:
         return 0, 0, 0
@@ -192,7 +193,7 @@ def _judged(
     tested: AttributionGraph, graph: AttributionGraph, rows: list[int], assay: Assay | None
 ) -> dict[tuple[int, int], str]:
     """The verdict on each edge between two boxes that were tested as groups, by its ends."""
-    from graphs.grouping import name_of
+    from graphs.naming import name_of
     from graphs.wording import claim_arrow
 
     if assay is None:
@@ -212,7 +213,7 @@ def _judged(
 
 def _names(graph: AttributionGraph, row: int) -> frozenset[str]:
     """What the nodes of a box are called in the graph that was grouped."""
-    from graphs.grouping import name_of
+    from graphs.naming import name_of
 
     return frozenset(_group(graph, row)["names"] if graph.nodes.kind[row] == "supernode" else [name_of(graph, row)])
 

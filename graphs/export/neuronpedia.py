@@ -13,8 +13,8 @@ import numpy as np
 
 from graphs.folders import content_of
 from graphs.graph import AttributionGraph
-from graphs.grouping import find_nodes
 from graphs.identifiers import cumulative_shares, identify, pair
+from graphs.naming import find_nodes
 from graphs.nodes import OF_ATTENTION
 from graphs.prompts import prompt_of
 from graphs.records import seal, strict

@@ -10,9 +10,9 @@ from typing import Any, TypedDict
 
 from graphs.errors import ForeignFile, ForeignFolder
 from graphs.graph import AttributionGraph
-from graphs.grouping import name_of
 from graphs.identifiers import identify
 from graphs.importing.json_files import load_json
+from graphs.naming import name_of
 from graphs.reading import read
 
 LONGEST_ADDRESS = 2**21  # characters: what Chromium takes

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, strategies
 
 from graphs.errors import BadOption, ForeignFolder
-from graphs.grouping import find_nodes, group, read_groups, suggest_groups
+from graphs.grouping import group, read_groups
+from graphs.naming import find_nodes
 from graphs.paths import edge_influence, influence, is_bias
 from graphs.pruning import prune
 from graphs.scores import scores
+from graphs.suggesting import suggest_groups
 from tests.worlds import graph_of, graphs, layered
 
 

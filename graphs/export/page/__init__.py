@@ -178,6 +178,6 @@ def _carried(heads: Heads | str | None) -> dict[str, Any]:
 
 def _suggested(graph: AttributionGraph) -> dict[str, list[int]]:
     """Groups to begin with; none for a graph that is too large to look at."""
-    from graphs.grouping import UNITS, suggest_groups
+    from graphs.suggesting import UNITS, suggest_groups
 
     return suggest_groups(graph) if len(graph.nodes.where(*UNITS)) <= MOST_SUGGESTED else {}

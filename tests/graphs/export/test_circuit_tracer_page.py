@@ -20,10 +20,10 @@ from circuits.__main__ import main
 from graphs import Store
 from graphs.export.page_folder import write_page_folder
 from graphs.graph import AttributionGraph
-from graphs.grouping import name_of
 from graphs.identifiers import identify
 from graphs.importing import import_graph
 from graphs.importing.saved_groups import read_groups_saved_there
+from graphs.naming import name_of
 from tests.browser import CHROMIUM, new_page
 from tests.graphs.foreign import written
 from tests.worlds import graph_of

@@ -13,9 +13,9 @@ from graphs import draw, group
 from graphs.assays import Ablation, Edges, Verdict
 from graphs.export.page import contents
 from graphs.graph import AttributionGraph
-from graphs.grouping import suggest_groups
 from graphs.paths import influence, signed_share
 from graphs.scores import scores
+from graphs.suggesting import suggest_groups
 from graphs.wording import assay_in_words
 from tests.browser import CHROMIUM, new_page
 from tests.graphs.export.test_page_driven import assayed, fact

@@ -23,10 +23,10 @@ from graphs.errors import BadGraph, ForeignFile
 from graphs.export import circuit_tracer as writing
 from graphs.folders import content_of
 from graphs.graph import AttributionGraph
-from graphs.grouping import name_of
 from graphs.importing import archives, import_graph
 from graphs.importing import circuit_tracer as reading
 from graphs.importing.archives import Archive
+from graphs.naming import name_of
 from graphs.nodes import OF_ATTENTION
 from tests.graphs.foreign import page_graph, written
 from tests.worlds import graph_of

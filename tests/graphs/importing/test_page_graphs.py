@@ -18,9 +18,10 @@ from graphs.errors import ForeignFile, GraphError
 from graphs.export.neuronpedia import subgraph_of
 from graphs.folders import content_of
 from graphs.graph import AttributionGraph
-from graphs.grouping import find_groups, name_of
+from graphs.grouping import find_groups
 from graphs.importing import import_graph, json_files, neuronpedia
 from graphs.importing.saved_groups import read_groups_saved_there, read_groups_within
+from graphs.naming import name_of
 from graphs.nodes import OF_ATTENTION
 from tests.graphs.foreign import changed, page_graph, written
 
