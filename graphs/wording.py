@@ -14,6 +14,8 @@ from graphs.graph import AttributionGraph
 if TYPE_CHECKING:
     from graphs.paths import Path
 
+WHOLE = "whole graph"
+
 
 def visible(text: str) -> str:
     r"""A token as it reads, quoted where it would not show: `austin`, `' austin'`, `'\n'`."""
@@ -109,6 +111,13 @@ def kept_in_words(graph: AttributionGraph) -> str:
         return f"{_as_it_came(graph)}: {nodes:,} nodes, {edges:,} edges"
     if kept.get("grouped"):
         part = kept["grouped"]
+        came = _as_it_came(graph)
+        if came != WHOLE and (part["nodes"], part["edges"]) == (kept["nodes_before"], kept["edges_before"]):
+            # Another program may have pruned it: "kept 322 of 322" would say that nothing was.
+            return (
+                f"{came}: {part['nodes']:,} nodes, {part['edges']:,} edges, grouped into {nodes:,} and {edges:,}, "
+                f"carrying {kept['influence']:.0%} of the influence in it"
+            )
         return (
             f"kept {part['nodes']:,} of {kept['nodes_before']:,} nodes and {part['edges']:,} of "
             f"{kept['edges_before']:,} edges, grouped into {nodes:,} and {edges:,}, carrying {kept['influence']:.0%} "
@@ -143,7 +152,7 @@ def _as_it_came(graph: AttributionGraph) -> str:
     """What a graph is that was not pruned here: whole, unless another program may have pruned it before."""
     said = graph.provenance.get("imported")
     if not isinstance(said, Mapping) or said.get("format") != "neuronpedia":
-        return "whole graph"
+        return WHOLE
     share = (said.get("metadata") or {}).get("node_threshold")
     if isinstance(share, int | float):
         return f"imported, pruned before to {share:.0%} of the influence, of which this is all there is"

@@ -115,7 +115,9 @@ function diagram() {
       highlight();
     };
     const kind = ["error", "unselected"].includes(nodes.kind[rows[0]]) ? "unexplained" : rows.length > 1 ? "many" : "one";
-    const group = draw("g", { class: `go ${kind}`, role: "button", "aria-label": card.name, pointerenter: light(true), pointerleave: light(false), click: () => rows.length === 1 && pin(rows[0]) });
+    const chief = rows.reduce((a, b) => ((nodes.influence[b] ?? 0) > (nodes.influence[a] ?? 0) ? b : a)); // of a group, what matters most
+    const enter = (event) => event.key === "Enter" && pin(chief);
+    const group = draw("g", { class: `go ${kind}`, role: "button", tabindex: 0, "aria-label": card.name, pointerenter: light(true), pointerleave: light(false), click: () => pin(chief), keydown: enter });
     group.append(
       draw("rect", { x: card.x - card.wide / 2, y: card.y - card.high / 2, width: card.wide, height: card.high, rx: 5 }),
       draw("text", { x: card.x, y: card.y + (card.note ? -1 : 4), "font-size": 11, "font-weight": "bold" }, card.name),

@@ -73,6 +73,8 @@ function pin(row) {
   state.node = row !== null && row >= 0 && row < count ? row : null;
   state.path = state.edge = null;
   refresh();
+  // For who hears the page: arrow keys move no focus.
+  document.getElementById("pinned").textContent = state.node === null ? "" : `${nodes.kind[state.node]} ${names[state.node]}`;
   if (state.node === null) return;
   panel.scrollTop = 0;
   reveal(state.node);

@@ -18,7 +18,7 @@ function listenToTools() {
     document.getElementById(name).addEventListener("change", writeAddress);
   }
   const zoom = (factor) => () => {
-    state.zoom = Math.min(6, Math.max(0.2, scale() * factor));
+    state.zoom = rounded(Math.min(6, Math.max(0.2, scale() * factor)));
     refresh();
   };
   document.getElementById("smaller").addEventListener("click", zoom(1 / 1.25));

@@ -169,6 +169,8 @@ def test_a_page_of_an_imported_graph_does_not_call_it_whole():
 
     assert contents(small())["size"] == "whole graph: 6 nodes, 6 edges"
     assert contents(small(provenance={"imported": said}))["size"].startswith("imported, pruned before to 80%")
+    grouped = contents(group(small(provenance={"imported": said})))["size"]
+    assert grouped.startswith("imported, pruned before to 80%") and "6 nodes, 6 edges, grouped into" in grouped
 
 
 def test_a_page_is_the_same_bytes_twice(tmp_path):

@@ -59,7 +59,9 @@ def test_a_node_of_the_picture_points_out_its_box_and_a_box_its_node(tmp_path: P
         page.keyboard.press("Escape")
         page.locator(".diagram g[aria-label^='austin']").hover()
         found = page.evaluate("() => [...svg.querySelectorAll('.node.on')].map((mark) => mark.id)")
+        page.locator(".diagram g[aria-label^='austin']").press("Enter")
+        by_keys = page.evaluate("location.hash")
 
     assert none == []
     assert hovered == ["texas L0 @dallas"] and pinned == ["L1/3 @dallas"]
-    assert found == ["n6"]
+    assert found == ["n6"] and by_keys == "#node=6"

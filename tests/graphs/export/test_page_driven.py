@@ -130,6 +130,7 @@ def test_hovering_clicking_keys_search_and_address_work(tmp_path):
         said.austin = [text("#panel h2"), text("#panel")];
         key("ArrowDown");
         said.down = text("#panel h2");
+        said.spoken = text("#pinned");
         key("ArrowDown");
         said.below = text("#panel h2");
         key("ArrowUp");
@@ -157,6 +158,7 @@ def test_hovering_clicking_keys_search_and_address_work(tmp_path):
         assert words in panel
     assert "pruned away" not in panel
     assert (found["down"], found["below"], found["back"]) == ("texas L0 @dallas", "dallas", "texas L0 @dallas")
+    assert found["spoken"] == "feature texas L0 @dallas"
     for words in ("fires ondallas", "active on1.00% of tokens", "predicts−2.500", "live−1.250", "held−1.500"):
         assert words in found["texas"], words
     assert found["sought"] == "1 node with “BIAS”"
