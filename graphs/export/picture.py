@@ -30,7 +30,8 @@ DOT_FAMILIES = {
 }
 SUFFIXES = (".svg", ".png", ".pdf", ".dot")
 # The same picture, the same bytes: Graphviz notes when a PDF was made. As long as before, so that places in it hold.
-CREATED, NEVER = re.compile(rb"/CreationDate \(D:\d{14}Z\)"), b"/CreationDate (D:20000101000000Z)"
+CREATED = re.compile(rb"/CreationDate \(D:\d{14}(Z|[+-]\d\d'\d\d'?)\)")  # with the zone that the machine keeps
+NEVER = b"/CreationDate (D:20000101000000Z)"
 MOST_SHOWN = 1500  # nodes that a notebook shows unasked
 SOLID = 0.5  # edges as opaque as that are
 DOT = 1.35  # the radius of the dot in a node that was ablated alone
@@ -74,7 +75,9 @@ def render(scene: Scene, suffix: str) -> bytes:
         return (to_svg if suffix == ".svg" else to_dot)(scene).encode()
     dots = None if suffix == ".pdf" else 144 if scene.width_cm is None else 300
     found = _render(to_dot(scene, dots), suffix[1:])
-    return CREATED.sub(NEVER, found) if suffix == ".pdf" else found
+    if suffix == ".pdf":
+        found = CREATED.sub(lambda date: NEVER.ljust(len(date[0])), found)  # as long: a PDF counts its own bytes
+    return found
 
 
 def in_notebook(graph: AttributionGraph) -> str:

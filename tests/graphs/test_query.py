@@ -428,7 +428,7 @@ def test_only_questions_are_answered_and_only_the_store_is_read(store, tmp_path,
     before = sorted(os.listdir(tmp_path))
 
     with pytest.raises(BadQuery, match=says) as refused:
-        store.query(sql.format(other=other, folder=tmp_path))
+        store.query(sql.format(other=str(other).replace("'", "''"), folder=str(tmp_path).replace("'", "''")))
 
     assert "secret" not in str(refused.value)
     assert sorted(set(os.listdir(tmp_path)) - {INDEX}) == before

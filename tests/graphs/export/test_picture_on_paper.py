@@ -175,6 +175,17 @@ def test_a_heat_map_without_room_for_numbers_has_none_and_a_ranked_one_fewer_col
 
 
 @needs_graphviz
+@pytest.mark.parametrize("zone", ["UTC0", "EST5", "<+14>-14"])
+def test_a_pdf_does_not_say_when_or_where_it_was_made(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    pdf = render(compose(world()), ".pdf")
+
+    assert re.findall(rb"/CreationDate *\(([^)]*)\)", pdf) == [b"D:20000101000000Z"]
+    (at,) = re.findall(rb"startxref\s+(\d+)", pdf)  # the places that a PDF tells of its own parts are right
+    assert re.match(rb"xref|\d+ \d+ obj", pdf[int(at) :])
+
+
+@needs_graphviz
 def test_a_pdf_is_as_wide_as_was_asked_and_a_png_has_300_dots_to_the_inch(tmp_path):
     pdf = draw(world(), tmp_path / "x.pdf", width_cm=8.5).read_bytes()
     box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", pdf)

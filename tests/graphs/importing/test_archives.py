@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import shlex
 import struct
 import subprocess
 import sys
@@ -214,7 +215,7 @@ class Harm:
 def test_nothing_is_run(file, tmp_path, protocol):
     import os
 
-    harm = {"scan": Harm(os.system, f"touch {tmp_path / 'harmed'}")}
+    harm = {"scan": Harm(os.system, f"touch {shlex.quote(str(tmp_path / 'harmed'))}")}
     stream = pickle.dumps(harm, protocol=protocol)
 
     with pytest.raises(ForeignFile, match=r"Nothing in it was run") as refusal:
