@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from benchmarks.bench.spending import begin, memory
 from benchmarks.peers.cases import Case, Made, make
 from benchmarks.peers.jobs import INSTALL, Peer, installed, write_attribution, write_graph
 from benchmarks.peers.processes import Spent, medians
-from benchmarks.stages import STAGES, stages_of
+from benchmarks.speed_cases import ALONE, ATTRIBUTIONS, GEMMA, GPU_ROWS, GROWTH, PRUNINGS, TAKEN_APART
+from benchmarks.speed_report import report
+from benchmarks.stages import stages_of
 from circuits import assay, attribute
 from circuits.attribution.direct import attribute_directly, attribute_trace
 from circuits.expansion import Expansion
@@ -40,37 +42,6 @@ from graphs.scores import scores
 
 RESULTS = Path(__file__).parent / "results"
 ROUND = 256  # features between two rankings, on both sides
-SMALL, LARGE = Case("llama"), Case("gpt2", layers=12, width=768, heads=12, units=8192, tokens=32)
-
-# name: case, rows (None: all), batch sizes to choose the peer's best from, repeats
-ATTRIBUTIONS: dict[str, tuple[Case, int | None, tuple[int, ...], int]] = {
-    "world": (Case("world"), None, (16, 32), 7),
-    "world-cross": (Case("world", kind="cross-layer"), None, (16, 32), 7),
-    "A16": (SMALL, None, (16, 32), 5),
-    "A16-skip": (replace(SMALL, kind="skip"), None, (16, 32), 5),
-    "A16-cross": (replace(SMALL, kind="cross-layer"), None, (16, 32), 5),
-    "A16-gemma2": (replace(SMALL, family="gemma2"), None, (16, 32), 5),
-    "A64-2000": (replace(SMALL, tokens=64), 2000, (16, 32), 5),
-    "B32-512": (LARGE, 512, (16,), 5),
-    "B32-1024": (LARGE, 1024, (16,), 3),
-    "B64-512": (replace(LARGE, tokens=64), 512, (16,), 3),
-    "B64-1024": (replace(LARGE, tokens=64), 1024, (16,), 3),
-}
-# What the peer cannot do: the model's own neurons as units.
-ALONE: dict[str, tuple[Case, int | None, int]] = {
-    "A16-neurons": (SMALL, 2000, 5),
-    "B32-neurons": (LARGE, 512, 3),
-}
-GEMMA = Case("gemma2", layers=26, width=2304, heads=8, head=256, units=16384, tokens=64, active=60)
-GPU_ROWS = 8192
-TAKEN_APART = {"A16": 15, "B32-512": 5}  # repeats
-PRUNINGS = {2000: 5, 5000: 5, 10000: 3}
-GROWTH = {
-    "rows": [(replace(SMALL, tokens=32), rows) for rows in (500, 1000, 2000, 4000)],
-    "tokens": [(replace(SMALL, tokens=tokens), 1000) for tokens in (16, 32, 64, 128)],
-    "layers": [(replace(SMALL, layers=layers), 500) for layers in (2, 4, 8, 16)],
-    "features": [(replace(SMALL, active=active), 400) for active in (20, 40, 80, 160)],
-}
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
@@ -368,115 +339,6 @@ def machine() -> dict[str, Any]:
         "numpy": np.__version__,
         "peer": "circuit-tracer 0.5.0, transformer-lens 3.2.1, torch 2.13.0",
     }
-
-
-def report(results: dict[str, Any]) -> str:
-    """The results as tables."""
-    lines = ["# Beside circuit-tracer", ""]
-    lines += [
-        "Made by `python -m benchmarks.speed`. Models and dictionaries are random but for `world`; sizes and sparsity"
-    ]
-    lines += [
-        "are those of real ones. One thread each, turns taken in one run, medians; CPU seconds. Other work ran on the"
-    ]
-    lines += ["machine meanwhile: trust the ratios, not the seconds.", ""]
-    where = max((result["machine"] for result in results.values()), key=lambda each: each["load"])
-    shown = ", ".join(f"{key} {value}" for key, value in where.items() if key != "load")
-    lines += [f"Machine: {shown}; load average up to {where['load']:.1f}.", ""]
-    head = ["", "rows", "active", "peer batch", "peer s", "ours s", "ratio", "wall ratio", "over floor"]
-    head += ["peer over floor", "peer MB", "ours MB", "repeats"]
-    lines += ["## Attribution", "", *_header(head)]
-    for name in ATTRIBUTIONS:
-        if name in results:
-            r = results[name]
-            cells = [f"{name}: {r['case']}", r["rows"], r["active"], r["peer batch"], f"{r['peer']['cpu']:.3f}"]
-            cells += [f"{r['ours']['cpu']:.3f}", f"{r['ratio cpu']:.1f}", f"{r['ratio wall']:.1f}"]
-            floors = [r["over floor"], r["peer"]["cpu"] / r["floor"]["seconds"]] if "over floor" in r else []
-            cells += [f"{each:.1f}" for each in floors] or ["", ""]
-            cells += [f"{r['peer']['peak'] / 1e6:.0f}", f"{r['ours']['peak'] / 1e6:.0f}", r["repeats"]]
-            lines.append(_row(cells))
-    for name in ALONE:
-        if name in results:
-            r = results[name]
-            cells = [f"{name}: {r['case']}", r["rows"], r["active"], "", "", f"{r['ours']['cpu']:.3f}", *[""] * 5]
-            lines.append(_row([*cells, f"{r['ours']['peak'] / 1e6:.0f}", r["repeats"]]))
-    lines += [
-        "",
-        "`over floor`: our CPU time over that of the fewest floating-point operations that rows and prompt need, at",
-    ]
-    lines += ["the rate of a plain matrix product in the same run; `peer over floor`, the same of the peer's: no exact"]
-    lines += ["pass of this kind can be more times as fast here. MB: peak of a first run above what was loaded.", ""]
-    taken_apart = [name for name in TAKEN_APART if f"stages-{name}" in results]
-    if taken_apart:
-        lines += ["## Where our time goes", "", "CPU milliseconds, medians.", "", *_header(["", *taken_apart])]
-        found = [results[f"stages-{name}"] for name in taken_apart]
-        for part in (*STAGES, "the rest"):
-            lines.append(_row([part, *(f"{1000 * r['parts'][part]:.1f}" for r in found)]))
-        for part in ("rows", "prompt"):
-            lines.append(_row([f"floor: {part}", *(f"{1000 * r['floor'][part]:.1f}" for r in found)]))
-        lines += [
-            "",
-            "Of the large model nearly all is matrix products at the rate of plain ones, so that its ratio can hardly",
-            "pass `peer over floor`. Of the small one no part is most of it: the model's own pass, by its hooks, which",
-            "both sides need, and many products too small for the full rate.",
-            "",
-        ]
-    head = ["features", "edges", "peer s", "ours s", "ratio", "our own rule s", "peer MB", "ours MB", "repeats"]
-    lines += ["## Pruning", "", *_header(head)]
-    for features in PRUNINGS:
-        if f"prune-{features}" in results:
-            r = results[f"prune-{features}"]
-            ours = r["ours, the peer's rule"]
-            cells = [features, r["edges"], f"{r['peer']['cpu']:.3f}", f"{ours['cpu']:.4f}", f"{r['ratio cpu']:.0f}"]
-            cells += [f"{r['ours, our rule']['cpu']:.4f}", f"{r['peer']['peak'] / 1e6:.0f}"]
-            lines.append(_row([*cells, f"{ours['peak'] / 1e6:.0f}", r["repeats"]]))
-    lines += ["", "## Growth", "", "CPU seconds of ours on the small model, and the power that fits them.", ""]
-    lines += _header(
-        ["along", "points", "CPU s", "exponent", "without the prompt's own pass", "of these, the last step"]
-    )
-    for along in GROWTH:
-        if f"growth-{along}" in results:
-            r = results[f"growth-{along}"]
-            at = ", ".join(str(each["at"]) for each in r["points"])
-            cpu = ", ".join(f"{each['cpu']:.3f}" for each in r["points"])
-            powers = r["exponent"]
-            shown = [
-                f"{powers[name]:.2f}" if name in powers else "" for name in ("whole", "beyond the prompt", "last step")
-            ]
-            lines.append(_row([along, at, cpu, *shown]))
-    if "prompt" in results:
-        r = results["prompt"]
-        lines += ["", "## One prompt of `world`, loaded", "", *_header(["", "CPU s", "wall s"])]
-        for name in ("attribute, prune, score", "assay"):
-            lines.append(_row([name, f"{r[name]['cpu']:.3f}", f"{r[name]['wall']:.3f}"]))
-    if "gpu" in results:
-        r = results["gpu"]
-        lines += [
-            "",
-            "## On a GPU",
-            "",
-            *_header(["", "device", "rows", "active", "rows s", "prompt s", "over floor", "MB"]),
-        ]
-        cells = [
-            r["case"],
-            r["device"],
-            r["rows"],
-            r["active"],
-            f"{r['rows seconds']:.3f}",
-            f"{r['prompt seconds']:.3f}",
-        ]
-        lines.append(_row([*cells, f"{r['over floor']:.1f}", f"{r['peak'] / 1e6:.0f}"]))
-    took = sum(result.get("took", 0) for result in results.values())
-    lines += ["", f"All parts together took {took / 60:.0f} minutes."]
-    return "\n".join([*lines, ""])
-
-
-def _header(cells: Sequence[str]) -> list[str]:
-    return [_row(cells), _row(["---"] * len(cells))]
-
-
-def _row(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
 def main(arguments: Sequence[str]) -> int:
