@@ -20,7 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from circuits.__main__ import read
-from circuits.commands.serve import EVERYWHERE, in_address, listen, names_of, run
+from circuits.commands.serve import EVERYWHERE, end, in_address, listen, names_of, run
 from circuits.errors import BadOption
 from circuits.serving.app import make_app
 from graphs import Store, compare, prune
@@ -266,8 +266,39 @@ def test_a_port_that_is_taken_and_one_that_is_none_are_told(tmp_path: Path, caps
         with pytest.raises(BadOption, match="0 for any that is free"):
             run(arguments)
     with pytest.raises(SystemExit):
-        read(["serve", "--port", "70000"])
+        read(["serve", "--port", "65536"])
     assert "from 0 to 65535" in capsys.readouterr().err
+
+
+def test_what_is_told_is_what_one_needs_to_get_in_and_ctrl_c_is_no_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    ended: list[Any] = []
+
+    class Interrupted:
+        def __init__(self, config: uvicorn.Config) -> None:
+            self.handle_exit: Any = None
+
+        def run(self, sockets: list[socket.socket]) -> None:
+            ended.append((self.handle_exit, sockets[0]))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(uvicorn, "Server", Interrupted)
+
+    def told(*words: str) -> tuple[list[str], str]:
+        assert run(read(["serve", "--store", str(tmp_path), "--port", "0", *words])) == 0
+        said = capsys.readouterr()
+        return said.out.splitlines(), said.err
+
+    (where, how), warned = told()
+    assert where.startswith(f"0 graphs of {tmp_path} at http://127.0.0.1:") and "token" not in where
+    assert how == "Ctrl-C ends it" and not warned
+    assert told("--quiet") == ([], "")
+    (where, *_), warned = told("--host", "0.0.0.0")
+    assert "?token=" in where and "can read the store and ask the model" in warned
+    (address,), warned = told("--host", "0.0.0.0", "--quiet")  # without it nobody gets in
+    assert re.fullmatch(r"http://localhost:\d+/\?token=.{20,}", address) and not warned
+    assert all(how is end and listening.fileno() == -1 for how, listening in ended) and len(ended) == 4
 
 
 def said_by(store: Path, *words: str) -> tuple[list[str], subprocess.Popen[str]]:
