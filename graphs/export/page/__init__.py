@@ -180,4 +180,8 @@ def _suggested(graph: AttributionGraph) -> dict[str, list[int]]:
     """Groups to begin with; none for a graph that is too large to look at."""
     from graphs.suggesting import UNITS, suggest_groups
 
-    return suggest_groups(graph) if len(graph.nodes.where(*UNITS)) <= MOST_SUGGESTED else {}
+    if len(graph.nodes.where(*UNITS)) > MOST_SUGGESTED:
+        return {}
+    # Constants are in no picture and no diagram of the page: to group them would show nothing.
+    found = suggest_groups(graph).items()
+    return {name: rows for name, rows in found if not (graph.nodes.kind[rows] == "bias").all()}

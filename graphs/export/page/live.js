@@ -79,7 +79,7 @@ function told(trial) {
   if (trial.clean !== null) {
     const moved = trial.changed - trial.clean;
     const foreseen = trial.predicted === null ? "" : `; the graph predicts ${signedNumber(trial.predicted)}`;
-    parts.push(make("p", {}, `explained: ${number(trial.clean)} → ${number(trial.changed)}, ${signedNumber(moved)}${foreseen}`));
+    parts.push(make("p", {}, `the explained value: ${number(trial.clean)} → ${number(trial.changed)}, ${signedNumber(moved)}${foreseen}`));
   }
   return parts;
 }

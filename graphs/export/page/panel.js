@@ -22,7 +22,7 @@ function overview() {
   if (found) {
     parts.push(make("h2", {}, `${found.length} ${found.length === 1 ? "node" : "nodes"} with “${state.find.trim()}”`));
     parts.push(make("ul", {}, ...found.slice(0, 40).map((row) => make("li", {}, goTo(row), spaced(nodes.kind[row])))));
-    if (found.length > 40) parts.push(make("p", { class: "quiet" }, `and ${found.length - 40} more: say more of the word`));
+    if (found.length > 40) parts.push(make("p", { class: "quiet" }, `and ${found.length - 40} more: type more letters`));
   }
   if (graph.paths.length) {
     const sum = graph.paths.reduce((total, path) => total + path.influence, 0);

@@ -33,7 +33,7 @@ function sift() {
   if (!moving) toggleEdges();
 
   for (const name of SLIDERS) {
-    const words = name === "dense" && !state.dense ? "all" : percent(state[name], 2);
+    const words = name === "dense" && !state.dense ? "100%" : percent(state[name], 2);
     document.getElementById(`${name}-said`).textContent = words;
     const slider = document.getElementById(name);
     if (document.activeElement !== slider) slider.value = toPlace(name, state[name]);

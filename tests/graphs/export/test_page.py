@@ -240,6 +240,8 @@ def test_the_page_brings_suggested_groups_and_takes_a_graph_that_was_grouped():
     twins = graph_of([(0, 1, 1), (0, 2, 1), (1, 3, 1), (2, 3, 1)], "token feature feature logit")
 
     assert data_of(to_html(twins))["suggested"] == {"feature 1": [1, 2]}
+    constants = graph_of([(0, 2, 1), (1, 2, 1)], "bias bias logit")
+    assert data_of(to_html(constants))["suggested"] == {}
     found = data_of(to_html(group(twins)))
     assert found["nodes"]["kind"] == ["token", "supernode", "logit"]
     assert found["made"]["groups"][0]["nodes"] == [1, 2]

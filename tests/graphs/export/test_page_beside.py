@@ -36,12 +36,17 @@ def test_groups_stand_beside_the_picture_when_asked_and_where_there_is_room_and_
         wide = places()
         page.locator("#side").click()
         put_below = places()
+        page.set_viewport_size({"width": 1400, "height": 450})
+        low = page.evaluate("getComputedStyle(document.getElementById('tools')).position")
+        page.emulate_media(media="print")
+        printed = [page.is_visible(name) for name in ("#counts", "#picture svg", "#find", "#groups button")]
 
     assert below[0][1] == 0 and below[1]
     assert hash == "#side=1" and again == asked
     for (picture, groups, panel), lower in (asked, wide):
         assert picture < groups < panel and not lower
     assert put_below[0][1] == 0 and put_below[1]
+    assert low == "static" and printed == [True, True, False, False]
 
 
 @needs_chromium
