@@ -23,7 +23,7 @@ from graphs.addresses import Address, Place, each_of
 from graphs.errors import ForeignFolder
 from graphs.shelves import desk, land_file
 from graphs.staging import SAVING
-from graphs.tables import THREADED, read_parquet
+from graphs.tables import THREADED, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pyarrow
@@ -166,8 +166,6 @@ def _rows_of(part: Part) -> pyarrow.Table:
 
 
 def _write(folder: Place, table: pyarrow.Table, marks: Mapping[str, str]) -> Part:
-    from pyarrow import parquet
-
     path = folder / INDEX / f"{uuid.uuid4().hex}.parquet"
     if not isinstance(folder, Address):
         (folder / INDEX).mkdir(exist_ok=True)
@@ -176,7 +174,7 @@ def _write(folder: Place, table: pyarrow.Table, marks: Mapping[str, str]) -> Par
         described = table.replace_schema_metadata({KEY: json.dumps(dict(marks))})
         # They pass over nan, and DuckDB then takes it that a column has none: so of no column that may.
         statistics: Any = list(ORDER)
-        parquet.write_table(described, unfinished, compression="zstd", row_group_size=ROWS, write_statistics=statistics)
+        write_parquet(unfinished, described, row_group_size=ROWS, write_statistics=statistics)
         land_file(unfinished, path)
     return Part(path, dict(marks), frozenset(marks))
 

@@ -86,6 +86,13 @@ class Base:
         """
         import duckdb
 
+        try:
+            f"{sql} {_address(self._folder)}".encode()
+        except UnicodeEncodeError as error:
+            raise BadQuery(
+                f"DuckDB reads UTF-8 alone, and the question or the store's path is none: {error.object[:200]!a}. "
+                "Rename the folder, or name it by a link."
+            ) from error
         connection = duckdb.connect(
             config={
                 "memory_limit": f"{int(self._memory)}B",

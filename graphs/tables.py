@@ -44,11 +44,17 @@ def edge_table(graph: AttributionGraph) -> pyarrow.Table:
 
 def write_table(path: Path, table: pyarrow.Table) -> File:
     """Write a table; returns what `read_table` checks it against."""
-    from pyarrow import parquet
-
-    parquet.write_table(table, path, compression="zstd")
+    write_parquet(path, table)
     sync(path)
     return {"bytes": path.stat().st_size, "sha256": checksum(path)}
+
+
+def write_parquet(path: Path, table: pyarrow.Table, **options: Any) -> None:
+    """Write a table into a file of any name: pyarrow itself opens none that is not UTF-8."""
+    from pyarrow import parquet
+
+    with path.open("wb") as file:
+        parquet.write_table(table, file, compression="zstd", **options)
 
 
 def read_table(path: Place, stated: File) -> pyarrow.Table:
@@ -124,14 +130,12 @@ def write_answer(table: pyarrow.Table, path: Path) -> None:
     Raises:
         CannotWrite: the disk refuses.
     """
-    from pyarrow import parquet
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as place:
             unfinished = Path(place) / path.name
             if path.suffix.lower() == ".parquet":
-                parquet.write_table(table, unfinished, compression="zstd")
+                write_parquet(unfinished, table)
             else:
                 with open(unfinished, "w", newline="", encoding="utf-8") as file:
                     writer = csv.writer(file)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 from dataclasses import fields, replace
 from pathlib import Path
@@ -511,3 +512,16 @@ def test_the_name_of_a_folder_is_neither_a_pattern_nor_a_column(tmp_path, start,
         {"graph": id, "weight": weight} for weight in store.load(id).weight
     ]
     assert neighbour.query("select count(*) as many from nodes").to_pylist() == [{"many": 4}]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are UTF-8")
+def test_a_store_whose_name_is_no_text_is_kept_and_its_name_told_where_duckdb_cannot_read_it(tmp_path):
+    store = Store(tmp_path / os.fsdecode(b"caf\xe9"))
+    id = store.save(traced(1))
+
+    assert store.load(id).tokens == traced(1).tokens
+    assert [entry.id for entry in store.list()] == [id]
+    with pytest.raises(BadQuery, match=r"UTF-8 alone.*caf\\udce9"):
+        store.query("from edges")
+    (tmp_path / "link").symlink_to(store.folder)
+    assert len(Store(tmp_path / "link").query("from edges")) == 5
