@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -60,6 +61,18 @@ def imports_of(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
+def written_in(path):
+    """The names that a file itself defines at its top."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif not isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return found
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way_and_through_one_door(path):
     place = path.relative_to(ROOT)
@@ -72,6 +85,10 @@ def test_imports_point_one_way_and_through_one_door(path):
             sibling = name.startswith(f"{room.replace('/', '.')}.") and path.parent == ROOT / room
             allowed = path.name == "__init__.py" or name.startswith(SHARED)
             assert allowed or not sibling, f"{place} must not import its sibling {name}"
+        module, _, wanted = name.rpartition(".")
+        home = ROOT / f"{module.replace('.', '/')}.py"
+        defined = top not in BELOW or not home.exists() or wanted in written_in(home)
+        assert defined, f"{place} imports {wanted} from {module}: import it from where it is defined"
 
 
 def test_a_text_file_is_read_and_written_as_utf_8_whatever_the_locale():
