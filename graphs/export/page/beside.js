@@ -22,6 +22,7 @@ function namesIn(other) {
 function readOther(text) {
   const page = /^\s*</.test(text) ? new DOMParser().parseFromString(text, "text/html").getElementById("graph")?.textContent : text;
   const other = JSON.parse(page);
+  if (!Array.isArray(other?.nodes?.kind)) throw new Error("it has no such columns; a graph of another program becomes one by circuits import, and a page by circuits draw");
   const long = other.nodes.kind.length;
   for (const name of ["layer", "position", "feature", "influence", "label"]) if (other.nodes[name].length !== long) throw new Error(`its nodes have ${long} kinds and ${other.nodes[name].length} of ${name}`);
   if (!Array.isArray(other.tokens) || other.edges.source.length !== other.edges.target.length) throw new Error("tokens or edges are missing");

@@ -17,6 +17,11 @@ function listenForDrags(rowOf) {
     const to = at(event);
     fill(line, { d: `M${place[start.row].x} ${place[start.row].y}L${to.x} ${to.y}` }, []).classList.remove("gone");
   });
+  // A finger that began to scroll drags nothing, now or when it is lifted.
+  window.addEventListener("pointercancel", () => {
+    start = null;
+    line.classList.add("gone");
+  });
   window.addEventListener("pointerup", (event) => {
     if (!start) return;
     const [row, far] = [start.row, Math.hypot(event.clientX - start.x, event.clientY - start.y) >= 6];

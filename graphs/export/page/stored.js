@@ -21,6 +21,7 @@ const titled = (each) => [each.prompt, each.targets.join(", ")].filter(Boolean).
 async function besideOneWith(words) {
   if (!words) return closeBeside();
   const found = await othersWith(words);
+  if (document.getElementById("stored").value.trim() !== words) return; // another was asked for meanwhile
   const one = found.find((each) => each.id === words) ?? (found.length === 1 ? found[0] : null);
   if (one || !found.length) return besideStored(one?.id ?? words);
   const choice = (each) => make("li", {}, make("button", { type: "button", click: () => besideStored(each.id) }, titled(each)), spaced(each.id));

@@ -44,6 +44,7 @@ function listenToTools() {
     const [file] = event.target.files;
     if (!file) return;
     state.beside = ""; // a file's name does not lead to it
+    document.querySelectorAll("#stored").forEach((box) => (box.value = ""));
     showBeside(await file.text(), file.name);
     writeAddress();
   });

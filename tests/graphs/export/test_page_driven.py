@@ -359,6 +359,8 @@ def test_nodes_are_grouped_by_dragging_and_by_keys_renamed_undone_and_kept_in_th
           move("pointerdown", row); move("pointerup", row, window); event(dot(row), "click");
         };
         said.opened = groups();
+        move("pointerdown", 2); move("pointermove", 1); move("pointercancel", 1, window); move("pointerup", 1, window);
+        said.scrolled = groups();
         drag(2, 1);
         said.dragged = groups();
         said.boxes = [...document.querySelectorAll(".diagram g.go")].map((box) => box.getAttribute("aria-label"));
@@ -388,7 +390,7 @@ def test_nodes_are_grouped_by_dragging_and_by_keys_renamed_undone_and_kept_in_th
         """,
     )
 
-    assert found["opened"] is None
+    assert found["opened"] is None and found["scrolled"] is None
     assert [group[1:] for group in found["dragged"]] == [[1, 2]]
     assert found["boxes"] == ["dallas", "texas", "not L1 @dallas", "austin 100%"]
     assert "4 of 4 boxes and 4 of 4 edges, 100% of what they carry; 0% cancels" in found["carries"]
@@ -486,6 +488,7 @@ def test_what_is_shown_is_saved_and_set_beside_another_graph(tmp_path):
     assert "edges: 5 in both, 2 only here, 2 only there" in found["beside"]
     assert found["made"] == ["Made with another model, one: the same number is another unit there.", None, None]
     assert "7 nodes in both 0 only here 0 only there" in found["itself"] and "influence 1.00" in found["itself"]
+    assert "circuits import" in found["{}"] and "Cannot read" not in found["{}"]
     for wrong in ("nonsense", "<p>", "{}", '{"nodes":{"kind":["x"]}}'):
         assert "could not be compared" in found[wrong]
     assert found["elements"] == 0
