@@ -57,15 +57,6 @@ class Pairs:
 Records = Sequence[tuple[str, Any]]  # as a file holds them, each with the name by which an error calls it
 
 
-def read_pairs(path: str | Path, model: Model) -> list[Pairs]:
-    """The pairs of a JSONL file, those of equal length together, shortest first.
-
-    Raises:
-        BadPairs: the file cannot be read, is empty, or a line is no pair; the message names the line.
-    """
-    return gather(model, read_records(path))
-
-
 def read_records(path: str | Path) -> Records:
     """What the lines of a JSONL file hold; what can be told without the model.
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from circuits.components.pairs import read_pairs
+from circuits.components.pairs import gather, read_records
 from circuits.errors import BadPairs
 from tests.circuits.worlds import model_of
 
@@ -23,7 +23,7 @@ def test_pairs_are_read_and_those_of_equal_length_stand_together(tmp_path):
     longer = {"clean": [1, 2, 3, 5, 7], "corrupted": [1, 2, 4, 5, 7], "right": 9, "wrong": "there", "position": 3}
     path = written(tmp_path, longer, PAIR, "", {**PAIR, "clean": "a red dog", "position": -2})
 
-    short, long = read_pairs(path, model)
+    short, long = gather(model, read_records(path))
 
     assert short.clean.tolist() == [[1, 2, 3, 5], [1, 2, 3, 6]]
     assert short.corrupted.tolist() == [[1, 2, 4, 5]] * 2
@@ -39,7 +39,7 @@ def test_a_file_of_another_editor_is_read_alike(tmp_path):
     lines = [PAIR, {**PAIR, "clean": "a red\u2028dog"}]
     path.write_bytes("\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode("utf-8-sig"))
 
-    (found,) = read_pairs(path, model)
+    (found,) = gather(model, read_records(path))
 
     assert found.clean.tolist() == [[1, 2, 3, 5], [1, 2, 3, 6]]
 
@@ -67,12 +67,12 @@ def test_a_file_of_another_editor_is_read_alike(tmp_path):
 )
 def test_what_is_no_pair_is_told_with_its_line(tmp_path, lines, complaint):
     with pytest.raises(BadPairs, match=complaint):
-        read_pairs(written(tmp_path, *lines), model_of("llama"))
+        gather(model_of("llama"), read_records(written(tmp_path, *lines)))
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(BadPairs, match="cannot be read"):
-        read_pairs(tmp_path / "none.jsonl", model_of("llama"))
+        read_records(tmp_path / "none.jsonl")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadPairs, match="no text"):
-        read_pairs(tmp_path / "binary", model_of("llama"))
+        read_records(tmp_path / "binary")
