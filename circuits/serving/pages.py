@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from importlib.resources import files
@@ -51,13 +52,15 @@ class Pages:
 
         Raises as `Store.load` does; IndexError: there is no such node.
         """
+        key = (id, around, str(self.store.stamp(id)))
+        with suppress(KeyError):  # who wants one that is kept does not wait for one that is made
+            self._kept.move_to_end(key)
+            return self._kept[key]
         with self._lock:
-            key = (id, around, str(self.store.stamp(id)))
             if key not in self._kept:
                 self._kept[key] = gzip.compress(self._make(id, around).encode(), PACKING)
                 while len(self._kept) > PAGES:
                     self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
             return self._kept[key]
 
     def _make(self, id: str, around: int | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,28 @@ def test_the_pages_that_were_looked_at_last_are_kept(store: Store, monkeypatch: 
         pages.page(ids[name])
 
     assert "".join(made) == "abcb"
+
+
+def test_a_page_that_is_kept_does_not_wait_for_one_that_is_made(store: Store, monkeypatch: pytest.MonkeyPatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def make(_: Any, *, served: dict[str, Any], **more: Any) -> str:
+        if served["id"][0] == "b":
+            begun.set()
+            assert go_on.wait(60)
+        return served["id"]
+
+    monkeypatch.setattr(serving, "to_html", make)
+    pages, one, other = Pages(store), store.save(traced(), name="a"), store.save(traced(), name="b")
+    kept = pages.page(one)
+    with ThreadPoolExecutor() as pool:
+        made = [pool.submit(pages.page, other) for _ in range(2)]
+        try:
+            assert begun.wait(60)
+            assert pool.submit(pages.page, one).result(60) is kept
+        finally:
+            go_on.set()
+        assert made[0].result() is made[1].result()  # made once for both
 
 
 def test_nodes_are_found_by_all_the_words_the_most_influential_first(store: Store, monkeypatch: pytest.MonkeyPatch):
