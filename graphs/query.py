@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphs.addresses import Address, Place, each_of
-from graphs.errors import BadQuery
+from graphs.errors import BadQuery, ForeignFolder
 from graphs.index import INDEX
-from graphs.records import TABLES
-from graphs.tables import joined, table_of
+from graphs.records import TABLES, read_sheet
+from graphs.tables import checksum, joined, read_table, table_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -72,7 +72,8 @@ class Base:
     def __init__(
         self, folder: Place, lines: Mapping[str, Any], nodes: Index, problems: Mapping[str, str], memory: float
     ):
-        self._folder, self._nodes, self._memory, self.problems = folder, nodes, memory, problems
+        self._folder, self._nodes, self._memory, self.problems = folder, nodes, memory, dict(problems)
+        self._held: set[str] = set()  # graphs whose edges were held to their checksum
         self._lines = {id: line for id, line in lines.items() if id not in problems}
         self._kept: dict[str, pyarrow.Table] = {}
 
@@ -145,14 +146,14 @@ class Base:
         paths = []
         if isinstance(self._folder, Address):
             connection.register_filesystem(self._folder.disk)
-        if "nodes" in named:
-            paths += _show_nodes(connection, self._nodes)
         if "edges" in named:
             folder = self._folder
             if isinstance(folder, Address):
                 near = Path(fetched.enter_context(tempfile.TemporaryDirectory()))
                 among, folder = _fetch_edges(folder, among, near), near
-            paths += _show_edges(connection, folder, among)
+            paths += _show_edges(connection, folder, self._whole(folder, among))
+        if "nodes" in named:
+            paths += _show_nodes(connection, self._nodes, sorted(self.problems))
         if "graphs" in named:
             connection.register("graphs", _graphs(self._lines))
         if "verdicts" in named:
@@ -163,6 +164,25 @@ class Base:
         connection.execute(f"set allowed_paths = {_list([*dict.fromkeys([*paths, *map(_pattern, paths)])])}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
+
+    def _whole(self, folder: Path, ids: Sequence[str]) -> list[str]:
+        """Those graphs whose edges are what their records say: a damaged file of the right size has other weights, and
+        DuckDB does not notice. The others are in no table from now on.
+
+        folder: where the edges lie, here.
+        """
+        for id in ids:
+            if id in self._held:
+                continue
+            stated = self._lines[id]["files"][EDGES]
+            try:
+                if checksum(folder / id / EDGES) != stated["sha256"]:  # or another writer replaced the graph meanwhile
+                    read_table(self._folder / id / EDGES, read_sheet(self._folder / id).record["files"][EDGES])
+                self._held.add(id)
+            except (ForeignFolder, OSError) as error:
+                self.problems[id] = str(error)
+        self._lines = {id: line for id, line in self._lines.items() if id not in self.problems}
+        return [id for id in ids if id in self._lines]
 
     def _fetch(self, connection: duckdb.DuckDBPyConnection, sql: str, most: int | None) -> pyarrow.Table:
         reader = connection.sql(sql).to_arrow_reader(BATCH)
@@ -194,10 +214,10 @@ def opened(store: Store, *, memory: float = 2e9) -> Iterator[Base]:
     yield Base(store.folder, lines, nodes, {**problems, **nodes.problems}, memory)
 
 
-def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str]:
-    """The table `nodes`; returns the files that it reads."""
-    if not nodes.parts:
-        connection.register("nodes", table_of(NODE_COLUMNS, {}) if nodes.loose is None else nodes.loose)
+def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index, without: Sequence[str]) -> list[str]:
+    """The table `nodes`, without those of some graphs; returns the files that it reads."""
+    if not nodes.parts and nodes.loose is None:
+        connection.register("nodes", table_of(NODE_COLUMNS, {}))
         return []
     paths = [_address(part.path) for part in nodes.parts]
     whole = [path for path, part in zip(paths, nodes.parts, strict=True) if len(part.counts) == len(part.holds)]
@@ -209,7 +229,10 @@ def _show_nodes(connection: duckdb.DuckDBPyConnection, nodes: Index) -> list[str
     if nodes.loose is not None:
         connection.register("loose_nodes", nodes.loose)
         pieces.append("select * from loose_nodes")
-    connection.execute(f"create view nodes as {' union all by name '.join(pieces)}")
+    union = " union all by name ".join(pieces)
+    connection.execute(
+        f"create view nodes as {f'select * from ({union}) where graph not in {_tuple(without)}' if without else union}"
+    )
     return paths
 
 

@@ -389,6 +389,25 @@ def test_nodes_of_another_content_are_noticed(store):
             assert id not in base.ask(f"select distinct {column} from {table}")[column].to_pylist()
 
 
+@pytest.mark.parametrize("far", [False, True])
+def test_edges_of_another_content_are_noticed(store, tmp_path, far):
+    if far:
+        near, store = store, Store(f"memory://{tmp_path}")
+        for id in graphs_of(near):
+            store.save(near.load(id))
+    path = store.find("austin") / "edges.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+
+    with opened(store) as base:
+        assert base.ask("from edges join nodes on edges.graph = nodes.graph where nodes.node = source").num_rows == 12
+        ((id, problem),) = base.problems.items()
+        assert id.startswith("austin") and str(path) in problem and "checksum" in problem
+        for table, column in (("graphs", "id"), ("edges", "graph"), ("nodes", "graph"), ("verdicts", "graph")):
+            assert id not in base.ask(f"select distinct {column} from {table}")[column].to_pylist()
+        assert sum(row["graphs"] for row in between(base, "L0/544", "austin").to_pylist()) == 3
+
+
 def test_an_empty_store_has_the_same_tables(tmp_path, store):
     for name, columns in TABLES_OF.items():
         empty = Store(tmp_path / "nowhere").query(f"from {name}")
