@@ -10,6 +10,7 @@ from graphs import draw
 from tests.browser import CHROMIUM, new_page
 from tests.graphs.export.test_page_driven import fact
 
+FRAME = "document.querySelector('#groups .scroll')"  # around the diagram
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page was not driven")
 
 
@@ -66,7 +67,13 @@ def test_a_node_of_the_picture_points_out_its_box_and_a_box_its_node(tmp_path: P
         found = page.evaluate("() => [...svg.querySelectorAll('.node.on')].map((mark) => mark.id)")
         page.locator(".diagram g[aria-label^='austin']").press("Enter")
         by_keys = page.evaluate("location.hash")
+        page.set_viewport_size({"width": 360, "height": 800})
+        page.reload()
+        first = page.evaluate(f"[{FRAME}.scrollLeft, {FRAME}.scrollWidth - {FRAME}.clientWidth]")
+        page.evaluate(f"() => {{ {FRAME}.scrollLeft = 7; regroup([]); }}")
+        kept = page.evaluate(f"{FRAME}.scrollLeft")
 
     assert none == []
     assert hovered == ["texas L0 @dallas"] and pinned == ["L1/3 @dallas"]
     assert found == ["n6"] and by_keys == "#node=6"
+    assert first[0] == pytest.approx(first[1], abs=1) and first[1] > 10 and kept == 7
