@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from graphs.records import RECORD
+
 SAVING, ATTACHING = ".saving-", ".attaching-"
 DISPLACED = "old"  # how the name begins under which a graph waits until its successor has landed
 WAIT = 1.0  # seconds for which a living writer is given time to land what it is about to
@@ -57,8 +59,15 @@ def land(new: Path, final: Path) -> None:
             if _exchange(new, final):
                 return
             old = new.with_name(f"{DISPLACED}-{turn}")
-            with suppress(FileNotFoundError):  # another writer was faster to move it away
+            try:
                 final.rename(old)
+            except FileNotFoundError:  # another writer was faster to move it away
+                continue
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                _refill(new, final)
+                return
     except BaseException:
         if old is not None and old.exists() and not final.exists():
             old.rename(final)
@@ -77,6 +86,22 @@ def _exchange(one: Path, other: Path) -> bool:
     except (AttributeError, OSError, TypeError):  # no Linux, or an old one; Windows takes no None
         return False
     return renameat2(HERE, os.fsencode(one), HERE, os.fsencode(other), ctypes.c_uint(EXCHANGE)) == 0
+
+
+def _refill(new: Path, final: Path) -> None:
+    """Put the files of one folder in place of those of another that cannot be moved, the record last.
+
+    So it is with what a container's image brought: only single files can be replaced.
+    """
+    files = sorted(new.iterdir(), key=lambda file: file.name == RECORD)
+    attached = [each for each in final.iterdir() if each.name not in {file.name for file in files}]
+    for file in files:
+        os.replace(file, final / file.name)
+    for each in attached:
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            each.unlink(missing_ok=True)
 
 
 def is_staged(name: str) -> bool:
@@ -128,7 +153,7 @@ def _bring_back(old: Path, folder: Path, living: bool) -> bool:
     if not old.name.startswith(DISPLACED):
         return True
     try:
-        name = json.loads((old / "graph.json").read_bytes())["id"]
+        name = json.loads((old / RECORD).read_bytes())["id"]
     except NotADirectoryError:
         return True  # a file to be attached that is called so
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -275,6 +276,28 @@ def test_a_graph_that_its_writer_had_no_time_to_put_back_is_not_removed_with_the
 
     assert os.listdir(tmp_path) == [id]
     assert store.assay(id).verdicts == assay(1).verdicts
+
+
+def test_a_graph_whose_folder_cannot_be_moved_is_replaced_file_by_file(tmp_path, monkeypatch):
+    #   As on overlayfs, where the folder is of a layer below: rename(2) says EXDEV.
+    store = Store(tmp_path)
+    id = store.save(small(), assay(1))
+    store.attach(id, "note.txt", b"of the first")
+    store.add(id, "trials", b"{}", most=5)
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self == tmp_path / id:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr("graphs.staging._exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", refuse)
+    store.save(small(), assay(2))
+
+    assert store.assay(id).verdicts == assay(2).verdicts
+    assert sorted(os.listdir(tmp_path / id)) == ["edges.parquet", "graph.json", "nodes.parquet"]
+    assert os.listdir(tmp_path) == [id]
 
 
 @pytest.mark.parametrize("what", ["a file", "a link to a folder", "a link to nowhere"])
