@@ -3,7 +3,7 @@
 import os
 import signal
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from benchmarks.peers.scratch import scratch_folder
 from tests import checker  # by now, so that the shape checker's hook finds it
@@ -16,8 +16,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is fetched
 # A shell's background job is deaf to Ctrl-C; some tests raise it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadline: numba compiles in the middle of somebody's first example.
-settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)
+# No deadline, and no complaint that drawing is slow: numba compiles in the middle of somebody's first example.
+settings.register_profile(
+    "house", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("house")
 
 
