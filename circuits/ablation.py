@@ -11,7 +11,8 @@ from torch import Tensor
 from circuits.attending import OFFSET
 from circuits.clean_outputs import written_by_units
 from circuits.interventions import ROWS, batches
-from circuits.model import Edit, Model, Site
+from circuits.model import Model
+from circuits.sites import Edit, Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.with_attention import attention_of

@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 
 from circuits.errors import BadIntervention
-from circuits.model import Model, Site
+from circuits.model import Model
+from circuits.sites import Site
 from circuits.tracing import Trace
 
 SAME = 1e-4  # of the largest logit: what two runs of one prompt through one model may differ by

@@ -16,7 +16,8 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.model import Model, Site
+from circuits.model import Model
+from circuits.sites import Site
 from circuits.weights import Block, Norm
 
 

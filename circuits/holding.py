@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.model import Edit, Site
+from circuits.sites import Edit, Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 

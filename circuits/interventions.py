@@ -15,8 +15,9 @@ from circuits.changes import ERROR, Change, Intervention, Patch
 from circuits.clean_runs import Clean, Start, clean_run, together
 from circuits.errors import BadOption
 from circuits.holding import Settings, hold_attended, hold_attention, hold_mlps
-from circuits.model import SITES, Edit, Model, Site
+from circuits.model import Model
 from circuits.planning import Plan, active_units, look_up, make_plan, within
+from circuits.sites import SITES, Edit, Site
 from circuits.tracing import Trace, trace
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.with_attention import attention_of

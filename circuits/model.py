@@ -12,7 +12,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +20,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.bridge_weights import BridgeWeights
 from circuits.devices import Spread, find_place
 from circuits.errors import BadOption, BadPrompt, NotFetched, UnknownModel, UnsupportedModel
 from circuits.families import FAMILIES, NO_MLP, NO_NORMS, Family
 from circuits.hub.fetching import fetch_model
 from circuits.hub.published import SHIPPED, shipped_models
 from circuits.progress import Progress
+from circuits.sites import Edit, Site, hook_at
 from circuits.spelling import did_you_mean
 from circuits.vocabulary import Vocabulary, has_tokenizer, has_words, stand_in, words_of
 from circuits.weights import AttentionScores, Block, Brought, Norm
 from circuits.whole_weights import WholeWeights
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-# Our name for a place in the model -> the hook of TransformerLens 4 that fires there. Per layer unless it is in WHOLE.
-SITES = {
-    "attention_scale": "blocks.{}.ln1.hook_scale",
-    "attention_post_scale": "blocks.{}.ln1_post.hook_scale",
-    "mlp_scale": "blocks.{}.ln2.hook_scale",
-    "mlp_post_scale": "blocks.{}.ln2_post.hook_scale",
-    "pattern": "blocks.{}.attn.hook_pattern",
-    "value": "blocks.{}.attn.v.hook_out",
-    "mixed": "blocks.{}.attn.o.hook_in",
-    "attention_input": "blocks.{}.attn.hook_in",
-    "attention_normalised": "blocks.{}.ln1.hook_normalized",
-    "attention_raw": "blocks.{}.attn.hook_out",
-    "attention_output": "blocks.{}.hook_attn_out",
-    "mlp_input": "blocks.{}.mlp.hook_in",
-    "mlp_normalised": "blocks.{}.ln2.hook_normalized",
-    "residual_pre": "blocks.{}.hook_in",
-    "residual_mid": "blocks.{}.ln2.hook_in",
-    "mlp_raw": "blocks.{}.mlp.hook_out",
-    "mlp_output": "blocks.{}.hook_mlp_out",
-}
-WHOLE = {
-    "token_embedding": "embed.hook_out",
-    "position_embedding": "pos_embed.hook_out",
-    "residual_end": "ln_final.hook_in",
-    "final_scale": "ln_final.hook_scale",
-    "logits": "unembed.hook_out",
-}
-
-Site = tuple[str, int]  # (name, layer); the layer of a WHOLE site is 0
-Edit = Callable[[Tensor], Tensor]
 
 
 class Model:
@@ -178,7 +149,7 @@ class Model:
             return hook
 
         wanted = dict.fromkeys([*edit, *read, ("logits", 0)])
-        hooks = [(hook, hook_for(site)) for site in wanted if (hook := self._hook(site)) is not None]
+        hooks = [(hook, hook_for(site)) for site in wanted if (hook := hook_at(self.family, site)) is not None]
         new = tokens.shape[1]
         if isinstance(past, list):
             if edit:
@@ -201,7 +172,7 @@ class Model:
         names = ["attention_scale", "mlp_scale"]
         names += ["attention_post_scale", "mlp_post_scale"] if self.family.post_norms else []
         sites = [(name, layer) for layer in (range(self.layers) if layers is None else layers) for name in names]
-        return [site for site in [*sites, ("final_scale", 0)] if self._hook(site) is not None]
+        return [site for site in [*sites, ("final_scale", 0)] if hook_at(self.family, site) is not None]
 
     def remember(self) -> Any:
         """An empty memory of keys and values, for `run(past=...)`: each call goes on where the last one stopped.
@@ -248,7 +219,7 @@ class Model:
     @cached_property
     def blocks(self) -> list[Block]:
         """The weights of every layer; those of MLPs where they lie, see `whole_blocks`."""
-        return [self._block(layer, block) for layer, block in enumerate(self._bridge.blocks)]
+        return [self._weights.block(layer) for layer in range(self.layers)]
 
     @property
     def whole_blocks(self) -> Sequence[Block]:
@@ -258,7 +229,7 @@ class Model:
     @cached_property
     def final_norm(self) -> Norm | None:
         """The norm before the unembedding, None where there is none."""
-        return self._norm_at(self._bridge, ("final_scale", 0))
+        return self._weights.final_norm()
 
     @property
     def W_E(self) -> Float[Tensor, "vocab d_model"]:
@@ -287,40 +258,7 @@ class Model:
 
     def attention_scores(self, layer: int) -> AttentionScores:
         """How the heads of a layer come to their patterns."""
-        bridge, config = self._bridge.blocks[layer].attn, getattr(self.network, "config", None)
-        module = bridge._original_component
-        if config is None:  # TransformerLens's own, that divides
-            return AttentionScores(
-                W_Q=bridge.W_Q.detach().to(self.device),
-                W_K=bridge.W_K.detach().to(self.device),
-                b_Q=self._here(_maybe(bridge, "b_Q")),
-                b_K=self._here(_maybe(bridge, "b_K")),
-                query_norm=None,
-                key_norm=None,
-                scale=1 / module.scale,
-                cap=module.attn_scores_soft_cap if module.attn_scores_soft_cap > 0 else None,
-                window=None,
-                rotation=None,
-            )
-        window = getattr(module, "sliding_window", getattr(config, "sliding_window", None))
-        if getattr(config, "attention_layers", None):
-            window = config.window_size if config.attention_layers[layer] == "local" else None
-        rotation = getattr(self.network.base_model, "rotary_emb", None)
-        if rotation is not None and getattr(rotation, "layer_types", None):  # one table for each kind of layer
-            rotation = partial(rotation, layer_type=module.layer_type)
-        unscaled = self.network.config.model_type == "gpt_neo"
-        return AttentionScores(
-            W_Q=bridge.W_Q.detach().to(self.device),
-            W_K=bridge.W_K.detach().to(self.device),
-            b_Q=self._here(_maybe(bridge, "b_Q")),
-            b_K=self._here(_maybe(bridge, "b_K")),
-            query_norm=self._norm(bridge.q_norm).gain if hasattr(bridge, "q_norm") else None,
-            key_norm=self._norm(bridge.k_norm).gain if hasattr(bridge, "k_norm") else None,
-            scale=1.0 if unscaled else module.scaling,
-            cap=getattr(config, "attn_logit_softcapping", None),
-            window=window,
-            rotation=rotation,
-        )
+        return self._weights.attention_scores(layer)
 
     @cached_property
     def content_hash(self) -> str:
@@ -341,6 +279,10 @@ class Model:
                 order = torch.randperm(weight.numel(), generator=numbers).to(weight.device)
                 weight.data.copy_(weight.data.flatten()[order].view_as(weight))
         return Model(f"{self.name}, shuffled", bridge, self.family, self.dtype, self.words.tokenizer)
+
+    @property
+    def _weights(self) -> BridgeWeights:
+        return BridgeWeights(self._bridge, self.family, self.device, self.dtype)
 
     @contextmanager
     def _entered(self, enter: tuple[int, Tensor] | None) -> Iterator[None]:
@@ -370,47 +312,6 @@ class Model:
         finally:
             watch.remove()
         return len(given[0]) - 1 if isinstance(given[0], tuple) else None
-
-    def _block(self, layer: int, block: Any) -> Block:
-        attention, mlp = block.attn, block.mlp if self.family.mlp == "dense" else None
-        none = self.W_U.new_zeros(self.d_model, 0)
-        post_norms = self.family.post_norms
-        return Block(
-            W_V=attention.W_V.detach().to(self.device),
-            W_O=attention.W_O.detach().to(self.device),
-            b_V=self._here(_maybe(attention, "b_V")),
-            b_O=self._here(_maybe(attention, "b_O")),
-            W_gate=_maybe(mlp, "W_gate"),
-            W_in=none if mlp is None else mlp.W_in.detach(),
-            W_out=none.T if mlp is None else mlp.W_out.detach(),
-            b_gate=_maybe(mlp, "b_gate"),
-            b_in=_maybe(mlp, "b_in"),
-            b_out=_maybe(mlp, "b_out"),
-            attention_norm=self._norm_at(block, ("attention_scale", layer)),
-            attention_post_norm=self._norm_at(block, ("attention_post_scale", layer)) if post_norms else None,
-            mlp_norm=self._norm_at(block, ("mlp_scale", layer)),
-            mlp_post_norm=self._norm_at(block, ("mlp_post_scale", layer)) if post_norms else None,
-        )
-
-    def _norm_at(self, parent: Any, site: Site) -> Norm | None:
-        """The norm whose denominator is at a site."""
-        hook = self._hook(site)
-        return None if hook is None else self._norm(getattr(parent, hook.split(".")[-2]))
-
-    def _hook(self, site: Site) -> str | None:
-        """The hook of TransformerLens that fires at a site, None where this family has no such place."""
-        name, layer = site
-        hook = self.family.sites.get(name, WHOLE.get(name) or SITES[name])
-        return None if hook is None else hook.format(layer)
-
-    def _norm(self, norm: Any) -> Norm:
-        gain = _maybe(norm, "w")
-        if gain is None:  # it only divides
-            return Norm(self.W_U.new_ones(self.d_model), None)
-        return Norm(gain.to(self.device, self.dtype) + self.family.gain_offset, self._here(_maybe(norm, "b")))
-
-    def _here(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(self.device)
 
 
 def load_model(
@@ -627,12 +528,3 @@ def _whole_numbers(prompt: object) -> list[int]:
 
 def _same(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def _maybe(module: Any, name: str) -> Tensor | None:
-    """A weight that some families lack: None or an AttributeError both mean it is not there."""
-    try:
-        weight = getattr(module, name)
-    except AttributeError:
-        return None
-    return None if weight is None else weight.detach()

@@ -17,7 +17,8 @@ from circuits.attending import OFFSET
 from circuits.changes import COMPONENT, ERROR, Change, Intervention, Patch, flatten
 from circuits.clean_outputs import missed
 from circuits.errors import BadIntervention
-from circuits.model import Model, Site
+from circuits.model import Model
+from circuits.sites import Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary, written_within
 from circuits.transcoders.with_attention import attention_of

@@ -13,7 +13,8 @@ import torch
 from circuits.attributing import attribute
 from circuits.errors import NotConserved, UnfaithfulModel
 from circuits.holding import hold_attention
-from circuits.model import Edit, Model, Site
+from circuits.model import Model
+from circuits.sites import Edit, Site
 from circuits.tracing import Trace, trace
 from circuits.transcoders.transcoders import Transcoders
 

@@ -26,7 +26,7 @@ class Case:
     """One model, dictionary and prompt.
 
     family: "llama", "gpt2", "gemma2", "gemma3", "qwen3", "gpt_neox", or "world" for the shipped model.
-    kind: "per-layer", "skip" or "cross-layer". reads, writes: sites of a random dictionary (`circuits.model.SITES`).
+    kind: "per-layer", "skip" or "cross-layer". reads, writes: sites of a random dictionary (`circuits.sites.SITES`).
     tokens: how long the prompt is (of `world`: as long as its sentence). units: features a layer; active: how many
     of them at a position.
     """

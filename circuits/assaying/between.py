@@ -14,7 +14,7 @@ from circuits.assaying.bench import Bench
 from circuits.assaying.statistics import correlate, p_of_order, sign_agreement, slope_of
 from circuits.attribution.direct import effects_on
 from circuits.interventions import ATTENTION, change_node, default_window, read_under
-from circuits.model import Site
+from circuits.sites import Site
 from circuits.transcoders.base import written_within
 from graphs.assays import Between
 from graphs.graph import AttributionGraph

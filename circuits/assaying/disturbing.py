@@ -15,7 +15,7 @@ from circuits.assaying.bench import Bench
 from circuits.clean_outputs import written_by_units
 from circuits.holding import hold_attention
 from circuits.interventions import ATTENTION
-from circuits.model import Edit, Site
+from circuits.sites import Edit, Site
 from graphs.assays import Disturbance
 
 KINDS = ("an upstream feature", "a reader's direction", "a random direction")

@@ -14,7 +14,7 @@ from circuits.assaying.bench import Bench
 from circuits.attribution.direct import UNITS
 from circuits.holding import hold_attention
 from circuits.interventions import batches
-from circuits.model import Edit, Site
+from circuits.sites import Edit, Site
 from circuits.tracing import Constant
 from circuits.transcoders.lorsa import Lorsa
 from circuits.transcoders.with_attention import attention_of

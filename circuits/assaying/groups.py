@@ -20,7 +20,7 @@ from circuits.assaying.survival import Survival, p_value
 from circuits.attribution.direct import effects_on
 from circuits.changes import Intervention
 from circuits.interventions import ATTENTION, default_window, read_under
-from circuits.model import Site
+from circuits.sites import Site
 from circuits.transcoders.base import Dictionary
 from graphs.assays import Arrow, Group
 from graphs.graph import AttributionGraph

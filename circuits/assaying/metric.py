@@ -12,7 +12,8 @@ from torch import Tensor
 
 from circuits.assaying import thresholds
 from circuits.attribution.direct import UNITS
-from circuits.model import Model, Site
+from circuits.model import Model
+from circuits.sites import Site
 from circuits.tracing import Trace
 from circuits.transcoders.base import Dictionary
 from circuits.transcoders.lorsa import Lorsa

@@ -17,7 +17,7 @@ from circuits.assaying.statistics import slope_of
 from circuits.clean_outputs import missed
 from circuits.holding import hold_attention
 from circuits.interventions import batches, change_node, default_window, intervene
-from circuits.model import Edit, Site
+from circuits.sites import Edit, Site
 from circuits.transcoders.base import written_within
 from graphs.assays import STEPS, Steps
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from circuits.errors import DamagedTranscoders
 
-# Hook names of published configurations -> our sites (`circuits.model.SITES`). FORMATS.md 3.2 has the proof of each.
+# Hook names of published configurations -> our sites (`circuits.sites.SITES`). FORMATS.md 3.2 has the proof of each.
 READS = {
     "mlp.hook_in": "mlp_input",
     "ln2.hook_out": "mlp_input",

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.model import Model, Site
+from circuits.model import Model
+from circuits.sites import Site
 from circuits.texts import Texts
 from circuits.transcoders.transcoders import Transcoders
 

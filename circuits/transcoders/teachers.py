@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from circuits.model import Edit, Model
+from circuits.model import Model
+from circuits.sites import Edit
 from circuits.transcoders.trained import Trained
 
-READS, WRITES = "mlp_input", "mlp_output"  # of what `circuits train` makes; see `circuits.model.SITES`
+READS, WRITES = "mlp_input", "mlp_output"  # of what `circuits train` makes; see `circuits.sites.SITES`
 LEAST = 1e-30  # a probability whose logarithm float32 still holds
 
 

@@ -11,6 +11,7 @@ from circuits.components.metrics import logit_difference
 from circuits.components.opening import transformer_of
 from circuits.components.patching import OVER, UNITS, patch_activations
 from circuits.errors import BadOption
+from circuits.sites import hook_at
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import model_of, native_of
 
@@ -29,7 +30,7 @@ def metric_of(logits, pairs):
 
 def hook_of(model, over, layer):
     if over in SITES:
-        return model._hook((SITES[over], layer))
+        return hook_at(model.family, (SITES[over], layer))
     return f"blocks.{layer}.{'hook_in' if over == 'resid' else 'mlp.out.hook_in'}"
 
 

@@ -30,10 +30,10 @@ def run_with(model, tokens, hooks):
 
         return hook
 
-    places = {"embed": model._hook(("token_embedding", 0))}
+    places = {"embed": hook_at(model.family, ("token_embedding", 0))}
     for layer in range(model.layers):
-        places[f"mixed{layer}"] = model._hook(("mixed", layer))
-        places[f"m{layer}"] = model._hook(("mlp_output", layer))
+        places[f"mixed{layer}"] = hook_at(model.family, ("mixed", layer))
+        places[f"m{layer}"] = hook_at(model.family, ("mlp_output", layer))
         places |= {f"{letter}{layer}": f"blocks.{layer}.attn.{letter}.hook_out" for letter in "qkv"}
     listed = [(place, hook_at(name)) for name, place in places.items()]
     model._bridge.run_with_hooks(
