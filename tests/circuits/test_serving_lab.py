@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from circuits import attribute, intervene
-from circuits.errors import BadIntervention
+from circuits.errors import BadIntervention, NoRoom
 from circuits.model import Model
 from circuits.serving import lab as serving_lab
 from circuits.serving.app import make_app
@@ -51,6 +51,19 @@ def test_the_clean_runs_of_the_last_graphs_that_were_asked_about_are_kept(
         lab.ask(ids[name], ANY)
 
     assert "".join(made) == "abcb"
+
+
+def test_a_run_that_never_fits_is_tried_twice(store: Store, monkeypatch: pytest.MonkeyPatch):
+    tried: list[Any] = []
+
+    def full(*graph: Any) -> Any:
+        tried.append(graph)
+        raise MemoryError
+
+    monkeypatch.setattr(serving_lab, "open_graph", full)
+    with pytest.raises(NoRoom, match="all of it is taken"):
+        Lab(store, load).ask(store.save(traced()), ANY)
+    assert len(tried) == 2
 
 
 def test_a_row_or_value_that_no_node_takes_is_told(monkeypatch: pytest.MonkeyPatch):
