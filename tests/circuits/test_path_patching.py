@@ -23,7 +23,7 @@ def run_with(model, tokens, hooks):
     """What every head, query, key, value and MLP is in the real run, before hooks put another; and the logits."""
     seen, logits = {}, []
 
-    def hook_at(name):
+    def keep(name):
         def hook(x, hook=None):
             seen[name] = x.clone()
             return hooks[name](x.clone()) if name in hooks else x
@@ -35,7 +35,7 @@ def run_with(model, tokens, hooks):
         places[f"mixed{layer}"] = hook_at(model.family, ("mixed", layer))
         places[f"m{layer}"] = hook_at(model.family, ("mlp_output", layer))
         places |= {f"{letter}{layer}": f"blocks.{layer}.attn.{letter}.hook_out" for letter in "qkv"}
-    listed = [(place, hook_at(name)) for name, place in places.items()]
+    listed = [(place, keep(name)) for name, place in places.items()]
     model._bridge.run_with_hooks(
         tokens, fwd_hooks=[*listed, ("unembed.hook_out", lambda x, hook: logits.append(x.clone()))]
     )
