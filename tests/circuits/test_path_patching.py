@@ -11,6 +11,7 @@ from circuits.components.metrics import logit_difference
 from circuits.components.opening import transformer_of
 from circuits.components.path_patching import expand, patch_paths
 from circuits.errors import BadOption
+from circuits.sites import hook_at
 from tests.circuits.test_edge_methods import PAIRS
 from tests.circuits.worlds import model_of
 
