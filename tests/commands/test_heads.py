@@ -1,5 +1,6 @@
 """`circuits heads` on the shipped model."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -49,4 +50,5 @@ def test_a_trace_keeps_which_heads_carried_its_edges_and_its_page_and_later_ones
     assert told[0] in (folder / "graph.html").read_text()
     assert main(["draw", "the-capital", "-o", str(tmp_path / "again.html"), "--quiet", *store]) == 0
     assert told[0] in (tmp_path / "again.html").read_text()
-    assert told[0] in Pages(Store(tmp_path / "store")).page(folder.name)
+    served = gzip.decompress(Pages(Store(tmp_path / "store")).page(folder.name)).decode()
+    assert told[0] in served
