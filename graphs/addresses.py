@@ -119,7 +119,7 @@ class Address:
             if not missing_ok:
                 raise
 
-    def sizes(self) -> dict[str, list[int | str]]:
+    def sizes(self) -> dict[str, str]:
         """Every file in this folder and below: `name` or `folder/name` -> its size, and what else changes with it."""
         try:
             with asking(self):
@@ -142,7 +142,7 @@ class Address:
         except (FileNotFoundError, UnreachableStore):
             return 0.0
 
-    def state(self) -> list[int | str] | None:
+    def state(self) -> str | None:
         """The size of a file, and what else changes with it; None where there is none."""
         try:
             with asking(self):
@@ -169,8 +169,8 @@ def asking(address: Address) -> Iterator[None]:
         ) from error
 
 
-def _state(info: dict[str, Any]) -> list[int | str]:
-    return [int(info.get("size") or 0), *(str(info[mark]) for mark in MARKS if mark in info)]
+def _state(info: dict[str, Any]) -> str:
+    return " ".join([str(info.get("size") or 0), *(str(info[mark]) for mark in MARKS if mark in info)])
 
 
 Place = Path | Address

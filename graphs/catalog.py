@@ -19,8 +19,9 @@ from graphs.staging import SAVING, staging
 CATALOG = ".catalog.json"
 SINCE = ".catalog.lines"
 
-# What changes when a file does, for each file: on this machine inode, size and time; None of one that is not there.
-Stamp = list[list[int | str] | None]
+# What changes when a file does, for each file: on this machine inode, size and time; None of one that is not there. As
+# text, because of many graphs there are many, and what Python need not look through for cycles is read much faster.
+Stamp = list[str | None]
 
 
 def stamp(folder: str | Path, files: Sequence[str]) -> Stamp:
@@ -32,7 +33,7 @@ def stamp(folder: str | Path, files: Sequence[str]) -> Stamp:
         except OSError:
             found.append(None)
         else:
-            found.append([state.st_ino, state.st_size, state.st_mtime_ns])
+            found.append(f"{state.st_ino} {state.st_size} {state.st_mtime_ns}")
     return found
 
 
