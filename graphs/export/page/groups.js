@@ -96,13 +96,14 @@ function showGroups() {
     );
   });
   const suggested = Object.entries(graph.suggested ?? {}).map(([name, rows]) => ({ name, rows }));
+  const [picture, words] = diagram();
   const sight = () => document.querySelector("#groups .scroll");
   const was = sight()?.scrollLeft ?? Number.MAX_SAFE_INTEGER; // at first its end, where the answer is
   renew(document.getElementById("groups"),
     make("h2", { id: "groups-name" }, "Groups"),
     make("p", { class: "quiet" }, "Drag a node of the picture onto another to group them, onto nothing to take it out. Suggested groups are fed alike, lead to the same and fire alike; they are proposals, not findings."),
     make("p", {}, button(`suggested (${suggested.length})`, () => regroup(suggested), !suggested.length), " ", button("undo", undo, !past.length), " ", button("none", () => regroup([]), !state.groups.length)),
-    make("div", { class: "sides" }, make("div", { class: "scroll" }, ...diagram()), lines.length ? make("ul", {}, ...lines) : ""),
+    make("div", { class: "sides" }, make("div", {}, make("div", { class: "scroll" }, picture), words), lines.length ? make("ul", {}, ...lines) : ""),
   );
   sight().scrollLeft = was;
   markBoxes();

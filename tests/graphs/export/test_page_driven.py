@@ -364,7 +364,7 @@ def test_nodes_are_grouped_by_dragging_and_by_keys_renamed_undone_and_kept_in_th
         drag(2, 1);
         said.dragged = groups();
         said.boxes = [...document.querySelectorAll(".diagram g.go")].map((box) => box.getAttribute("aria-label"));
-        said.carries = text("#groups .diagram + p");
+        said.carries = text("#groups .scroll + p");
         said.hulls = document.querySelectorAll(".hull").length;
         const name = document.querySelector("#groups input");
         name.focus({ preventScroll: true });
