@@ -26,6 +26,12 @@ def test_groups_stand_beside_the_picture_when_asked_and_where_there_is_room_and_
 
         page.goto(address)
         below = places()
+        on_top = page.evaluate(
+            """() => { pin(2); document.getElementById("groups").scrollIntoView(); scrollBy(0, -200);
+              const [over, under] = ["groups", "panel"].map((id) => document.getElementById(id).getBoundingClientRect());
+              const found = document.elementFromPoint(under.left + 40, over.top + 20).closest("#groups, #panel").id;
+              pin(null); return [found, under.bottom > over.top + 20]; }"""
+        )
         page.locator("#side").click()
         asked, hash = places(), page.evaluate("location.hash")
         page.goto("about:blank")
@@ -43,6 +49,7 @@ def test_groups_stand_beside_the_picture_when_asked_and_where_there_is_room_and_
         printed = [page.is_visible(name) for name in ("#counts", "#picture svg", "#find", "#groups button")]
 
     assert below[0][1] == 0 and below[1]
+    assert on_top == ["groups", True]  # the panel is kept in sight, and goes under them
     assert hash == "#side=1" and again == asked
     for (picture, groups, panel), lower in (asked, wide):
         assert picture < groups < panel and not lower
