@@ -28,7 +28,8 @@ def test_groups_stand_beside_the_picture_when_asked_and_where_there_is_room_and_
         below = places()
         on_top = page.evaluate(
             """() => { pin(2); document.getElementById("groups").scrollIntoView(); scrollBy(0, -200);
-              const [over, under] = ["groups", "panel"].map((id) => document.getElementById(id).getBoundingClientRect());
+              const box = (id) => document.getElementById(id).getBoundingClientRect();
+              const [over, under] = [box("groups"), box("panel")];
               const found = document.elementFromPoint(under.left + 40, over.top + 20).closest("#groups, #panel").id;
               pin(null); return [found, under.bottom > over.top + 20]; }"""
         )
