@@ -55,7 +55,7 @@ LONG = 500_000  # bytes of lines after which they are put into the catalog itsel
 class Entry:
     """One line of `Store.list()`.
 
-    id: the graph's name in the store. folder: where it lies. prompt: as text. saved: when, ISO 8601, UTC.
+    id: the graph's name in the store. store: where that lies. prompt: as text. saved: when, ISO 8601, UTC.
     nodes, edges: how many it has. model, transcoders, method: their names, as in the graph's provenance.
     targets: the labels of the logits it explains, foremost first; without one, what was asked for.
     verdicts: those of its current assay, in order.
@@ -63,7 +63,7 @@ class Entry:
     """
 
     id: str
-    folder: Place
+    store: Place
     prompt: str = ""
     saved: str = ""
     nodes: int = 0
@@ -74,6 +74,11 @@ class Entry:
     targets: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
     problem: str = ""
+
+    @property
+    def folder(self) -> Place:
+        """Where the graph lies. Put together when it is asked for: of many graphs that takes a while."""
+        return self.store / self.id
 
 
 class Store:
@@ -244,7 +249,7 @@ class Store:
         entries = [
             Entry(
                 id,
-                self.folder / id,
+                self.folder,
                 **{
                     name: line[name] for name in ("prompt", "saved", "nodes", "edges", "model", "transcoders", "method")
                 },
@@ -253,7 +258,7 @@ class Store:
             )
             for id, line in lines.items()
         ]
-        entries += [Entry(id, self.folder / id, problem=problem) for id, problem in problems.items()]
+        entries += [Entry(id, self.folder, problem=problem) for id, problem in problems.items()]
         return sorted(entries, key=lambda entry: entry.saved, reverse=True)
 
     def lines(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
