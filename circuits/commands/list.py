@@ -25,12 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(arguments.store)
     entries = store.list()
     if arguments.json:
-        print(
-            json.dumps(
-                [{**asdict(entry), "store": str(store.folder), "folder": str(entry.folder)} for entry in entries],
-                indent=1,
-            )
-        )
+        places = [{"store": str(store.folder), "folder": str(entry.folder)} for entry in entries]
+        print(json.dumps([{**asdict(entry), **place} for entry, place in zip(entries, places, strict=True)], indent=1))
         return 0
     if not store.folder.exists():
         print(f"there is no store {store.folder} yet: trace a prompt first, or name another folder with --store")
