@@ -614,13 +614,17 @@ def test_in_the_list_a_column_is_named_and_graphs_are_told_apart(store: Store, c
     assert "1 of 2 graphs" in client.get("/?find=eap-ig").text
 
 
-def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_the_whole(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-):
-    whole = layered(400, layers=4, positions=8)
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> AttributionGraph:
+    """A graph of which a page has room for a part only."""
     monkeypatch.setattr(serving, "MOST_NODES", 60)
     monkeypatch.setattr(serving, "MOST_EDGES", 300)
+    return layered(400, layers=4, positions=8)
 
+
+def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_the_whole(
+    store: Store, whole: AttributionGraph
+):
     small = strongest_part(whole)
 
     assert len(small.source) <= 300 and len(small.nodes) < 100
@@ -641,11 +645,8 @@ def test_of_a_large_graph_the_strongest_part_is_sent_and_its_rows_are_those_of_t
 
 
 def test_of_the_part_of_a_large_graph_the_assay_is_told_by_its_rows_there(
-    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    store: Store, client: TestClient, whole: AttributionGraph
 ):
-    whole = layered(400, layers=4, positions=8)
-    monkeypatch.setattr(serving, "MOST_NODES", 60)
-    monkeypatch.setattr(serving, "MOST_EDGES", 300)
     small = strongest_part(whole)
     rows = rows_in(whole, small).tolist()
     at = next(place for place, row in enumerate(rows) if row != place)  # another row here than in the whole
@@ -675,11 +676,8 @@ def test_of_the_part_of_a_large_graph_the_assay_is_told_by_its_rows_there(
 
 
 def test_of_what_lies_outside_of_a_part_its_assay_says_nothing(
-    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    store: Store, client: TestClient, whole: AttributionGraph
 ):
-    whole = layered(400, layers=4, positions=8)
-    monkeypatch.setattr(serving, "MOST_NODES", 60)
-    monkeypatch.setattr(serving, "MOST_EDGES", 300)
     last = len(whole.nodes) - 1
     away = next(row for row in range(last, 0, -1) if row not in rows_in(whole, strongest_part(whole)))
     steps = Steps([away], **{name: [0.5] for name in STEPS})
@@ -693,11 +691,8 @@ def test_of_what_lies_outside_of_a_part_its_assay_says_nothing(
 
 
 def test_the_part_of_a_large_graph_shows_the_heads_that_are_kept_by_its_own_rows(
-    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    store: Store, client: TestClient, whole: AttributionGraph
 ):
-    whole = layered(400, layers=4, positions=8)
-    monkeypatch.setattr(serving, "MOST_NODES", 60)
-    monkeypatch.setattr(serving, "MOST_EDGES", 300)
     small = strongest_part(whole)
     rows = rows_in(whole, small).tolist()
     source, target = int(small.source[0]), int(small.target[0])
